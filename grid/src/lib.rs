@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The data grid: partitions of a [`grid_core::Space`], replicated by Raft, kept in one write-ahead
+//! log a node, read through a change feed, reached through a routing client.
+//!
+//! ```text
+//!   GridClient ──► leader's proposer ──► Raft group ──► WAL of every replica ──► Space::apply
+//!       ▲  (local, or framed TCP)                                                   │
+//!       └──────────────── reply ◄────────────────────────────── changes ──► feed ──► readers
+//! ```
+//!
+//! Invariants: a positive reply is sent only after a majority has synced the command; a replica whose
+//! log is damaged, or that would apply something it does not understand, stops rather than goes on;
+//! every queue between the boxes is bounded.
+//!
+//! What it deliberately does not know: auctions, seats, SQL, HTTP. openraft's types stay behind the
+//! private module `raft`.
+
+mod client;
+mod error;
+mod feed;
+mod node;
+mod status;
+
+pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
+pub use error::{GridError, StartError};
+pub use feed::{Feed, FeedError, FeedSlice};
+pub use node::{GridNode, NodeId, NodeOptions};
+pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};

@@ -1,0 +1,234 @@
+//! The settings, each with its unit, default and bounds.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::ConfigError;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Must agree on all nodes.
+    pub cluster: ClusterSettings,
+    /// This node's own.
+    pub node: NodeSettings,
+    /// This node's gateway.
+    pub gateway: GatewaySettings,
+    /// This node's pump.
+    pub pump: PumpSettings,
+}
+
+/// When a positive reply may be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WalSync {
+    /// After a majority has synced its write-ahead log. Nothing acknowledged is lost in a power cut.
+    #[default]
+    Always,
+    /// After a majority has written it; a power cut of a majority may lose the last moments. For
+    /// measuring what the disk costs.
+    Never,
+}
+
+/// Settings that must be the same on all nodes of a grid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Partitions of the grid, fixed when it is created. Default 16, 1 to 256.
+    pub partitions: u32,
+    /// Replicas of each partition, at most one a node. Default 3, 1 to 7, odd.
+    pub replicas: u32,
+    /// Leaders send a heartbeat this often. Default 150 ms.
+    pub heartbeat_interval_ms: u64,
+    /// A follower that hears nothing for this long (a random time between the two) stands for
+    /// election. Defaults 600 and 1200 ms; the lower at least three heartbeats.
+    pub election_timeout_min_ms: u64,
+    /// See `election_timeout_min_ms`. It is also how long a leader's lease lasts.
+    pub election_timeout_max_ms: u64,
+    /// Default `always`.
+    pub wal_sync: WalSync,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            partitions: 16,
+            replicas: 3,
+            heartbeat_interval_ms: 150,
+            election_timeout_min_ms: 600,
+            election_timeout_max_ms: 1_200,
+            wal_sync: WalSync::Always,
+        }
+    }
+}
+
+impl ClusterSettings {
+    /// A text that is equal on two nodes exactly when their cluster settings are.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        format!(
+            "partitions={};replicas={};heartbeat={};election={}..{};sync={:?}",
+            self.partitions,
+            self.replicas,
+            self.heartbeat_interval_ms,
+            self.election_timeout_min_ms,
+            self.election_timeout_max_ms,
+            self.wal_sync
+        )
+    }
+}
+
+/// Settings of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeSettings {
+    /// Where the node keeps its log and snapshots. Default `data`.
+    pub data_dir: PathBuf,
+    /// A partition's snapshot is taken after this many log entries. Default 50,000.
+    pub snapshot_every_entries: u64,
+    /// Commands that wait for a partition's leader; beyond it new ones get `overloaded`. Default 16,384.
+    pub proposal_queue_max: usize,
+    /// Memory for recent changes of a partition, in bytes of their log entries. Default 16 MiB.
+    pub feed_bytes_max: usize,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            snapshot_every_entries: 50_000,
+            proposal_queue_max: 16_384,
+            feed_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// Settings of a node's gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewaySettings {
+    /// Connections at a time; the next is refused with 503. Default 50,000.
+    pub connections_max: usize,
+    /// The longest WebSocket message from a client, in bytes. Default 64 KiB.
+    pub message_bytes_max: usize,
+    /// The longest HTTP body, in bytes. Default 16 MiB (a venue of 200,000 seats).
+    pub body_bytes_max: usize,
+    /// Messages waiting for one client; beyond it the client is told goodbye. Default 1,024.
+    pub send_queue_max: usize,
+    /// Requests of one connection that are under way; the next waits in the socket. Default 64.
+    pub requests_in_flight_max: usize,
+    /// Subscriptions of one connection. Default 256.
+    pub subscriptions_max: usize,
+    /// A request is answered within this time, with `unavailable` if need be. Default 10,000 ms.
+    pub request_timeout_ms: u64,
+    /// A silent client is pinged this often. Default 25,000 ms.
+    pub ping_interval_ms: u64,
+    /// A client that sends nothing, not even a pong, for this long is closed. Default 60,000 ms.
+    pub idle_timeout_ms: u64,
+    /// The least time between two seat updates to one subscriber. Default 200 ms (5 a second).
+    pub seat_update_interval_ms: u64,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 50_000,
+            message_bytes_max: 64 << 10,
+            body_bytes_max: 16 << 20,
+            send_queue_max: 1_024,
+            requests_in_flight_max: 64,
+            subscriptions_max: 256,
+            request_timeout_ms: 10_000,
+            ping_interval_ms: 25_000,
+            idle_timeout_ms: 60_000,
+            seat_update_interval_ms: 200,
+        }
+    }
+}
+
+/// Settings of a node's pump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PumpSettings {
+    /// The most changes in one SQL transaction. Default 2,000.
+    pub batch_changes_max: usize,
+    /// The longest a change waits for its transaction. Default 10 ms.
+    pub flush_interval_ms: u64,
+    /// SQL connections of the node's pump. Default 2; 1 for a database that allows only one.
+    pub connections_max: u32,
+    /// The wait before trying a database that is away again, doubled each time up to the second.
+    pub retry_min_ms: u64,
+    /// See `retry_min_ms`. Defaults 100 and 5,000 ms.
+    pub retry_max_ms: u64,
+}
+
+impl Default for PumpSettings {
+    fn default() -> Self {
+        Self {
+            batch_changes_max: 2_000,
+            flush_interval_ms: 10,
+            connections_max: 2,
+            retry_min_ms: 100,
+            retry_max_ms: 5_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with the setting and its bounds.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |setting: &str, rule: &str| {
+            Err(ConfigError::Invalid {
+                setting: setting.to_owned(),
+                rule: rule.to_owned(),
+            })
+        };
+        let cluster = &self.cluster;
+        if !(1..=256).contains(&cluster.partitions) {
+            return invalid("cluster.partitions", "between 1 and 256");
+        }
+        if !(1..=7).contains(&cluster.replicas) || cluster.replicas.is_multiple_of(2) {
+            return invalid("cluster.replicas", "1, 3, 5 or 7");
+        }
+        if cluster.heartbeat_interval_ms < 10 {
+            return invalid("cluster.heartbeat_interval_ms", "at least 10");
+        }
+        if cluster.election_timeout_min_ms < 3 * cluster.heartbeat_interval_ms {
+            return invalid(
+                "cluster.election_timeout_min_ms",
+                "at least three heartbeat intervals",
+            );
+        }
+        if cluster.election_timeout_max_ms <= cluster.election_timeout_min_ms {
+            return invalid(
+                "cluster.election_timeout_max_ms",
+                "above election_timeout_min_ms",
+            );
+        }
+        let positive = [
+            (
+                "node.snapshot_every_entries",
+                self.node.snapshot_every_entries > 0,
+            ),
+            ("node.proposal_queue_max", self.node.proposal_queue_max > 0),
+            ("gateway.connections_max", self.gateway.connections_max > 0),
+            ("gateway.send_queue_max", self.gateway.send_queue_max > 0),
+            (
+                "gateway.requests_in_flight_max",
+                self.gateway.requests_in_flight_max > 0,
+            ),
+            ("pump.batch_changes_max", self.pump.batch_changes_max > 0),
+            ("pump.connections_max", self.pump.connections_max > 0),
+            ("pump.retry_min_ms", self.pump.retry_min_ms > 0),
+        ];
+        match positive.iter().find(|(_, holds)| !holds) {
+            Some((setting, _)) => invalid(setting, "at least 1"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What can go wrong between a caller and a partition, and what the caller should do about it.
+
+use std::path::PathBuf;
+
+/// Why a command or a query has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GridError {
+    /// The partition has no leader just now, or it could not be reached before the deadline, and the
+    /// command was certainly not carried out. Retry with the same key.
+    #[error("the partition has no reachable leader")]
+    Unavailable,
+    /// The deadline passed after the command was handed over: it may or may not have been carried
+    /// out. Retry with the same key to learn which.
+    #[error("no answer before the deadline; the outcome is unknown")]
+    OutcomeUnknown,
+    /// The partition's queue is full. Retry with the same key after the given time.
+    #[error("the partition is overloaded")]
+    Overloaded {
+        /// How long to wait.
+        retry_after_ms: u64,
+    },
+    /// The idempotency key was used for another request. Do not retry.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyConflict,
+    /// The request is not one the partition's space knows: client and node differ in version.
+    #[error("the partition does not understand the request")]
+    Malformed,
+    /// No such partition or replica. Do not retry.
+    #[error("no such partition")]
+    UnknownPartition,
+}
+
+impl GridError {
+    /// Whether the same request with the same key may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable | Self::OutcomeUnknown | Self::Overloaded { .. }
+        )
+    }
+}
+
+/// Why a node did not start. Nothing was changed on disk unless the text says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory belongs to another grid or node.
+    #[error("{path} belongs to {found}, this node is {expected}; choose another data directory")]
+    ForeignData {
+        /// The file that says so.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asked.
+        expected: String,
+    },
+    /// The data directory was written by a newer version.
+    #[error("{path} has format {found}, this build reads up to {supported}; use a newer build")]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest this build reads.
+        supported: u32,
+    },
+    /// The log or a snapshot is damaged beyond a torn tail. The text names the file and offset.
+    #[error(
+        "stored data is damaged: {0}; move the directory away and let the node rejoin its peers"
+    )]
+    Damaged(String),
+    /// The operating system said no.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The consensus library did not start.
+    #[error("a Raft group did not start: {0}")]
+    Raft(String),
+    /// The options contradict each other.
+    #[error("{0}")]
+    Options(String),
+}
