@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The gateway: HTTP and WebSocket in front of the grid.
+//!
+//! ```text
+//!   client ──HTTP──► http/* ──┐                       ┌─► GridClient::execute / query
+//!   client ──WS────► ws/*  ───┴─► operations, state ──┘
+//!          ◄──────── ws/*  ◄── hub/* ◄── the grid's change feed
+//! ```
+//!
+//! Invariants: domain types never reach a client, only [`protocol`] types do, converted in one file;
+//! every command carries an idempotency key; every queue, cache and message is bounded; a client that is
+//! slow, silent or wrong costs itself, not others.
+//!
+//! What it deliberately does not do: decide anything about bids or seats, keep state that matters (a
+//! gateway can be lost at any time), or terminate TLS (a later step).
+
+mod cache;
+mod convert;
+mod failure;
+mod gateway;
+mod http;
+mod hub;
+mod identity;
+mod layout;
+mod limits;
+mod observe;
+mod operations;
+mod protocol;
+mod refusals;
+mod state;
+mod tickets;
+mod ws;
+
+pub use gateway::{Gateway, GatewayError, GatewayOptions, Mode};
+pub use protocol::SUBPROTOCOL;
+pub use tickets::{VerifiedTicket, verify_ticket_code};

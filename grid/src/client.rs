@@ -1,17 +1,31 @@
 //! The routing client: finds the partition's leader, hands the command over, retries under the same
 //! key until the deadline.
 
-use std::marker::PhantomData;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout, Space};
-use tokio::sync::watch;
+use bytes::Bytes;
+use grid_core::{Cursor, IdempotencyKey, Outcome, PartitionId, SlotLayout, Space, codec};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
 
 use crate::error::GridError;
 use crate::feed::Feed;
+use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
+use crate::proposer::Submission;
+use crate::service::{
+    DigestReply, ExecuteReply, ExecuteRequest, FeedHeader, Freshness, QueryReply, QueryRequest,
+    SERVICE_DIGEST, SERVICE_EXECUTE, SERVICE_FEED, SERVICE_QUERY, SERVICE_STATUS,
+};
 use crate::status::{NodeStatus, ReplicaDigest};
+use crate::transport::{Lane, TransportError};
+
+/// One attempt to reach a leader; after it the client looks for the leader again.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(3_000);
+/// The pause before trying again when nothing tells that the leader has changed.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A command with what makes it safe to repeat.
 #[derive(Clone, Debug)]
@@ -68,32 +82,48 @@ pub struct Leadership {
 
 /// A handle on the grid, cheap to clone.
 pub struct GridClient<S: Space> {
-    space: PhantomData<Arc<S>>,
+    members: Arc<Members<S>>,
+    /// Who led a partition that has no replica here, when it was last asked.
+    hints: Arc<Mutex<BTreeMap<PartitionId, NodeId>>>,
 }
 
 impl<S: Space> Clone for GridClient<S> {
     fn clone(&self) -> Self {
-        Self { space: PhantomData }
+        Self { members: Arc::clone(&self.members), hints: Arc::clone(&self.hints) }
     }
 }
 
 impl<S: Space> std::fmt::Debug for GridClient<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("GridClient")
+        write!(f, "GridClient(node {})", self.members.node)
     }
 }
 
+/// What one attempt came to.
+enum Attempt<T> {
+    Done(T),
+    /// Certainly not carried out there; perhaps this node leads.
+    Elsewhere(Option<NodeId>),
+    /// It may have been carried out.
+    Unknown,
+    Failed(GridError),
+}
+
 impl<S: Space> GridClient<S> {
+    pub(crate) fn new(members: Arc<Members<S>>) -> Self {
+        Self { members, hints: Arc::default() }
+    }
+
     /// Which partition owns which key.
     #[must_use]
     pub fn layout(&self) -> SlotLayout {
-        unimplemented!()
+        self.members.layout
     }
 
     /// The node this client lives on.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        unimplemented!()
+        self.members.node
     }
 
     /// Carries a command out exactly once, wherever the partition's leader is, retrying under the
@@ -103,11 +133,99 @@ impl<S: Space> GridClient<S> {
     /// See [`GridError`].
     pub async fn execute(
         &self,
-        _partition: PartitionId,
-        _request: CommandRequest<S::Command>,
-        _deadline: Instant,
+        partition: PartitionId,
+        request: CommandRequest<S::Command>,
+        deadline: Instant,
     ) -> Result<Executed<S::Reply>, GridError> {
-        unimplemented!()
+        let body = codec::encode(&request.command).map_err(|_| GridError::Malformed)?;
+        let body = Bytes::from(body);
+        let mut unknown = false;
+        loop {
+            let attempt = match self.leader(partition)? {
+                Some(node) if node == self.members.node => {
+                    self.execute_here(partition, &request, body.clone(), deadline).await
+                }
+                Some(node) => {
+                    self.execute_there(node, partition, &request, &body, deadline).await
+                }
+                None => Attempt::Elsewhere(None),
+            };
+            match attempt {
+                Attempt::Done((outcome, index)) => return executed(partition, outcome, index),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::Unknown => unknown = true,
+                Attempt::Elsewhere(leader) => self.hint(partition, leader),
+            }
+            if remaining(deadline).is_zero() {
+                let error = if unknown { GridError::OutcomeUnknown } else { GridError::Unavailable };
+                return Err(error);
+            }
+            self.pause(partition, deadline).await;
+        }
+    }
+
+    async fn execute_here(
+        &self,
+        partition: PartitionId,
+        request: &CommandRequest<S::Command>,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Attempt<(Outcome<S::Reply>, u64)> {
+        let Some(member) = self.members.get(partition) else { return Attempt::Elsewhere(None) };
+        let (sender, receiver) = oneshot::channel();
+        let submitted =
+            member.submit(request.key, request.fingerprint, body, deadline, move |decision| {
+                // The caller may have stopped waiting; the decision stands.
+                let _ = sender.send(decision);
+            });
+        if let Err(retry_after_ms) = submitted {
+            return Attempt::Failed(GridError::Overloaded { retry_after_ms });
+        }
+        match tokio::time::timeout_at(deadline.into(), receiver).await {
+            Ok(Ok(decision)) => attempt_of(ExecuteReply::from(decision)),
+            // The group stopped with the command in hand, or time ran out.
+            Ok(Err(_)) | Err(_) => Attempt::Unknown,
+        }
+    }
+
+    async fn execute_there(
+        &self,
+        node: NodeId,
+        partition: PartitionId,
+        request: &CommandRequest<S::Command>,
+        body: &Bytes,
+        deadline: Instant,
+    ) -> Attempt<(Outcome<S::Reply>, u64)> {
+        let timeout = remaining(deadline).min(ATTEMPT_TIMEOUT);
+        let message = ExecuteRequest {
+            partition,
+            key: request.key,
+            fingerprint: request.fingerprint,
+            remaining_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            body,
+        };
+        let Ok(payload) = codec::encode(&message) else {
+            return Attempt::Failed(GridError::Malformed);
+        };
+        match self.ask(node, SERVICE_EXECUTE, payload, timeout).await {
+            Ok(reply) => match codec::decode::<ExecuteReply<S::Reply>>(&reply) {
+                Ok(reply) => attempt_of(reply),
+                Err(_) => Attempt::Unknown,
+            },
+            Err(TransportError::TooLarge { .. }) => Attempt::Failed(GridError::Malformed),
+            Err(error) if error.may_have_been_sent() => Attempt::Unknown,
+            Err(_) => Attempt::Elsewhere(None),
+        }
+    }
+
+    async fn ask(
+        &self,
+        node: NodeId,
+        service: u8,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Bytes, TransportError> {
+        self.members.transport.request(node, Lane::Control, service, payload.into(), timeout).await
     }
 
     /// Answers a query with the freshness asked for.
@@ -116,29 +234,88 @@ impl<S: Space> GridClient<S> {
     /// See [`GridError`].
     pub async fn query(
         &self,
-        _partition: PartitionId,
-        _query: S::Query,
-        _read: Read,
-        _deadline: Instant,
+        partition: PartitionId,
+        query: S::Query,
+        read: Read,
+        deadline: Instant,
     ) -> Result<Answered<S::Answer>, GridError> {
-        unimplemented!()
+        let freshness = match read {
+            Read::Linearizable => Freshness::Linearizable,
+            Read::Stale => Freshness::Stale,
+            Read::AtLeast(cursor) => Freshness::AtLeast(cursor.index),
+        };
+        let mut request = QueryRequest { partition, freshness, remaining_ms: 0, query };
+        loop {
+            let target = match read {
+                Read::Linearizable => self.leader(partition)?,
+                Read::Stale | Read::AtLeast(_) => self.nearest(partition)?,
+            };
+            let reply = match target {
+                Some(node) if node == self.members.node => match self.members.get(partition) {
+                    Some(member) => member.answer(&request.query, freshness, deadline).await,
+                    None => QueryReply::UnknownPartition,
+                },
+                Some(node) => {
+                    let timeout = remaining(deadline).min(ATTEMPT_TIMEOUT);
+                    request.remaining_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                    let payload = codec::encode(&request).map_err(|_| GridError::Malformed)?;
+                    let reply = self.ask(node, SERVICE_QUERY, payload, timeout).await;
+                    let reply = reply.ok().and_then(|bytes| codec::decode(&bytes).ok());
+                    reply.unwrap_or(QueryReply::NotLeader(None))
+                }
+                None => QueryReply::NotLeader(None),
+            };
+            match reply {
+                QueryReply::Answer { answer, index } => {
+                    let position = Cursor::after_entry(partition, index);
+                    return Ok(Answered { answer, position });
+                }
+                QueryReply::UnknownPartition => return Err(GridError::UnknownPartition),
+                QueryReply::NotLeader(leader) => self.hint(partition, leader),
+                QueryReply::NotYet => {}
+            }
+            if remaining(deadline).is_zero() {
+                return Err(GridError::Unavailable);
+            }
+            self.pause(partition, deadline).await;
+        }
     }
 
     /// Reads a partition's changes after `from`, or from now on.
     #[must_use]
-    pub fn follow(&self, _partition: PartitionId, _from: Option<Cursor>) -> Feed<S> {
-        unimplemented!()
+    pub fn follow(&self, partition: PartitionId, from: Option<Cursor>) -> Feed<S> {
+        if let Some(member) = self.members.get(partition) {
+            return member.feed(from);
+        }
+        let Ok(Some(node)) = self.nearest(partition) else {
+            return Feed::nowhere(partition, from);
+        };
+        let cursor = from.unwrap_or(Cursor::after_entry(partition, 0));
+        let opened = codec::encode(&FeedHeader { from: cursor }).ok().and_then(|header| {
+            let transport = &self.members.transport;
+            transport.open_stream(node, Lane::Bulk, SERVICE_FEED, header.into()).ok()
+        });
+        match opened {
+            Some((sender, receiver)) => Feed::remote(sender, receiver, cursor),
+            None => Feed::nowhere(partition, from),
+        }
     }
 
     /// Who leads a partition; changes are seen through the receiver.
     ///
     /// # Errors
-    /// [`GridError::UnknownPartition`].
+    /// [`GridError::UnknownPartition`], also for a partition without a replica on this node.
     pub fn leadership(
         &self,
-        _partition: PartitionId,
+        partition: PartitionId,
     ) -> Result<watch::Receiver<Leadership>, GridError> {
-        unimplemented!()
+        let member = self.members.get(partition).ok_or(GridError::UnknownPartition)?;
+        Ok(member.leadership.clone())
+    }
+
+    /// The partitions that have a replica on this node.
+    pub fn local_partitions(&self) -> impl Iterator<Item = PartitionId> {
+        self.members.replicas.keys().copied()
     }
 
     /// Tells the partition that every change up to `index` is in the database, so that older log may
@@ -148,22 +325,41 @@ impl<S: Space> GridClient<S> {
     /// See [`GridError`].
     pub async fn record_pumped(
         &self,
-        _partition: PartitionId,
-        _index: u64,
-        _deadline: Instant,
+        partition: PartitionId,
+        index: u64,
+        deadline: Instant,
     ) -> Result<(), GridError> {
-        unimplemented!()
+        let member = self.members.get(partition).ok_or(GridError::UnknownPartition)?;
+        let (sender, receiver) = oneshot::channel();
+        let decided = Box::new(move |result| {
+            // The pump may have stopped; the checkpoint stands.
+            let _ = sender.send(result);
+        });
+        let submitted = member.submissions.try_send(Submission::Pumped { index, decided });
+        submitted.map_err(|_| GridError::Overloaded { retry_after_ms: 100 })?;
+        match tokio::time::timeout_at(deadline.into(), receiver).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(_))) => Err(GridError::Unavailable),
+            Ok(Err(_)) | Err(_) => Err(GridError::OutcomeUnknown),
+        }
     }
 
     /// This node's state.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        unimplemented!()
+        self.members.status()
     }
 
     /// Every node's state; `None` for one that does not answer before the deadline.
-    pub async fn cluster_status(&self, _deadline: Instant) -> Vec<(NodeId, Option<NodeStatus>)> {
-        unimplemented!()
+    pub async fn cluster_status(&self, deadline: Instant) -> Vec<(NodeId, Option<NodeStatus>)> {
+        let asking = self.members.nodes.iter().map(|&node| async move {
+            if node == self.members.node {
+                return (node, Some(self.status()));
+            }
+            let reply = self.ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline)).await;
+            (node, reply.ok().and_then(|bytes| codec::decode(&bytes).ok()))
+        });
+        futures_util::future::join_all(asking).await
     }
 
     /// The state digests of a partition's replicas; `None` for one that does not answer.
@@ -172,9 +368,118 @@ impl<S: Space> GridClient<S> {
     /// [`GridError::UnknownPartition`].
     pub async fn digests(
         &self,
-        _partition: PartitionId,
-        _deadline: Instant,
+        partition: PartitionId,
+        deadline: Instant,
     ) -> Result<Vec<(NodeId, Option<ReplicaDigest>)>, GridError> {
-        unimplemented!()
+        let holders = self.members.placement.get(&partition).ok_or(GridError::UnknownPartition)?;
+        let payload = codec::encode(&partition).map_err(|_| GridError::Malformed)?;
+        let asking = holders.iter().map(|&node| {
+            let payload = payload.clone();
+            async move {
+                let reply = if node == self.members.node {
+                    match self.members.get(partition) {
+                        Some(member) => digest_here(member).await,
+                        None => None,
+                    }
+                } else {
+                    let reply = self.ask(node, SERVICE_DIGEST, payload, remaining(deadline)).await;
+                    reply.ok().and_then(|bytes| codec::decode::<DigestReply>(&bytes).ok())
+                };
+                let digest = reply.map(|reply| ReplicaDigest {
+                    node_id: node,
+                    applied_index: reply.applied_index,
+                    running_hash: reply.running_hash,
+                    digest: reply.digest,
+                });
+                (node, digest)
+            }
+        });
+        Ok(futures_util::future::join_all(asking).await)
+    }
+
+    /// The partition's leader as far as it is known here.
+    fn leader(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
+        if let Some(member) = self.members.get(partition) {
+            return Ok(member.leadership.borrow().leader);
+        }
+        let holders = self.members.placement.get(&partition).ok_or(GridError::UnknownPartition)?;
+        let hinted = self.hints.lock().get(&partition).copied();
+        Ok(hinted.or_else(|| self.first_reachable(holders)))
+    }
+
+    /// A node that holds the partition, this one if it does.
+    fn nearest(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
+        let holders = self.members.placement.get(&partition).ok_or(GridError::UnknownPartition)?;
+        if holders.contains(&self.members.node) {
+            return Ok(Some(self.members.node));
+        }
+        Ok(self.first_reachable(holders))
+    }
+
+    fn first_reachable(&self, holders: &[NodeId]) -> Option<NodeId> {
+        holders.iter().copied().find(|node| self.members.transport.is_reachable(*node))
+    }
+
+    /// Remembers where a partition without a replica here is led, or forgets a wrong hint.
+    fn hint(&self, partition: PartitionId, leader: Option<NodeId>) {
+        if self.members.get(partition).is_some() {
+            return;
+        }
+        let mut hints = self.hints.lock();
+        match leader {
+            Some(leader) => hints.insert(partition, leader),
+            None => hints.remove(&partition),
+        };
+    }
+
+    /// Waits a moment, less when the leader changes meanwhile.
+    async fn pause(&self, partition: PartitionId, deadline: Instant) {
+        let pause = RETRY_PAUSE.min(remaining(deadline));
+        if let Some(member) = self.members.get(partition) {
+            let mut leadership = member.leadership.clone();
+            leadership.borrow_and_update();
+            // Either way the caller tries again.
+            let _ = tokio::time::timeout(pause, leadership.changed()).await;
+        } else {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+async fn digest_here<S: Space>(member: &Member<S>) -> Option<DigestReply> {
+    let view = member.replica.view();
+    let digesting = tokio::task::spawn_blocking(move || {
+        Some(DigestReply {
+            applied_index: view.applied_index(),
+            running_hash: view.hash(),
+            digest: view.digest().ok()?,
+        })
+    });
+    digesting.await.ok().flatten()
+}
+
+fn attempt_of<R>(reply: ExecuteReply<R>) -> Attempt<(Outcome<R>, u64)> {
+    match reply {
+        ExecuteReply::Decided { outcome, index } => Attempt::Done((outcome, index)),
+        ExecuteReply::NotLeader(leader) => Attempt::Elsewhere(leader),
+        ExecuteReply::Unknown => Attempt::Unknown,
+        ExecuteReply::Overloaded { retry_after_ms } => {
+            Attempt::Failed(GridError::Overloaded { retry_after_ms })
+        }
+        ExecuteReply::UnknownPartition => Attempt::Failed(GridError::UnknownPartition),
+    }
+}
+
+fn executed<R>(
+    partition: PartitionId,
+    outcome: Outcome<R>,
+    index: u64,
+) -> Result<Executed<R>, GridError> {
+    match outcome {
+        Outcome::Reply { reply, replayed } => {
+            Ok(Executed { reply, replayed, position: Cursor::after_entry(partition, index) })
+        }
+        Outcome::IdempotencyConflict => Err(GridError::IdempotencyConflict),
+        Outcome::Malformed => Err(GridError::Malformed),
     }
 }

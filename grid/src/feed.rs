@@ -1,10 +1,31 @@
 //! The change feed: a partition's changes in order, from memory for recent ones, by replaying the log
-//! for older ones.
+//! for older ones, from a peer where this node has no replica.
+//!
+//! A replay restores the newest snapshot at or before the cursor (or starts empty, where the log
+//! still has its beginning) and applies the log to it, on a blocking thread; when it reaches what the
+//! ring in memory covers, the reader goes on there.
+//!
+//! Invariants: a reader sees every change after its cursor once and in order, or an error; at most
+//! [`REPLAYS_MAX`] replays run on a node at a time, each with one partition's state in memory.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use grid_core::{ChangeBatch, Cursor, Space};
+use grid_core::codec;
+use grid_core::{ChangeBatch, Cursor, PartitionId, PartitionState, Space};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use crate::raft::Group;
+use crate::replica::{Recent, ReplicaState, resume_after};
+use crate::service::FeedMessage;
+use crate::snapshot::SnapshotStore;
+use crate::transport::{StreamReceiver, StreamSender};
+
+/// Replays at a time on one node; the next waits.
+pub(crate) const REPLAYS_MAX: usize = 2;
+/// The most bytes of log that one step of a replay applies.
+const REPLAY_STEP_BYTES: usize = 4 << 20;
+/// The most entries that one step of a replay applies.
+const REPLAY_STEP_ENTRIES: u64 = 4_096;
 
 /// A run of consecutive entries' changes.
 #[derive(Clone, Debug)]
@@ -17,7 +38,7 @@ pub struct FeedSlice<C> {
 }
 
 /// Why the feed cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum FeedError {
     /// The log no longer reaches back to the cursor. Take a snapshot and follow from there.
     #[error("the log no longer reaches back to the cursor")]
@@ -38,17 +59,74 @@ impl FeedError {
     }
 }
 
+/// What a local reader needs of the node.
+pub(crate) struct FeedSource<S: Space> {
+    pub(crate) replica: Arc<ReplicaState<S>>,
+    pub(crate) group: Group<S>,
+    pub(crate) snapshots: SnapshotStore,
+    pub(crate) replays: Arc<tokio::sync::Semaphore>,
+}
+
+impl<S: Space> Clone for FeedSource<S> {
+    fn clone(&self) -> Self {
+        Self {
+            replica: Arc::clone(&self.replica),
+            group: self.group.clone(),
+            snapshots: self.snapshots.clone(),
+            replays: Arc::clone(&self.replays),
+        }
+    }
+}
+
+enum Place<S: Space> {
+    Local {
+        source: FeedSource<S>,
+        applied: watch::Receiver<u64>,
+        replay: Option<Replay<S>>,
+    },
+    Remote {
+        sender: StreamSender,
+        receiver: StreamReceiver,
+    },
+    Nowhere,
+}
+
 /// A reader of one partition's changes.
-#[derive(Debug)]
 pub struct Feed<S: Space> {
-    space: PhantomData<Arc<S>>,
+    place: Place<S>,
+    cursor: Cursor,
+}
+
+impl<S: Space> std::fmt::Debug for Feed<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Feed({})", self.cursor)
+    }
 }
 
 impl<S: Space> Feed<S> {
+    /// A reader of this node's replica.
+    pub(crate) fn local(source: FeedSource<S>, from: Option<Cursor>) -> Self {
+        let partition = source.replica.partition();
+        let applied = source.replica.applied();
+        let present = *applied.borrow();
+        let cursor = from.unwrap_or(Cursor::after_entry(partition, present));
+        Self { place: Place::Local { source, applied, replay: None }, cursor }
+    }
+
+    /// A reader over a stream from a peer.
+    pub(crate) fn remote(sender: StreamSender, receiver: StreamReceiver, cursor: Cursor) -> Self {
+        Self { place: Place::Remote { sender, receiver }, cursor }
+    }
+
+    /// A reader that finds no replica.
+    pub(crate) fn nowhere(partition: PartitionId, from: Option<Cursor>) -> Self {
+        Self { place: Place::Nowhere, cursor: from.unwrap_or(Cursor::after_entry(partition, 0)) }
+    }
+
     /// The reader's place: what it has returned so far.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        unimplemented!()
+        self.cursor
     }
 
     /// The next changes; waits until there are some. At most 4,096 batches a slice.
@@ -56,6 +134,137 @@ impl<S: Space> Feed<S> {
     /// # Errors
     /// See [`FeedError`].
     pub async fn next(&mut self) -> Result<FeedSlice<S::Change>, FeedError> {
-        unimplemented!()
+        let after = resume_after(self.cursor);
+        let slice = match &mut self.place {
+            Place::Local { source, applied, replay } => {
+                next_local(source, applied, replay, after).await?
+            }
+            Place::Remote { sender, receiver } => next_remote(sender, receiver).await?,
+            Place::Nowhere => return Err(FeedError::Stopped),
+        };
+        self.cursor = Cursor::after_entry(self.cursor.partition, slice.upto_index);
+        Ok(slice)
+    }
+}
+
+async fn next_local<S: Space>(
+    source: &FeedSource<S>,
+    applied: &mut watch::Receiver<u64>,
+    replay: &mut Option<Replay<S>>,
+    after: u64,
+) -> Result<FeedSlice<S::Change>, FeedError> {
+    loop {
+        let present = *applied.borrow_and_update();
+        match source.replica.recent(after) {
+            Recent::Slice(batches, upto_index) => {
+                *replay = None;
+                return Ok(FeedSlice { batches, upto_index });
+            }
+            Recent::Ahead => return Err(FeedError::CursorAhead),
+            Recent::TooOld(_) => {
+                let at_hand = match replay.take() {
+                    Some(replay) if replay.state.applied_index() >= after => replay,
+                    _ => Replay::begin(source.clone(), after).await?,
+                };
+                let (at_hand, slice) = at_hand.step(after, present).await?;
+                *replay = Some(at_hand);
+                return Ok(slice);
+            }
+            Recent::Nothing => {
+                if source.replica.fault().is_some() || applied.changed().await.is_err() {
+                    return Err(FeedError::Stopped);
+                }
+            }
+        }
+    }
+}
+
+async fn next_remote<C: serde::de::DeserializeOwned>(
+    sender: &StreamSender,
+    receiver: &mut StreamReceiver,
+) -> Result<FeedSlice<C>, FeedError> {
+    let message = receiver.recv().await.ok_or(FeedError::Stopped)?;
+    let message = message.map_err(|_| FeedError::Stopped)?;
+    let message: FeedMessage<C> = codec::decode(&message).map_err(|_| FeedError::Stopped)?;
+    // The acknowledgement opens the sender's window for one more slice.
+    sender.send(bytes::Bytes::new()).await.map_err(|_| FeedError::Stopped)?;
+    let (batches, upto_index) = message?;
+    Ok(FeedSlice { batches: batches.into_iter().map(Arc::new).collect(), upto_index })
+}
+
+/// A copy of the partition's past, on its way to the present.
+struct Replay<S: Space> {
+    state: PartitionState<S>,
+    source: FeedSource<S>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<S: Space> Replay<S> {
+    /// Restores the state at or before `after`.
+    async fn begin(source: FeedSource<S>, after: u64) -> Result<Self, FeedError> {
+        let permit = Arc::clone(&source.replays).acquire_owned().await;
+        let permit = permit.map_err(|_| FeedError::Stopped)?;
+        metrics::counter!("grid_feed_replays_total").increment(1);
+        let snapshots = source.snapshots.clone();
+        let restored =
+            tokio::task::spawn_blocking(move || snapshots.restore_before::<S>(after)).await;
+        let restored = restored.map_err(|_| FeedError::Stopped)?;
+        let state = restored.unwrap_or_else(|| PartitionState::new(source.replica.partition()));
+        Ok(Self { state, source, _permit: permit })
+    }
+
+    /// Applies the next run of entries, up to `present`, and returns the changes after `after`.
+    async fn step(
+        mut self,
+        after: u64,
+        present: u64,
+    ) -> Result<(Self, FeedSlice<S::Change>), FeedError> {
+        let stepped = tokio::task::spawn_blocking(move || {
+            let slice = self.step_blocking(after, present)?;
+            Ok((self, slice))
+        });
+        stepped.await.map_err(|_| FeedError::Stopped)?
+    }
+
+    fn step_blocking(
+        &mut self,
+        after: u64,
+        present: u64,
+    ) -> Result<FeedSlice<S::Change>, FeedError> {
+        let mut batches = Vec::new();
+        while batches.is_empty() && self.state.applied_index() < present {
+            let applied = self.state.applied_index();
+            // A fresh state has applied nothing, and the log's first index is 0.
+            let first = if applied == 0 { 0 } else { applied + 1 };
+            let last = present.min(first + REPLAY_STEP_ENTRIES);
+            let entries = self.source.group.read_log(first, last, REPLAY_STEP_BYTES);
+            let entries = entries.map_err(|error| {
+                tracing::warn!(%error, first, "the log cannot be replayed");
+                FeedError::CursorTooOld
+            })?;
+            if entries.is_empty() {
+                return Err(FeedError::CursorTooOld);
+            }
+            for (index, payload) in entries {
+                if index == 0 && applied != 0 {
+                    continue;
+                }
+                let result = match payload {
+                    Some(bytes) => self.state.apply(index, &bytes).map(|applied| applied.batch),
+                    None => {
+                        self.state.apply_blank(index).map_err(|_| FeedError::CursorTooOld)?;
+                        continue;
+                    }
+                };
+                let batch = result.map_err(|error| {
+                    tracing::error!(%error, "a replay cannot apply the log");
+                    FeedError::Stopped
+                })?;
+                if batch.index > after && !batch.changes.is_empty() {
+                    batches.push(batch);
+                }
+            }
+        }
+        Ok(FeedSlice { batches, upto_index: self.state.applied_index().max(after) })
     }
 }

@@ -17,8 +17,17 @@
 mod client;
 mod error;
 mod feed;
+mod members;
 mod node;
+mod proposer;
+mod raft;
+mod replica;
+mod retention;
+mod service;
+mod snapshot;
 mod status;
+mod transport;
+mod wal;
 
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
 pub use error::{GridError, StartError};

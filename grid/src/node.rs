@@ -1,17 +1,40 @@
 //! A node: the replicas that live in one process.
+//!
+//! Start: identity ─► log ─► newest snapshots ─► transport ─► groups ─► proposers, retention. A group
+//! that ends, or a log that fails, ends the node: [`GridNode::failed`] says why.
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use grid_config::{ClusterSettings, NodeSettings};
-use grid_core::Space;
+use grid_config::{ClusterSettings, NodeSettings, WalSync};
+use grid_core::{PartitionId, PartitionState, SlotLayout, Space};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::client::GridClient;
+use crate::client::{GridClient, Leadership};
 use crate::error::StartError;
+use crate::feed::REPLAYS_MAX;
+use crate::members::{Member, Members, place};
+use crate::proposer::Proposer;
+use crate::raft::{Group, GroupOptions};
+use crate::replica::ReplicaState;
+use crate::retention::{self, RetentionPolicy};
+use crate::service::Services;
+use crate::snapshot::SnapshotStore;
+use crate::status::ReplicaRole;
+use crate::transport::{Transport, TransportOptions};
+use crate::wal::{Recovered, Wal, WalError, WalOptions};
 
 /// A node's number, from 1.
 pub type NodeId = u64;
+
+/// The layout of a node's directory.
+const DATA_FORMAT: u32 = 1;
 
 /// What a node needs to start.
 #[derive(Debug)]
@@ -28,12 +51,104 @@ pub struct NodeOptions {
     pub cluster: ClusterSettings,
     /// Its own.
     pub settings: NodeSettings,
+    /// Whether a pump reads the changes, so that the log is kept until it has passed.
+    pub keep_for_pump: bool,
+}
+
+/// Whose directory this is, in `node.json`.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    grid_id: String,
+    node_id: NodeId,
+    partitions: u32,
 }
 
 /// A running node.
-#[derive(Debug)]
 pub struct GridNode<S: Space> {
-    space: PhantomData<Arc<S>>,
+    members: Arc<Members<S>>,
+    failure: watch::Receiver<Option<String>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<S: Space> std::fmt::Debug for GridNode<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GridNode({})", self.members.node)
+    }
+}
+
+fn in_file(what: &str, path: &Path) -> impl Fn(std::io::Error) -> StartError {
+    let what = format!("{what} {}", path.display());
+    move |source| StartError::Io { what: what.clone(), source }
+}
+
+/// Checks that the directory is this node's, or makes it so.
+fn claim(directory: &Path, identity: &Identity) -> Result<(), StartError> {
+    fs::create_dir_all(directory).map_err(in_file("cannot make", directory))?;
+    let path = directory.join("node.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = serde_json::to_vec_pretty(identity)
+                .map_err(|error| StartError::Options(error.to_string()))?;
+            let temporary = directory.join("node.json.part");
+            fs::write(&temporary, text).map_err(in_file("cannot write", &temporary))?;
+            fs::rename(&temporary, &path).map_err(in_file("cannot write", &path))?;
+            return Ok(());
+        }
+        Err(error) => return Err(in_file("cannot read", &path)(error)),
+    };
+    let found: Identity = serde_json::from_slice(&text)
+        .map_err(|error| StartError::Damaged(format!("{}: {error}", path.display())))?;
+    if found.format > DATA_FORMAT {
+        return Err(StartError::NewerFormat {
+            path,
+            found: found.format,
+            supported: DATA_FORMAT,
+        });
+    }
+    if found != *identity {
+        let words = |identity: &Identity| {
+            format!(
+                "node {} of grid {} with {} partitions",
+                identity.node_id, identity.grid_id, identity.partitions
+            )
+        };
+        return Err(StartError::ForeignData {
+            path,
+            found: words(&found),
+            expected: words(identity),
+        });
+    }
+    Ok(())
+}
+
+async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError> {
+    let wal_options = WalOptions {
+        directory: options.settings.data_dir.join("wal"),
+        grid_id: options.grid_id,
+        node_id: options.node_id,
+        sync: options.cluster.wal_sync == WalSync::Always,
+        ..WalOptions::default()
+    };
+    let opened = tokio::task::spawn_blocking(move || Wal::open(wal_options)).await;
+    let opened = opened.map_err(|error| StartError::Damaged(error.to_string()))?;
+    let (wal, recovered) = opened.map_err(|error| match error {
+        WalError::ForeignLog { .. } | WalError::NewerFormat { .. } => {
+            StartError::Options(error.to_string())
+        }
+        error => StartError::Damaged(error.to_string()),
+    })?;
+    if let Some(torn) = &recovered.torn_tail {
+        tracing::warn!(
+            file = %torn.file.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "the log ended in the middle of a record, which was cut off"
+        );
+    }
+    Ok((wal, recovered))
 }
 
 impl<S: Space> GridNode<S> {
@@ -41,23 +156,247 @@ impl<S: Space> GridNode<S> {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(_options: NodeOptions) -> Result<Self, StartError> {
-        unimplemented!()
+    pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
+        let node = options.node_id;
+        let nodes: Vec<NodeId> = options.members.keys().copied().collect();
+        if !nodes.contains(&node) {
+            return Err(StartError::Options(format!("node {node} is not among the members")));
+        }
+        let layout = SlotLayout::new(options.cluster.partitions)
+            .ok_or_else(|| StartError::Options("between 1 and 4096 partitions".to_owned()))?;
+        let directory = options.settings.data_dir.clone();
+        let identity = Identity {
+            format: DATA_FORMAT,
+            grid_id: format!("{:032x}", options.grid_id),
+            node_id: node,
+            partitions: options.cluster.partitions,
+        };
+        claim(&directory, &identity)?;
+        let (wal, recovered) = open_log(&options).await?;
+        let wal = Arc::new(wal);
+        let services = Arc::new(Services::<S>::default());
+        let transport = Transport::start(TransportOptions {
+            node_id: node,
+            grid_id: options.grid_id,
+            fingerprint: options.cluster.fingerprint(),
+            listener: options.listener,
+            members: options.members.clone(),
+            handler: Arc::clone(&services) as Arc<dyn crate::transport::Handler>,
+        })
+        .map_err(|source| StartError::Io { what: "cannot listen".to_owned(), source })?;
+
+        let placement: BTreeMap<PartitionId, Vec<NodeId>> = layout
+            .iter()
+            .map(|id| (id, place(id, &nodes, options.cluster.replicas as usize)))
+            .collect();
+        let mut starting = Starting {
+            node,
+            grid_id: options.grid_id,
+            directory: &directory,
+            cluster: &options.cluster,
+            settings: &options.settings,
+            wal: Arc::clone(&wal),
+            recovered,
+            transport: transport.clone(),
+            replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            failure: watch::Sender::new(None),
+        };
+        let mut replicas = BTreeMap::new();
+        for (partition, holders) in &placement {
+            if holders.contains(&node) {
+                let member = starting.replica::<S>(*partition, holders).await?;
+                replicas.insert(*partition, member);
+            }
+        }
+        let members = Arc::new(Members {
+            node,
+            grid_id: options.grid_id,
+            started: Instant::now(),
+            layout,
+            placement,
+            nodes,
+            replicas,
+            transport,
+            wal,
+        });
+        services.open(Arc::clone(&members));
+        // Only now can the peers answer, so only now may groups be founded.
+        for (partition, member) in &members.replicas {
+            let holders = &members.placement[partition];
+            if holders.first() == Some(&node) {
+                member.group.initialize(holders.iter().copied().collect()).await?;
+            }
+        }
+        let policy = RetentionPolicy {
+            snapshot_every_entries: options.settings.snapshot_every_entries,
+            keep_for_pump: options.keep_for_pump,
+        };
+        let Starting { tasks, stop, failure, .. } = starting;
+        tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
+        Ok(Self { members, failure: failure.subscribe(), tasks, stop })
     }
 
     /// A handle for this process.
     #[must_use]
     pub fn client(&self) -> GridClient<S> {
-        unimplemented!()
+        GridClient::new(Arc::clone(&self.members))
     }
 
     /// Waits until the node must stop: its log failed, or a replica would have diverged. Returns why.
     pub async fn failed(&self) -> String {
-        unimplemented!()
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
     }
 
-    /// Hands nothing over yet: stops the groups, syncs the log, closes.
+    /// Stops the groups, syncs the log, closes the connections. Leaderships are not handed over: the
+    /// peers elect new leaders after their timeout.
     pub async fn shutdown(self) {
-        unimplemented!()
+        self.stop.cancel();
+        let stopping = self.members.replicas.values().map(|member| member.group.shutdown());
+        futures_util::future::join_all(stopping).await;
+        self.members.transport.shutdown().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.members.wal.close();
+    }
+}
+
+/// What the replicas are started from.
+struct Starting<'a> {
+    node: NodeId,
+    grid_id: u128,
+    directory: &'a Path,
+    cluster: &'a ClusterSettings,
+    settings: &'a NodeSettings,
+    wal: Arc<Wal>,
+    recovered: Recovered,
+    transport: Transport,
+    replays: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    failure: watch::Sender<Option<String>>,
+}
+
+impl Starting<'_> {
+    async fn replica<S: Space>(
+        &mut self,
+        partition: PartitionId,
+        holders: &[NodeId],
+    ) -> Result<Member<S>, StartError> {
+        let directory = self.directory.join("snapshots").join(format!("p{partition}"));
+        let snapshots = SnapshotStore::open(directory.clone(), self.grid_id, partition)
+            .map_err(in_file("cannot open", &directory))?;
+        let (state, restored) = match snapshots.restore_newest::<S>() {
+            Some((state, position)) => (state, Some(position)),
+            None => (PartitionState::new(partition), None),
+        };
+        let recovered = self.recovered.groups.get(&partition.0);
+        let purged = recovered.and_then(|group| group.purged.as_ref()).map(|(index, _)| *index);
+        if let Some(purged) = purged
+            && purged > state.applied_index()
+        {
+            return Err(StartError::Damaged(format!(
+                "partition {partition} has no snapshot at or after log entry {purged}, before which \
+                 the log is gone"
+            )));
+        }
+        let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
+        let group = Group::start(GroupOptions {
+            group: partition.0,
+            node: self.node,
+            cluster: self.cluster,
+            wal: Arc::clone(&self.wal),
+            recovered,
+            transport: self.transport.clone(),
+            replica: Arc::clone(&replica),
+            snapshots: snapshots.clone(),
+            restored,
+        })
+        .await?;
+        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max);
+        let leadership = watch::Sender::new(Leadership::default());
+        let proposer = Proposer {
+            group: group.clone(),
+            replica: Arc::clone(&replica),
+            submissions: queue,
+            leadership: leadership.subscribe(),
+            stop: self.stop.clone(),
+        };
+        self.tasks.spawn(proposer.run());
+        let watched = leadership.subscribe();
+        self.watch(partition, group.clone(), leadership);
+        tracing::debug!(%partition, ?holders, "a replica has started");
+        Ok(Member {
+            group,
+            replica,
+            snapshots,
+            submissions,
+            leadership: watched,
+            replays: Arc::clone(&self.replays),
+        })
+    }
+
+    /// Follows the group's leadership, and ends the node when the group ends by itself.
+    fn watch<S: Space>(
+        &self,
+        partition: PartitionId,
+        group: Group<S>,
+        leadership: watch::Sender<Leadership>,
+    ) {
+        let (node, stop) = (self.node, self.stop.clone());
+        let failure = self.failure.clone();
+        self.tasks.spawn(async move {
+            let watching = group.watch_leadership(|state| {
+                let present = Leadership {
+                    leader: state.leader,
+                    term: state.term,
+                    is_local: state.role == ReplicaRole::Leader && state.leader == Some(node),
+                };
+                leadership.send_if_modified(|known| {
+                    let changed = *known != present;
+                    if changed {
+                        metrics::counter!("grid_leader_changes_total").increment(1);
+                    }
+                    *known = present;
+                    changed
+                });
+                state.fault.is_none()
+            });
+            if stop.run_until_cancelled(watching).await.is_some() && !stop.is_cancelled() {
+                let fault = group.state().fault.unwrap_or_else(|| "it ended".to_owned());
+                failure.send_replace(Some(format!("partition {partition}: {fault}")));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity { format: DATA_FORMAT, grid_id: "1".to_owned(), node_id: 1, partitions: 4 }
+    }
+
+    #[test]
+    fn a_directory_of_another_grid_or_newer_format_is_refused() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        claim(directory.path(), &identity()).expect("empty");
+        claim(directory.path(), &identity()).expect("its own");
+
+        let other = Identity { grid_id: "2".to_owned(), ..identity() };
+        let refused = claim(directory.path(), &other);
+        assert!(matches!(refused, Err(StartError::ForeignData { .. })), "{refused:?}");
+
+        let newer = Identity { format: DATA_FORMAT + 1, ..identity() };
+        let text = serde_json::to_vec(&newer).expect("plain");
+        fs::write(directory.path().join("node.json"), text).expect("written");
+        let refused = claim(directory.path(), &identity());
+        assert!(matches!(refused, Err(StartError::NewerFormat { .. })), "{refused:?}");
     }
 }

@@ -1,8 +1,15 @@
 //! The unit: every domain's space side by side in one partition.
+//!
+//! A slot's section is the format version, then each domain's part in turn. Deadlines of all domains
+//! fire in the order of time; of equal ones auctions go first.
 
+use grid_core::{ApplyContext, CodecError, Slot, Space, SpaceView, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::{auction, box_office};
+
+/// The version of a slot's encoding, its first field.
+const SLOT_FORMAT: u16 = 1;
 
 /// A command to one of the domains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,28 +51,52 @@ pub enum Answer {
     BoxOffice(box_office::Answer),
 }
 
-/// The state of one partition: auctions and events whose keys lie in its slots.
-#[derive(Debug, Default)]
-pub struct Unit {}
-
-/// A view of a [`Unit`].
-#[derive(Debug)]
-pub struct UnitView {}
-
-impl grid_core::SpaceView for UnitView {
-    fn slots(&self) -> Vec<grid_core::Slot> {
-        Vec::new()
-    }
-    fn encode_slot(
-        &self,
-        _slot: grid_core::Slot,
-        _out: &mut Vec<u8>,
-    ) -> Result<(), grid_core::CodecError> {
-        Ok(())
+impl From<auction::Change> for Change {
+    fn from(change: auction::Change) -> Self {
+        Self::Auction(change)
     }
 }
 
-impl grid_core::Space for Unit {
+impl From<box_office::Change> for Change {
+    fn from(change: box_office::Change) -> Self {
+        Self::BoxOffice(change)
+    }
+}
+
+/// The state of one partition: auctions and events whose keys lie in its slots.
+#[derive(Debug, Default)]
+pub struct Unit {
+    auctions: auction::AuctionSpace,
+    box_office: box_office::BoxOfficeSpace,
+}
+
+/// A view of a [`Unit`].
+#[derive(Debug)]
+pub struct UnitView {
+    auctions: auction::AuctionSpaceView,
+    box_office: box_office::BoxOfficeSpaceView,
+}
+
+impl SpaceView for UnitView {
+    fn slots(&self) -> Vec<Slot> {
+        let mut slots: Vec<_> = self
+            .auctions
+            .slots()
+            .chain(self.box_office.slots())
+            .collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
+    fn encode_slot(&self, slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        codec::encode_into(&SLOT_FORMAT, out)?;
+        self.auctions.encode_slot(slot, out)?;
+        self.box_office.encode_slot(slot, out)
+    }
+}
+
+impl Space for Unit {
     type Command = Command;
     type Reply = Reply;
     type Change = Change;
@@ -73,34 +104,75 @@ impl grid_core::Space for Unit {
     type Answer = Answer;
     type View = UnitView;
 
-    fn apply(
-        &mut self,
-        _context: &mut grid_core::ApplyContext<'_, Change>,
-        _command: Command,
-    ) -> Reply {
-        Reply::Auction(Err(auction::Refusal::AuctionNotFound))
+    fn apply(&mut self, context: &mut ApplyContext<'_, Change>, command: Command) -> Reply {
+        match command {
+            Command::Auction(command) => Reply::Auction(self.auctions.apply(context, command)),
+            Command::BoxOffice(command) => {
+                Reply::BoxOffice(self.box_office.apply(context, command))
+            }
+        }
     }
-    fn next_deadline(&self) -> Option<grid_core::Timestamp> {
-        None
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let deadlines = [
+            self.auctions.next_deadline(),
+            self.box_office.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
-    fn fire_due(&mut self, _context: &mut grid_core::ApplyContext<'_, Change>, _limit: usize) {}
-    fn query(&self, _query: &Query) -> Answer {
-        Answer::Auction(auction::Answer::Totals {
-            auctions: 0,
-            bids: 0,
-        })
+
+    fn fire_due(&mut self, context: &mut ApplyContext<'_, Change>, limit: usize) {
+        for _ in 0..limit {
+            let auctions_first = match (
+                self.auctions.next_deadline(),
+                self.box_office.next_deadline(),
+            ) {
+                (Some(auction), Some(hold)) => auction <= hold,
+                (auction, _) => auction.is_some(),
+            };
+            let fired = if auctions_first {
+                self.auctions.fire_next(context)
+            } else {
+                self.box_office.fire_next(context)
+            };
+            if !fired {
+                return;
+            }
+        }
     }
+
+    fn query(&self, query: &Query) -> Answer {
+        match query {
+            Query::Auction(query) => Answer::Auction(self.auctions.query(query)),
+            Query::BoxOffice(query) => Answer::BoxOffice(self.box_office.query(query)),
+        }
+    }
+
     fn view(&self) -> UnitView {
-        UnitView {}
+        UnitView {
+            auctions: self.auctions.view(),
+            box_office: self.box_office.view(),
+        }
     }
-    fn restore_slot(
-        &mut self,
-        _slot: grid_core::Slot,
-        _bytes: &[u8],
-    ) -> Result<(), grid_core::CodecError> {
-        Ok(())
+
+    fn restore_slot(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), CodecError> {
+        let (format, rest): (u16, _) = codec::decode_prefix(bytes)?;
+        if format != SLOT_FORMAT {
+            return Err(CodecError::Version {
+                found: format,
+                supported: SLOT_FORMAT,
+            });
+        }
+        let rest = self.auctions.restore_slot(slot, rest)?;
+        let rest = self.box_office.restore_slot(slot, rest)?;
+        match rest.len() {
+            0 => Ok(()),
+            left => Err(CodecError::Trailing(left)),
+        }
     }
+
     fn check_invariants(&self) -> Result<(), String> {
-        Ok(())
+        self.auctions.check_invariants()?;
+        self.box_office.check_invariants()
     }
 }

@@ -11,8 +11,22 @@
 //! window, and only such, extends the end, at most `max_extensions` times; below the reserve the
 //! auction ends unsold.
 //!
+//! Whatever is due for an auction happens before a command to that auction is looked at, even when a
+//! tick had more deadlines than it could fire: a bid at or after the end is never accepted.
+//!
 //! What it deliberately does not do: proxy bids, buyer's premium, deposits (later issues).
 
 mod messages;
 
+mod bidding;
+mod increment;
+mod index;
+mod invariants;
+mod lifecycle;
+mod query;
+mod space;
+mod state;
+mod terms;
+
 pub use messages::*;
+pub use space::{AuctionSpace, AuctionSpaceView};

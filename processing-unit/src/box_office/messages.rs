@@ -17,6 +17,8 @@ pub const SEATS_MAX: usize = 200_000;
 pub const SECTIONS_MAX: usize = 1_000;
 /// The most seats that one request may ask for.
 pub const SEATS_PER_REQUEST_MAX: usize = 100;
+/// The longest name of an event, an artist or a venue, in bytes.
+pub const NAME_BYTES_MAX: usize = 300;
 /// The longest name of a section, row or seat, in bytes.
 pub const LABEL_BYTES_MAX: usize = 32;
 /// The longest payment reference, in bytes.

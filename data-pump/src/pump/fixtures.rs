@@ -1,0 +1,253 @@
+//! Changes and databases for this folder's tests.
+
+use std::sync::Arc;
+
+use grid_core::{ChangeBatch, StateHash, Timestamp};
+use processing_unit::auction::{self, NewAuction, NewItem, Outcome, WithdrawalPolicy};
+use processing_unit::box_office::{
+    self, NewEvent, ReleaseReason, Row, RowSeats, Section, SoldSeat,
+};
+use processing_unit::{
+    AuctionId, BidId, Change, Currency, EventId, HoldId, ItemId, TicketId, UserId,
+};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::database::{Database, DatabaseChoice, DatabaseError, DatabaseOptions, provide};
+use crate::schema::migrate;
+
+pub(super) const START_MS: u64 = 1_760_000_000_000;
+
+pub(super) fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+/// An entry, a second after the one before.
+pub(super) fn entry(index: u64, changes: Vec<Change>) -> Arc<ChangeBatch<Change>> {
+    Arc::new(ChangeBatch {
+        index,
+        at: Timestamp::from_millis(START_MS + index * 1_000),
+        hash: StateHash::default(),
+        changes,
+    })
+}
+
+fn euro() -> Currency {
+    Currency::from_code("EUR").expect("known")
+}
+
+pub(super) fn item_created(item: u128, name: &str) -> Change {
+    Change::Auction(auction::Change::ItemCreated {
+        owner: UserId(id(1)),
+        item: NewItem {
+            item_id: ItemId(id(item)),
+            name: name.to_owned(),
+            description: "a chair".to_owned(),
+            category: "furniture".to_owned(),
+            images: vec!["https://example.org/1.jpg".to_owned()],
+        },
+    })
+}
+
+pub(super) fn auction_created(auction: u128, item: u128) -> Change {
+    Change::Auction(auction::Change::AuctionCreated {
+        host: UserId(id(1)),
+        item_id: ItemId(id(item)),
+        auction: NewAuction {
+            auction_id: AuctionId(id(auction)),
+            item: auction::ItemChoice::Existing(ItemId(id(item))),
+            title: "Lot 1".to_owned(),
+            category: "furniture".to_owned(),
+            currency: euro(),
+            starting_price: 10_000,
+            reserve_price: Some(15_000),
+            increments: Vec::new(),
+            start_time: Timestamp::from_millis(START_MS),
+            end_time: Timestamp::from_millis(START_MS + 60_000),
+            soft_close: None,
+            withdrawal: WithdrawalPolicy::WhileOpen,
+        },
+    })
+}
+
+pub(super) fn auction_started(auction: u128) -> Change {
+    Change::Auction(auction::Change::AuctionStarted {
+        auction_id: AuctionId(id(auction)),
+        start_time: Timestamp::from_millis(START_MS + 500),
+    })
+}
+
+pub(super) fn bid_placed(auction: u128, bid: u128, amount: i64, bids: u32) -> Change {
+    Change::Auction(auction::Change::BidPlaced {
+        auction_id: AuctionId(id(auction)),
+        bid_id: BidId(id(bid)),
+        bidder: UserId(id(100 + bid % 7)),
+        alias: (bid % 7) as u32 + 1,
+        amount,
+        minimum_next: amount + 100,
+        bids,
+        reserve_met: amount >= 15_000,
+    })
+}
+
+pub(super) fn bid_withdrawn(auction: u128, bid: u128, current: Option<i64>, bids: u32) -> Change {
+    Change::Auction(auction::Change::BidWithdrawn {
+        auction_id: AuctionId(id(auction)),
+        bid_id: BidId(id(bid)),
+        bidder: UserId(id(100 + bid % 7)),
+        alias: (bid % 7) as u32 + 1,
+        current_price: current,
+        minimum_next: current.map_or(10_000, |price| price + 100),
+        bids,
+    })
+}
+
+pub(super) fn auction_extended(auction: u128) -> Change {
+    Change::Auction(auction::Change::AuctionExtended {
+        auction_id: AuctionId(id(auction)),
+        end_time: Timestamp::from_millis(START_MS + 90_000),
+        extensions: 1,
+    })
+}
+
+pub(super) fn auction_sold(auction: u128, bid: u128, amount: i64) -> Change {
+    Change::Auction(auction::Change::AuctionEnded {
+        auction_id: AuctionId(id(auction)),
+        outcome: Outcome::Sold {
+            bid_id: BidId(id(bid)),
+            winner: UserId(id(100 + bid % 7)),
+            alias: (bid % 7) as u32 + 1,
+            amount,
+        },
+    })
+}
+
+/// Section A with rows 1 and 2 of `seats` seats each, section B with a row of three named seats.
+pub(super) fn event_created(event: u128, seats: u32) -> Change {
+    let row = |name: &str, seats| Row {
+        name: name.to_owned(),
+        seats,
+    };
+    Change::BoxOffice(box_office::Change::EventCreated {
+        host: UserId(id(1)),
+        event: NewEvent {
+            event_id: EventId(id(event)),
+            name: "Autumn concert".to_owned(),
+            artist: "The Sextet".to_owned(),
+            venue: "Old Hall".to_owned(),
+            starts_at: Timestamp::from_millis(START_MS + 86_400_000),
+            on_sale_at: Timestamp::from_millis(START_MS),
+            currency: euro(),
+            max_seats_per_buyer: 8,
+            hold_ms: 300_000,
+            sections: vec![
+                Section {
+                    name: "A".to_owned(),
+                    price: 8_950,
+                    rows: vec![
+                        row("1", RowSeats::Count(seats)),
+                        row("2", RowSeats::Count(seats)),
+                    ],
+                },
+                Section {
+                    name: "B".to_owned(),
+                    price: 4_500,
+                    rows: vec![row(
+                        "X",
+                        RowSeats::Labels(["L", "M", "R"].map(str::to_owned).to_vec()),
+                    )],
+                },
+            ],
+        },
+    })
+}
+
+pub(super) fn seats_held(event: u128, hold: u128, seats: &[u32]) -> Change {
+    Change::BoxOffice(box_office::Change::SeatsHeld {
+        event_id: EventId(id(event)),
+        hold_id: HoldId(id(hold)),
+        buyer: UserId(id(1_000 + hold)),
+        seats: seats.iter().copied().collect(),
+        expires_at: Timestamp::from_millis(START_MS + 300_000),
+    })
+}
+
+pub(super) fn seats_expired(event: u128, hold: u128, seats: &[u32]) -> Change {
+    Change::BoxOffice(box_office::Change::SeatsReleased {
+        event_id: EventId(id(event)),
+        hold_id: HoldId(id(hold)),
+        buyer: UserId(id(1_000 + hold)),
+        seats: seats.iter().copied().collect(),
+        reason: ReleaseReason::Expired,
+    })
+}
+
+pub(super) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) -> Change {
+    Change::BoxOffice(box_office::Change::SeatsSold {
+        event_id: EventId(id(event)),
+        hold_id: HoldId(id(hold)),
+        buyer: UserId(id(1_000 + hold)),
+        payment_reference: payment.to_owned(),
+        tickets: seats
+            .iter()
+            .map(|&seat| SoldSeat {
+                ticket_id: TicketId(id(hold * 1_000_000 + u128::from(seat))),
+                seat,
+                price: 8_950,
+            })
+            .collect(),
+    })
+}
+
+/// A private cluster with the schema in it, gone with the value.
+pub(super) struct TestDatabase {
+    pub(super) database: Database,
+    pub(super) folder: tempfile::TempDir,
+}
+
+impl TestDatabase {
+    /// The installed PostgreSQL, else the embedded one, else `None`, loudly.
+    pub(super) async fn start() -> Option<Self> {
+        Self::start_with(DatabaseChoice::Supervised).await
+    }
+
+    pub(super) async fn start_with(choice: DatabaseChoice) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut options = DatabaseOptions::new(folder.path());
+        options.choice = choice;
+        let mut provided = provide(options.clone()).await;
+        if matches!(provided, Err(DatabaseError::NotInstalled)) {
+            options.choice = DatabaseChoice::Embedded;
+            provided = provide(options).await;
+        }
+        match provided {
+            Ok(database) => Some(Self { database, folder }),
+            Err(DatabaseError::NotInstalled) => {
+                println!("NOT TESTED: no PostgreSQL is installed and none is built in");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(super) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.database.url)
+            .await
+            .expect("answers")
+    }
+
+    /// A connection to a database with tables and views.
+    pub(super) async fn migrated(&self) -> PgConnection {
+        let mut connection = self.connect().await;
+        migrate(&mut connection).await.expect("migrated");
+        connection
+    }
+}
+
+/// The one number that a query gives.
+pub(super) async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql)
+        .fetch_one(connection)
+        .await
+        .expect("a number")
+}

@@ -1,0 +1,428 @@
+//! A lane: the task that writes one partition while this node leads it.
+//!
+//! ```text
+//!   wait until we lead ──► open: read the database's place ──► follow the feed from there ──► write …
+//!         ▲                          ▲                                                       │
+//!         └── no longer leader ──────┴──────────── pause ◄──── anything else than a clean commit
+//! ```
+//!
+//! There is one way to open and every failure takes it: what was read and not committed is dropped
+//! and read again from the feed. A lane reads the next slice only when the last is written, so it
+//! holds one slice at most, and a database that is away is felt by nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use grid::{FeedError, GridClient, Leadership};
+use grid_config::PumpSettings;
+use grid_core::{Cursor, PartitionId};
+use processing_unit::Unit;
+use sqlx::PgConnection;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::backoff::Backoff;
+use super::connections::{ACQUIRE_WAIT, Connections, Lease};
+use super::pending::Pending;
+use super::reader::Reader;
+use super::status::LaneStatus;
+use super::writer::{Place, WriteError, Written};
+use crate::schema::{self, SchemaError};
+
+/// The checkpoint moves over entries without changes at most this often.
+const IDLE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The grid is told how far the database is at most this often,
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+/// or when this many entries are new.
+const REPORT_ENTRIES: u64 = 5_000;
+/// How long telling the grid may take; the next time says it anew.
+const REPORT_WAIT: Duration = Duration::from_secs(5);
+/// How long one transaction may take before its connection is given up.
+const WRITE_WAIT: Duration = Duration::from_secs(90);
+/// The longest that changes wait for more of them because other lanes write too.
+const GATHER_WAIT_MAX: Duration = Duration::from_millis(250);
+/// The least wait for more changes where all lanes share one connection, which is opened for a round.
+const SINGLE_FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What all lanes of a pump share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) client: GridClient<Unit>,
+    pub(super) grid_id: Uuid,
+    pub(super) connections: Arc<Connections>,
+    /// Whether tables and views are in place; held while they are made.
+    pub(super) is_schema_ready: Mutex<bool>,
+    pub(super) settings: PumpSettings,
+    pub(super) stop: watch::Receiver<bool>,
+    /// Lanes of partitions that this node leads.
+    pub(super) active_lanes: AtomicUsize,
+}
+
+/// Why a lane stopped writing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("the database did not answer in time")]
+    TimedOut,
+    #[error(
+        "the database is behind the log, which no longer reaches back to it; it must be written anew \
+         from the grid's state (resync)"
+    )]
+    ResyncNeeded,
+    #[error("the database is ahead of this replica's log")]
+    DatabaseAhead,
+    #[error("the replica has stopped")]
+    ReplicaStopped,
+}
+
+impl LaneError {
+    fn needs_somebody(&self) -> bool {
+        match self {
+            Self::Write(error) => !error.is_retryable(),
+            Self::Schema(error) => !error.is_retryable(),
+            Self::ResyncNeeded => true,
+            Self::TimedOut | Self::DatabaseAhead | Self::ReplicaStopped => false,
+        }
+    }
+}
+
+impl From<FeedError> for LaneError {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::CursorTooOld => Self::ResyncNeeded,
+            FeedError::CursorAhead => Self::DatabaseAhead,
+            FeedError::Stopped => Self::ReplicaStopped,
+        }
+    }
+}
+
+/// Why a session ended without an error.
+enum End {
+    Stopped,
+    NotLeader,
+}
+
+/// The task of one partition.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    partition: PartitionId,
+    status: watch::Sender<LaneStatus>,
+    metrics: LaneMetrics,
+    report: Report,
+}
+
+struct LaneMetrics {
+    flush_seconds: metrics::Histogram,
+    flush_rows: metrics::Histogram,
+    retries: metrics::Counter,
+    dead_letters: metrics::Counter,
+    missing_rows: metrics::Counter,
+}
+
+/// How far the database is, as the grid was told.
+#[derive(Default)]
+struct Report {
+    /// The last written index that has changes.
+    worth_telling: u64,
+    told: Arc<AtomicU64>,
+    at: Option<Instant>,
+    under_way: Option<JoinHandle<()>>,
+}
+
+impl Report {
+    /// How many entries the grid does not know of.
+    fn news(&self) -> u64 {
+        self.worth_telling
+            .saturating_sub(self.told.load(Ordering::Relaxed))
+    }
+}
+
+impl Lane {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        partition: PartitionId,
+        status: watch::Sender<LaneStatus>,
+    ) -> Self {
+        let label = partition.to_string();
+        Self {
+            shared,
+            partition,
+            status,
+            metrics: LaneMetrics {
+                flush_seconds: metrics::histogram!("pump_flush_seconds", "partition" => label.clone()),
+                flush_rows: metrics::histogram!("pump_flush_rows", "partition" => label.clone()),
+                retries: metrics::counter!("pump_retries_total", "partition" => label.clone()),
+                dead_letters: metrics::counter!("pump_dead_letters_total", "partition" => label.clone()),
+                missing_rows: metrics::counter!("pump_missing_rows_total", "partition" => label),
+            },
+            report: Report::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let Ok(mut leadership) = self.shared.client.leadership(self.partition) else {
+            self.fail("the grid has no such partition", true);
+            return;
+        };
+        let mut stop = self.shared.stop.clone();
+        let settings = &self.shared.settings;
+        let mut backoff = Backoff::new(settings.retry_min_ms, settings.retry_max_ms);
+        loop {
+            let term = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                led = leadership.wait_for(|leadership| leadership.is_local) => match led {
+                    Ok(leadership) => leadership.term,
+                    Err(_) => return,
+                },
+            };
+            self.status.send_modify(|status| status.active = true);
+            let written_before = self.status.borrow().checkpoint_index;
+            self.shared.active_lanes.fetch_add(1, Ordering::Relaxed);
+            let outcome = self.session(term, &mut leadership, &mut stop).await;
+            self.shared.active_lanes.fetch_sub(1, Ordering::Relaxed);
+            match outcome {
+                Ok(End::Stopped) => return,
+                Ok(End::NotLeader) => {
+                    self.status.send_modify(|status| {
+                        *status = LaneStatus {
+                            parked: status.parked,
+                            ..LaneStatus::new(status.partition)
+                        };
+                    });
+                    backoff.reset();
+                    continue;
+                }
+                Err(error) => {
+                    self.fail(&error.to_string(), error.needs_somebody());
+                    tracing::warn!(partition = self.partition.0, %error, "the pump will try again");
+                }
+            }
+            if self.status.borrow().checkpoint_index > written_before {
+                backoff.reset();
+            }
+            self.metrics.retries.increment(1);
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        }
+    }
+
+    /// Opens at the database's place and writes until something ends it.
+    async fn session(
+        &mut self,
+        term: u64,
+        leadership: &mut watch::Receiver<Leadership>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, LaneError> {
+        let mut place = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+            opened = tokio::time::timeout(WRITE_WAIT, self.open(term)) => {
+                opened.map_err(|_| LaneError::TimedOut)??
+            }
+        };
+        self.status.send_modify(|status| {
+            status.checkpoint_index = Some(place.applied_index);
+        });
+        let from = Cursor::after_entry(self.partition, place.applied_index);
+        let mut reader = Reader::new(self.shared.client.follow(self.partition, Some(from)));
+        let mut pending = Pending::new(place.applied_index);
+        let mut checkpoint_at = Instant::now();
+        loop {
+            let idle_at = checkpoint_at + IDLE_CHECKPOINT_INTERVAL;
+            let has_news = pending.upto_index > place.applied_index || self.report.news() > 0;
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+                led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
+                    return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
+                }
+                slice = reader.next() => pending.add(slice?),
+                () = tokio::time::sleep_until(idle_at.into()), if has_news => {}
+            }
+            if pending.changes > 0 {
+                self.gather(&mut pending, &mut reader, stop).await?;
+            } else if checkpoint_at.elapsed() < IDLE_CHECKPOINT_INTERVAL {
+                continue;
+            }
+            if pending.upto_index > place.applied_index {
+                self.flush(&mut place, &mut pending).await?;
+            } else {
+                self.tell_the_grid();
+            }
+            checkpoint_at = Instant::now();
+        }
+    }
+
+    /// The one way to begin: schema, connection, the database's place.
+    async fn open(&self, term: u64) -> Result<Place, LaneError> {
+        let shared = &self.shared;
+        let mut lease = acquire(shared).await?;
+        let outcome = self.open_over(&mut lease, term).await;
+        match outcome {
+            Ok(place) => {
+                lease.release().await;
+                Ok(place)
+            }
+            Err(error) => {
+                lease.discard().await;
+                // Perhaps it is another database than before, under the same address.
+                *shared.is_schema_ready.lock().await = false;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_over(
+        &self,
+        connection: &mut PgConnection,
+        term: u64,
+    ) -> Result<Place, LaneError> {
+        let mut is_schema_ready = self.shared.is_schema_ready.lock().await;
+        if !*is_schema_ready {
+            schema::migrate(connection).await?;
+            *is_schema_ready = true;
+        }
+        drop(is_schema_ready);
+        let epoch = i64::try_from(term).unwrap_or(i64::MAX);
+        Ok(Place::open(connection, self.shared.grid_id, self.partition.0, epoch).await?)
+    }
+
+    /// Waits a little for more changes, so that a transaction is worth its sync.
+    async fn gather(
+        &self,
+        pending: &mut Pending,
+        reader: &mut Reader,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), LaneError> {
+        self.status.send_modify(|status| {
+            if status.oldest_unwritten_at_ms.is_none() {
+                status.oldest_unwritten_at_ms = pending.oldest_at_ms();
+            }
+        });
+        let settings = &self.shared.settings;
+        // A sync costs the machine the same for one row as for a thousand, so the lanes of a node
+        // together commit about once an interval.
+        let lanes = self.shared.active_lanes.load(Ordering::Relaxed).max(1);
+        let interval = Duration::from_millis(settings.flush_interval_ms);
+        let mut wait = interval.saturating_mul(u32::try_from(lanes).unwrap_or(u32::MAX));
+        wait = wait.min(interval.max(GATHER_WAIT_MAX));
+        if self.shared.connections.is_single() {
+            wait = wait.max(SINGLE_FLUSH_INTERVAL);
+        }
+        let deadline = Instant::now() + wait;
+        while pending.changes < settings.batch_changes_max {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                () = tokio::time::sleep_until(deadline.into()) => return Ok(()),
+                slice = reader.next() => pending.add(slice?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending, whole entries a transaction, and forgets it. Between transactions
+    /// other lanes have their turn.
+    async fn flush(&mut self, place: &mut Place, pending: &mut Pending) -> Result<(), LaneError> {
+        let shared = Arc::clone(&self.shared);
+        let mut runs = pending.runs(place.applied_index, shared.settings.batch_changes_max);
+        while let Some((changes, new_index)) = runs.next_run() {
+            let mut lease = acquire(&shared).await?;
+            let started = Instant::now();
+            let write = place.write(&mut lease, &changes, new_index);
+            let written = match tokio::time::timeout(WRITE_WAIT, write).await {
+                Ok(Ok(written)) => written,
+                Ok(Err(error)) => {
+                    lease.discard().await;
+                    return Err(error.into());
+                }
+                Err(_) => {
+                    lease.discard().await;
+                    return Err(LaneError::TimedOut);
+                }
+            };
+            lease.release().await;
+            self.note(place.applied_index, &written, started.elapsed());
+            if !changes.is_empty() {
+                self.report.worth_telling = place.applied_index;
+            }
+            self.tell_the_grid();
+        }
+        pending.clear();
+        self.status
+            .send_modify(|status| status.oldest_unwritten_at_ms = None);
+        Ok(())
+    }
+
+    fn note(&self, index: u64, written: &Written, took: Duration) {
+        self.metrics.flush_seconds.record(took.as_secs_f64());
+        self.metrics.flush_rows.record(written.rows as f64);
+        self.metrics.dead_letters.increment(written.parked);
+        self.metrics.missing_rows.increment(written.missing);
+        if written.missing > 0 {
+            tracing::warn!(
+                partition = self.partition.0,
+                index,
+                rows = written.missing,
+                "updates of rows that are not in the database; see dead_letter"
+            );
+        }
+        self.status.send_modify(|status| {
+            status.checkpoint_index = Some(index);
+            status.parked += written.parked;
+            status.last_error = None;
+            status.stuck = false;
+        });
+    }
+
+    /// Lets the grid forget log that the database has. Only changes are worth telling: what is told
+    /// becomes a log entry itself, and telling of that would never end.
+    fn tell_the_grid(&mut self) {
+        let report = &mut self.report;
+        let news = report.news();
+        let is_due =
+            news >= REPORT_ENTRIES || report.at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
+        let is_under_way = report
+            .under_way
+            .as_ref()
+            .is_some_and(|task| !task.is_finished());
+        if news == 0 || !is_due || is_under_way {
+            return;
+        }
+        report.at = Some(Instant::now());
+        let client = self.shared.client.clone();
+        let partition = self.partition;
+        let index = report.worth_telling;
+        let told = Arc::clone(&report.told);
+        report.under_way = Some(tokio::spawn(async move {
+            let deadline = Instant::now() + REPORT_WAIT;
+            match client.record_pumped(partition, index, deadline).await {
+                Ok(()) => {
+                    told.fetch_max(index, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    tracing::debug!(partition = partition.0, %error, "the grid was not told");
+                }
+            }
+        }));
+    }
+
+    fn fail(&self, error: &str, stuck: bool) {
+        self.status.send_modify(|status| {
+            status.last_error = Some(error.to_owned());
+            status.stuck = stuck;
+        });
+    }
+}
+
+async fn acquire(shared: &Shared) -> Result<Lease<'_>, WriteError> {
+    match shared.connections.acquire().await {
+        Ok(lease) => Ok(lease),
+        Err(sqlx::Error::PoolTimedOut) => Err(WriteError::NoConnection { wait: ACQUIRE_WAIT }),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,199 @@
+//! The data pump: every change of every partition that this node leads, into PostgreSQL.
+//!
+//! One lane a partition ([`lane`]) reads the feed, the [`planner`] turns changes into rows, the
+//! [`writer`] writes rows and checkpoint together. A lane is active only on the partition's leader;
+//! the Raft term in the checkpoint keeps a deposed leader's late write out.
+//!
+//! What it deliberately does not do: hold changes back from anybody, or keep them in memory while the
+//! database is away. The log is the queue.
+
+mod backoff;
+mod connections;
+mod lane;
+mod pending;
+mod planner;
+mod reader;
+mod rows;
+mod statements;
+mod status;
+mod writer;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod planner_tests;
+#[cfg(test)]
+mod writer_tests;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use grid::GridClient;
+use grid_config::PumpSettings;
+use processing_unit::Unit;
+use tokio::sync::{Mutex, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use uuid::Uuid;
+
+use connections::Connections;
+use lane::{Lane, Shared};
+pub use status::LaneStatus;
+pub use writer::WriteError;
+
+/// How long a shutdown waits for the lanes' last transactions.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+/// How often the lag is published.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a pump needs.
+#[derive(Debug)]
+pub struct PumpOptions {
+    /// The grid to read.
+    pub client: GridClient<Unit>,
+    /// Its id; a database that holds another grid's data is not touched.
+    pub grid_id: Uuid,
+    /// Where to write. It need not answer yet.
+    pub database_url: String,
+    /// Whether the database answers one connection at a time.
+    pub single_connection: bool,
+    /// Batches, waits and connections.
+    pub settings: PumpSettings,
+}
+
+/// Why there is no pump.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// The URL cannot be read. Correct it.
+    #[error("the database URL is wrong: {0}")]
+    Url(#[source] sqlx::Error),
+}
+
+/// A running pump.
+#[derive(Debug)]
+pub struct Pump {
+    stop: watch::Sender<bool>,
+    lanes: JoinSet<()>,
+    reporter: JoinHandle<()>,
+    statuses: Statuses,
+    connections: Arc<Connections>,
+}
+
+#[derive(Clone, Debug)]
+struct Statuses {
+    client: GridClient<Unit>,
+    lanes: Arc<Vec<watch::Receiver<LaneStatus>>>,
+}
+
+impl Pump {
+    /// Starts a lane for every partition. It returns at once: schema and connections are the lanes'
+    /// affair, and they wait for a database that is away.
+    ///
+    /// # Errors
+    /// [`PumpError::Url`].
+    pub fn start(options: PumpOptions) -> Result<Self, PumpError> {
+        let connections = Connections::new(
+            &options.database_url,
+            options.single_connection,
+            options.settings.connections_max,
+        )
+        .map_err(PumpError::Url)?;
+        let (stop, stopped) = watch::channel(false);
+        let layout = options.client.layout();
+        let shared = Arc::new(Shared {
+            client: options.client.clone(),
+            grid_id: options.grid_id,
+            connections: Arc::clone(&connections),
+            is_schema_ready: Mutex::new(false),
+            settings: options.settings,
+            stop: stopped,
+            active_lanes: AtomicUsize::new(0),
+        });
+        let mut lanes = JoinSet::new();
+        let mut receivers = Vec::new();
+        for partition in layout.iter() {
+            let (status, receiver) = watch::channel(LaneStatus::new(partition));
+            receivers.push(receiver);
+            lanes.spawn(Lane::new(Arc::clone(&shared), partition, status).run());
+        }
+        let statuses = Statuses {
+            client: options.client,
+            lanes: Arc::new(receivers),
+        };
+        let reporter = tokio::spawn(publish_lag(statuses.clone()));
+        Ok(Self {
+            stop,
+            lanes,
+            reporter,
+            statuses,
+            connections,
+        })
+    }
+
+    /// How every lane stands, by partition.
+    #[must_use]
+    pub fn status(&self) -> Vec<LaneStatus> {
+        self.statuses.read()
+    }
+
+    /// A handle that outlives the borrow of the pump, for whoever serves its status.
+    pub fn status_reader(&self) -> impl Fn() -> Vec<LaneStatus> + Clone + Send + Sync + 'static {
+        let statuses = self.statuses.clone();
+        move || statuses.read()
+    }
+
+    /// Lets the lanes finish their transactions and closes the connections.
+    pub async fn shutdown(mut self) {
+        self.reporter.abort();
+        self.stop.send_replace(true);
+        let finish = async { while self.lanes.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_WAIT, finish).await.is_err() {
+            tracing::warn!("the pump's last transactions did not end in time");
+            self.lanes.shutdown().await;
+        }
+        self.connections.close().await;
+    }
+}
+
+impl Statuses {
+    fn read(&self) -> Vec<LaneStatus> {
+        let node = self.client.status();
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |elapsed| {
+                u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+            });
+        let mut statuses = Vec::with_capacity(self.lanes.len());
+        for lane in self.lanes.iter() {
+            let mut status = lane.borrow().clone();
+            let applied = node
+                .replicas
+                .iter()
+                .find(|replica| replica.partition == status.partition)
+                .map(|replica| replica.applied_index);
+            if let (true, Some(applied)) = (status.active, applied) {
+                let checkpoint = status.checkpoint_index.unwrap_or(0);
+                status.behind_entries = Some(applied.saturating_sub(checkpoint));
+            }
+            status.behind_ms = status
+                .oldest_unwritten_at_ms
+                .map_or(0, |oldest| now_ms.saturating_sub(oldest));
+            statuses.push(status);
+        }
+        statuses
+    }
+}
+
+async fn publish_lag(statuses: Statuses) {
+    let mut ticks = tokio::time::interval(LAG_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for status in statuses.read() {
+            if let Some(entries) = status.behind_entries {
+                metrics::gauge!("pump_lag_entries", "partition" => status.partition.to_string())
+                    .set(entries as f64);
+            }
+        }
+    }
+}

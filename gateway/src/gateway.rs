@@ -1,0 +1,233 @@
+//! Starting and stopping a gateway.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use grid::GridClient;
+use grid_config::GatewaySettings;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use processing_unit::Unit;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::http;
+use crate::hub;
+use crate::limits::{
+    ACCEPT_RETRY_MS, HEADER_READ_TIMEOUT_MS, HEADERS_MAX, HTTP_BUFFER_BYTES_MAX,
+    SHUTDOWN_TIMEOUT_MS,
+};
+use crate::state::Shared;
+use crate::ws::ConnectionPermit;
+
+/// The whole answer to a connection beyond `connections_max`.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/problem+json\r\ncontent-length: 118\r\nretry-after: 1\r\n\
+    connection: close\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
+    \"code\":\"overloaded\",\"detail\":\"too many connections\"}\n";
+
+/// How the gateway knows who is asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The caller says who it is. Only on a loopback address.
+    Trusted,
+}
+
+/// What a gateway needs to start.
+#[derive(Debug)]
+pub struct GatewayOptions {
+    /// The bound socket for clients.
+    pub listener: std::net::TcpListener,
+    /// The grid.
+    pub client: GridClient<Unit>,
+    /// Its settings.
+    pub settings: GatewaySettings,
+    /// The secret Ed25519 key that ticket codes are signed with; the same on all gateways of a grid.
+    pub ticket_key: [u8; 32],
+    /// See [`Mode`].
+    pub mode: Mode,
+}
+
+/// Why a gateway did not start. Nothing is running; the operator must correct it.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Mode `trusted` believes whoever connects.
+    #[error("mode `trusted` listens on loopback only, not on {0}")]
+    NotLoopback(SocketAddr),
+    /// The operating system said no.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+/// A running gateway. Dropping it leaves it running; see [`Gateway::shutdown`].
+#[derive(Debug)]
+pub struct Gateway {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// Starts to serve. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`GatewayError`].
+    pub fn start(options: GatewayOptions) -> Result<Self, GatewayError> {
+        let io = |what| move |source| GatewayError::Io { what, source };
+        let address = options
+            .listener
+            .local_addr()
+            .map_err(io("the gateway's address"))?;
+        match options.mode {
+            Mode::Trusted if !address.ip().is_loopback() => {
+                return Err(GatewayError::NotLoopback(address));
+            }
+            Mode::Trusted => {}
+        }
+        options
+            .listener
+            .set_nonblocking(true)
+            .map_err(io("the gateway's socket"))?;
+        let listener =
+            TcpListener::from_std(options.listener).map_err(io("the gateway's socket"))?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed)
+            .map_err(|error| io("random bytes")(std::io::Error::other(error.to_string())))?;
+        let shared = Arc::new(Shared::new(
+            options.client,
+            options.settings,
+            &options.ticket_key,
+            u64::from_le_bytes(seed),
+        ));
+        hub::follow_all(&shared);
+        let teller = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                () = teller.stopping.cancelled() => {}
+                () = hub::tell_seats(&teller) => {}
+            }
+        });
+        let acceptor = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                () = acceptor.stopping.cancelled() => {}
+                () = accept(&acceptor, listener) => {}
+            }
+        });
+        Ok(Self { address, shared })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: accepts nothing more, finishes what is under way, says goodbye to every client, and
+    /// returns when all are gone or after five seconds.
+    pub async fn shutdown(self) {
+        self.shared.stopping.cancel();
+        self.shared.connections.drain();
+        self.shared.tasks.close();
+        let timeout = Duration::from_millis(SHUTDOWN_TIMEOUT_MS);
+        if tokio::time::timeout(timeout, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                tasks = self.shared.tasks.len(),
+                "some connections did not end in time"
+            );
+        }
+    }
+}
+
+async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(shared.settings.connections_max));
+    let router = http::router(Arc::clone(shared));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
+            shared.metrics.refused_connections.increment(1);
+            refuse(stream).await;
+            continue;
+        };
+        // Replies are small and wanted at once; a failure only costs time.
+        let _ = stream.set_nodelay(true);
+        let permit = ConnectionPermit(Arc::new(permit));
+        let (shared, router) = (Arc::clone(shared), router.clone());
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move { serve(&shared, router, stream, permit).await });
+    }
+}
+
+/// The answer fits into an empty socket's buffer, so this does not wait.
+async fn refuse(mut stream: TcpStream) {
+    let _ = stream.try_write(TOO_MANY_CONNECTIONS);
+    let _ = stream.shutdown().await;
+}
+
+/// Serves one connection's HTTP requests, up to an upgrade.
+async fn serve(shared: &Shared, router: axum::Router, stream: TcpStream, permit: ConnectionPermit) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(permit.clone());
+        hyper::service::Service::call(&router, request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(HEADER_READ_TIMEOUT_MS))
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HTTP_BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shared.stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "an HTTP connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_too_many_is_well_formed() {
+        let text = std::str::from_utf8(TOO_MANY_CONNECTIONS).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        let length: usize = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .and_then(|length| length.parse().ok())
+            .expect("a length");
+        assert_eq!(length, body.len());
+        let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(problem["code"], "overloaded");
+    }
+}

@@ -1,0 +1,178 @@
+//! Reading requests: who asks, under which key, with which body and page.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::problem::Problem;
+use crate::failure::Failure;
+use crate::identity::Caller;
+use crate::limits::{BODY_READ_TIMEOUT_MS, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use crate::operations::Asker;
+use crate::protocol::code::ErrorCode;
+use crate::state::Shared;
+
+const KEY_HEADER: &str = "idempotency-key";
+
+/// A caller who must be known, with the key of their command.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) caller: Caller,
+    key: Option<String>,
+}
+
+impl Known {
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker {
+            caller: self.caller,
+            key: self.key.as_deref(),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller =
+            Caller::from_trusted(&parts.headers, None).ok_or_else(Failure::unauthenticated)?;
+        Ok(Self {
+            caller,
+            key: idempotency_key(&parts.headers)?,
+        })
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    headers
+        .get(KEY_HEADER)
+        .map(|value| {
+            value
+                .to_str()
+                .map(str::to_owned)
+                .map_err(|_| Failure::bad_request("Idempotency-Key is not plain text"))
+        })
+        .transpose()
+}
+
+/// A caller who need not be known.
+#[derive(Debug)]
+pub(crate) struct Anyone(pub(crate) Option<Caller>);
+
+impl<S: Sync> FromRequestParts<S> for Anyone {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self(Caller::from_trusted(&parts.headers, None)))
+    }
+}
+
+/// A list's parameters; each list uses those it knows.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ListQuery {
+    limit: Option<usize>,
+    pub(crate) after: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) category: Option<String>,
+    pub(crate) q: Option<String>,
+}
+
+impl ListQuery {
+    /// Entries of a page.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+            .unwrap_or(PAGE_LIMIT_DEFAULT)
+            .clamp(1, PAGE_LIMIT_MAX)
+    }
+
+    /// `after` as an id.
+    pub(crate) fn after_id(&self) -> Result<Option<Uuid>, Failure> {
+        self.after.as_deref().map(id).transpose()
+    }
+
+    /// `after` as a number.
+    pub(crate) fn after_number<N: std::str::FromStr>(&self) -> Result<Option<N>, Failure> {
+        self.after
+            .as_deref()
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| Failure::bad_request("`after` is no cursor of this list"))
+            })
+            .transpose()
+    }
+}
+
+/// A list's parameters from the query string.
+#[derive(Debug)]
+pub(crate) struct Listing(pub(crate) ListQuery);
+
+impl<S: Send + Sync> FromRequestParts<S> for Listing {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query: Result<Query<ListQuery>, QueryRejection> =
+            Query::from_request_parts(parts, state).await;
+        match query {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(Failure::bad_request(rejection.body_text()).into()),
+        }
+    }
+}
+
+/// An id in a path or a parameter.
+pub(crate) fn id(text: &str) -> Result<Uuid, Failure> {
+    Uuid::try_parse(text).map_err(|_| Failure::bad_request("an id in the address is no UUID"))
+}
+
+/// Reads a body of bounded length in bounded time.
+async fn read_body(shared: &Shared, body: Body) -> Result<Bytes, Failure> {
+    let timeout = Duration::from_millis(BODY_READ_TIMEOUT_MS);
+    let limit = shared.settings.body_bytes_max;
+    match tokio::time::timeout(timeout, to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_length_limit(&error) => Err(Failure::new(
+            ErrorCode::MessageTooLarge,
+            "the body is too large",
+        )),
+        Ok(Err(_)) => Err(Failure::bad_request("the body could not be read")),
+        Err(_) => Err(Failure::bad_request("the body did not arrive in time")),
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error)
+        .is_some_and(|source| source.to_string().contains("length limit"))
+}
+
+/// Reads a JSON body, with its canonical text for the fingerprint: field order does not matter.
+pub(crate) async fn json<T: DeserializeOwned>(
+    shared: &Shared,
+    body: Body,
+) -> Result<(T, String), Failure> {
+    let bytes = read_body(shared, body).await?;
+    let bad = |error: serde_json::Error| Failure::bad_request(error.to_string());
+    let value = serde_json::from_slice(&bytes).map_err(bad)?;
+    let canonical: serde_json::Value = serde_json::from_slice(&bytes).map_err(bad)?;
+    Ok((value, canonical.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_told_from_a_broken_one() {
+        let error = to_bytes(Body::from("12345"), 4)
+            .await
+            .expect_err("too long");
+        assert!(is_length_limit(&error));
+        assert!(to_bytes(Body::from("1234"), 4).await.is_ok());
+    }
+}

@@ -1,0 +1,128 @@
+//! The HTTP interface: one file a resource, each handler a few lines around [`crate::operations`] or a
+//! query.
+
+mod admin;
+mod auctions;
+mod bids;
+mod events;
+pub(crate) mod extract;
+mod holds;
+mod items;
+mod me;
+pub(crate) mod problem;
+mod scatter;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, delete, get, post};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::identity::is_origin_allowed;
+use crate::observe::RequestKind;
+use crate::protocol::code::ErrorCode;
+use crate::state::Shared;
+use crate::ws;
+use problem::{Problem, problem};
+
+/// All routes.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let observed = Router::new()
+        .route("/health", get(admin::health))
+        .route("/ready", get(admin::ready))
+        .route("/admin/v1/status", get(admin::status))
+        .route("/admin/v1/digests/{partition}", get(admin::digests))
+        .route("/v1/ticket-key", get(admin::ticket_key))
+        .route("/v1/items", post(items::create))
+        .route("/v1/items/{id}", get(items::show))
+        .route("/v1/auctions", post(auctions::create).get(auctions::list))
+        .route("/v1/auctions/{id}", get(auctions::show))
+        .route("/v1/auctions/{id}/start", post(auctions::start))
+        .route("/v1/auctions/{id}/close", post(auctions::close))
+        .route("/v1/auctions/{id}/cancel", post(auctions::cancel))
+        .route(
+            "/v1/auctions/{id}/bids",
+            get(bids::list).put(bids::place).post(bids::place),
+        )
+        .route("/v1/auctions/{id}/bids/{bid_id}", delete(bids::withdraw))
+        .route("/v1/events", post(events::create).get(events::list))
+        .route("/v1/events/{id}", get(events::show))
+        .route("/v1/events/{id}/seats", get(events::overview))
+        .route("/v1/events/{id}/seats/{section}", get(events::seats))
+        .route("/v1/events/{id}/tickets", get(events::tickets))
+        .route("/v1/events/{id}/holds", post(holds::hold))
+        .route("/v1/events/{id}/holds/{hold_id}", delete(holds::release))
+        .route(
+            "/v1/events/{id}/holds/{hold_id}/confirm",
+            post(holds::confirm),
+        )
+        .route("/v1/me/holds", get(me::holds))
+        .route("/v1/me/tickets", get(me::tickets))
+        .route("/v1/me/bids", get(me::bids))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), observe));
+    Router::new()
+        .route("/v1/ws", any(ws::upgrade))
+        .route("/ws", any(ws::upgrade))
+        .merge(observed)
+        .with_state(shared)
+}
+
+/// Counts the request, checks the origin of what changes something, and adds the headers that every
+/// response has.
+async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut response = if is_origin_allowed(request.headers()) {
+        next.run(request).await
+    } else {
+        let failure = Failure::new(ErrorCode::Forbidden, "pages of that origin may not ask");
+        Problem::from(failure).into_response()
+    };
+    let kind = if is_read {
+        RequestKind::HttpRead
+    } else {
+        RequestKind::HttpWrite
+    };
+    let code = response.extensions().get::<ErrorCode>().copied();
+    shared.metrics.count(kind, code, started.elapsed());
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+async fn no_route() -> Problem {
+    Failure::not_found("there is no such address").into()
+}
+
+async fn no_method() -> Problem {
+    let failure = Failure::bad_request("the address does not have that method");
+    Problem::other(problem(StatusCode::METHOD_NOT_ALLOWED, &failure))
+}
+
+/// A JSON response.
+fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(value)
+        .map_err(|_| Failure::new(ErrorCode::Internal, "the response cannot be written"))?;
+    let json = HeaderValue::from_static("application/json");
+    Ok((status, [(header::CONTENT_TYPE, json)], body).into_response())
+}
+
+fn ok<T: Serialize>(value: &T) -> Result<Response, Problem> {
+    json(StatusCode::OK, value)
+}
+
+fn created<T: Serialize>(value: &T) -> Result<Response, Problem> {
+    json(StatusCode::CREATED, value)
+}

@@ -1,0 +1,73 @@
+//! Lists over all partitions: asked at once, merged by id.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use grid::Read;
+use uuid::Uuid;
+
+use crate::failure::Failure;
+use crate::protocol::view::Page;
+use crate::state::Shared;
+use processing_unit::{auction, box_office};
+
+/// Every partition's answer to an auction query.
+pub(super) async fn ask_auctions<T>(
+    shared: &Shared,
+    query: auction::Query,
+    pick: impl Fn(auction::Answer) -> Option<Vec<T>>,
+) -> Result<Vec<T>, Failure> {
+    let asked = shared
+        .layout
+        .iter()
+        .map(|partition| shared.ask_auctions(partition, query.clone(), Read::Linearizable));
+    let mut all = Vec::new();
+    for (answer, _) in try_join_all(asked).await? {
+        all.extend(pick(answer).ok_or_else(|| Failure::unexpected("a list was asked for"))?);
+    }
+    Ok(all)
+}
+
+/// Every partition's answer to a box-office query.
+pub(super) async fn ask_box_office<T>(
+    shared: &Shared,
+    query: box_office::Query,
+    pick: impl Fn(box_office::Answer) -> Option<Vec<T>>,
+) -> Result<Vec<T>, Failure> {
+    let asked = shared
+        .layout
+        .iter()
+        .map(|partition| shared.ask_box_office(partition, query.clone(), Read::Linearizable));
+    let mut all = Vec::new();
+    for (answer, _) in try_join_all(asked).await? {
+        all.extend(pick(answer).ok_or_else(|| Failure::unexpected("a list was asked for"))?);
+    }
+    Ok(all)
+}
+
+/// The first `limit` entries by id. A full page names its last id as the next cursor.
+pub(super) fn merge<T>(mut all: Vec<T>, limit: usize, id: impl Fn(&T) -> Uuid) -> Page<T> {
+    all.sort_by_key(|entry| id(entry));
+    all.truncate(limit);
+    let next = (all.len() == limit)
+        .then(|| all.last().map(|last| Arc::from(id(last).to_string())))
+        .flatten();
+    Page { items: all, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_in_the_order_of_ids_and_end_somewhere() {
+        let ids = |numbers: &[u128]| -> Vec<Uuid> {
+            numbers.iter().copied().map(Uuid::from_u128).collect()
+        };
+        let page = merge(ids(&[5, 1, 9, 3]), 3, |id| *id);
+        assert_eq!(page.items, ids(&[1, 3, 5]));
+        assert_eq!(page.next.as_deref(), Some(&*Uuid::from_u128(5).to_string()));
+        let last = merge(ids(&[9]), 3, |id| *id);
+        assert!(last.next.is_none());
+    }
+}

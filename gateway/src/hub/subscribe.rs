@@ -1,0 +1,349 @@
+//! Opening a subscription: a snapshot, or a replay from the client's cursor.
+//!
+//! The subscriber is registered first, which fixes a cursor `registered`; from then on the hub delivers
+//! and the connection holds. The opening then covers everything up to some cursor at or after
+//! `registered`, and the connection goes on from there. So nothing is missed and nothing comes twice.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use grid::{FeedError, Read};
+use grid_core::{ChangeBatch, Cursor};
+use processing_unit::box_office::{self, ReleaseReason, SeatIndex};
+use processing_unit::{AuctionId, Change, EventId, Query, UserId, auction};
+use uuid::Uuid;
+
+use super::board::Board;
+use super::registry::{NoBoard, SubscriberKey, auction_frames, hold_expired_frame};
+use crate::convert;
+use crate::failure::{Detail, Failure};
+use crate::limits::{
+    CATCH_UP_TIMEOUT_MS, REPLAY_ENTRIES_MAX, REPLAY_EVENTS_MAX, REPLAY_TIMEOUT_MS,
+};
+use crate::protocol::code::ErrorCode;
+use crate::protocol::frame;
+use crate::protocol::message::Topic;
+use crate::state::Shared;
+use crate::ws::Outlet;
+
+/// How an opened subscription begins.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// To be sent first, in this order.
+    pub(crate) frames: Vec<Bytes>,
+    /// Events after this cursor follow.
+    pub(crate) live_after: Cursor,
+}
+
+/// Who subscribes, with which request.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) key: SubscriberKey,
+    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) request_id: Option<Box<str>>,
+}
+
+impl Subscriber {
+    fn user(&self) -> UserId {
+        self.key.0
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+}
+
+/// The past since a cursor cannot be had; the client gets a snapshot instead.
+#[derive(Debug)]
+struct NoReplay;
+
+/// Opens a subscription. On an error the subscriber may still be registered: unregister it.
+pub(crate) async fn open(
+    shared: &Shared,
+    subscriber: &Subscriber,
+    topic: Topic,
+    from: Option<&str>,
+) -> Result<Opening, Failure> {
+    let from = from
+        .map(|text| {
+            text.parse::<Cursor>()
+                .ok()
+                .filter(|cursor| cursor.partition == shared.hub.partition_of(topic))
+                .ok_or_else(|| Failure::bad_request("`from` is no cursor of this topic"))
+        })
+        .transpose()?;
+    match topic {
+        Topic::Auction(id) => open_auction(shared, subscriber, id, from).await,
+        Topic::Event(id) => open_event(shared, subscriber, id, from).await,
+    }
+}
+
+async fn open_auction(
+    shared: &Shared,
+    subscriber: &Subscriber,
+    id: Uuid,
+    from: Option<Cursor>,
+) -> Result<Opening, Failure> {
+    let topic = Topic::Auction(id);
+    let currency = shared.auction_currency(AuctionId(id)).await?;
+    let registered = shared.hub.registry_of(id).register_auction(
+        id,
+        currency,
+        subscriber.key,
+        Arc::clone(&subscriber.outlet),
+    );
+    let mut frames = Vec::new();
+    if let Some(from) = from {
+        let mut events = Vec::new();
+        let replayed = replay(shared, topic, from, registered, |cursor, batch, change| {
+            let Change::Auction(change) = change else {
+                return true;
+            };
+            if change.auction_id() != Some(AuctionId(id)) {
+                return true;
+            }
+            if let Some((shared_frame, own)) =
+                auction_frames(change, currency, cursor, batch.at.as_millis())
+            {
+                events.push(match own {
+                    Some((owner, own)) if owner == subscriber.user() => own,
+                    _ => shared_frame,
+                });
+            }
+            events.len() <= REPLAY_EVENTS_MAX
+        });
+        match replayed.await {
+            Ok(live_after) => {
+                frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
+                frames.append(&mut events);
+                return Ok(Opening { frames, live_after });
+            }
+            Err(NoReplay) => frames.push(frame::resumed(subscriber.id(), topic, "snapshot")),
+        }
+    }
+    let (view, position) = shared
+        .auction(AuctionId(id), Read::AtLeast(registered))
+        .await?;
+    let mut view = convert::auction(view, Some(subscriber.user()));
+    // A snapshot goes to whoever watches; the host asks over HTTP.
+    view.reserve_price = None;
+    let id = subscriber.id();
+    let cursor = Some(position.to_string());
+    frames.push(frame::topic(
+        "snapshot",
+        id,
+        topic,
+        &view,
+        cursor,
+        Some(now_ms()),
+    ));
+    Ok(Opening {
+        frames,
+        live_after: position,
+    })
+}
+
+async fn open_event(
+    shared: &Shared,
+    subscriber: &Subscriber,
+    id: Uuid,
+    from: Option<Cursor>,
+) -> Result<Opening, Failure> {
+    let topic = Topic::Event(id);
+    let layout = shared.event_layout(EventId(id)).await?;
+    let (registered, has_board) = shared.hub.registry_of(id).register_event(
+        id,
+        &layout,
+        subscriber.key,
+        Arc::clone(&subscriber.outlet),
+    );
+    if !has_board {
+        load_board(shared, id, registered).await?;
+    }
+    let mut frames = Vec::new();
+    if let Some(from) = from {
+        let mut seats: BTreeSet<SeatIndex> = BTreeSet::new();
+        let mut expired = Vec::new();
+        let replayed = replay(shared, topic, from, registered, |_, _, change| {
+            let Change::BoxOffice(change) = change else {
+                return true;
+            };
+            if change.event_id() != EventId(id) {
+                return true;
+            }
+            seats.extend(touched_seats(change));
+            if let box_office::Change::SeatsReleased {
+                hold_id,
+                buyer,
+                seats,
+                reason: ReleaseReason::Expired,
+                ..
+            } = change
+                && *buyer == subscriber.user()
+            {
+                expired.push(hold_expired_frame(id, &layout, hold_id.0, seats));
+            }
+            expired.len() <= REPLAY_EVENTS_MAX
+        });
+        match replayed.await {
+            Ok(replayed_to) => {
+                frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
+                // The seats' present states are sent, but the cursor is that of the replay: what
+                // changed after it comes as events.
+                let cursor = Some(replayed_to.to_string());
+                let read = |board: &Board, _| {
+                    let update = board.update(&seats);
+                    frame::topic("seats_changed", None, topic, &update, cursor, None)
+                };
+                let update = shared
+                    .hub
+                    .registry_of(id)
+                    .with_board(id, read)
+                    .map_err(no_board)?;
+                if !seats.is_empty() {
+                    frames.push(update);
+                }
+                frames.append(&mut expired);
+                return Ok(Opening {
+                    frames,
+                    live_after: replayed_to,
+                });
+            }
+            Err(NoReplay) => frames.push(frame::resumed(subscriber.id(), topic, "snapshot")),
+        }
+    }
+    let read = |board: &Board, cursor: Cursor| {
+        let text = Some(cursor.to_string());
+        let id = subscriber.id();
+        let data = board.snapshot();
+        let frame = frame::topic("snapshot", id, topic, &data, text, Some(now_ms()));
+        (frame, cursor)
+    };
+    let (snapshot, live_after) = shared
+        .hub
+        .registry_of(id)
+        .with_board(id, read)
+        .map_err(no_board)?;
+    frames.push(snapshot);
+    Ok(Opening { frames, live_after })
+}
+
+fn touched_seats(change: &box_office::Change) -> Vec<SeatIndex> {
+    match change {
+        box_office::Change::EventCreated { .. } => Vec::new(),
+        box_office::Change::SeatsHeld { seats, .. }
+        | box_office::Change::SeatsReleased { seats, .. } => seats.to_vec(),
+        box_office::Change::SeatsSold { tickets, .. } => {
+            tickets.iter().map(|sold| sold.seat).collect()
+        }
+    }
+}
+
+fn no_board(_: NoBoard) -> Failure {
+    let retry_after_ms = 500;
+    Failure::new(
+        ErrorCode::Overloaded,
+        "the event changes faster than it can be read just now",
+    )
+    .with(Detail::RetryAfter { retry_after_ms })
+}
+
+async fn load_board(shared: &Shared, id: Uuid, registered: Cursor) -> Result<(), Failure> {
+    let query = box_office::Query::Seats {
+        event_id: EventId(id),
+        section: None,
+    };
+    let read = Read::AtLeast(registered);
+    match shared
+        .ask_box_office(registered.partition, query, read)
+        .await?
+    {
+        (box_office::Answer::Seats(Some(seats)), position) => shared
+            .hub
+            .registry_of(id)
+            .load_board(id, seats, position)
+            .map_err(no_board),
+        (box_office::Answer::Seats(None), _) => Err(Failure::not_found("there is no such event")),
+        _ => Err(Failure::unexpected("seats were asked for")),
+    }
+}
+
+/// Shows every change after `from` and up to `registered` to `visit`, until that returns false.
+/// Returns the cursor that has been covered.
+async fn replay(
+    shared: &Shared,
+    topic: Topic,
+    from: Cursor,
+    registered: Cursor,
+    mut visit: impl FnMut(Cursor, &ChangeBatch<Change>, &Change) -> bool,
+) -> Result<Cursor, NoReplay> {
+    if from.index > registered.index {
+        return catch_up(shared, topic, from).await;
+    }
+    if from >= registered {
+        return Ok(from);
+    }
+    if registered.index - from.index > REPLAY_ENTRIES_MAX {
+        return Err(NoReplay);
+    }
+    // The cursor's own entry is read again: it had changes, so the feed has something to return.
+    let start = match (from.seq, from.index.checked_sub(1)) {
+        (u32::MAX, _) | (_, None) => from,
+        (_, Some(before)) => Cursor::after_entry(from.partition, before),
+    };
+    let mut feed = shared.client.follow(from.partition, Some(start));
+    let read = async {
+        let mut covered = start.index;
+        while covered < registered.index {
+            let slice = match feed.next().await {
+                Ok(slice) => slice,
+                Err(FeedError::CursorTooOld | FeedError::CursorAhead | FeedError::Stopped) => {
+                    return Err(NoReplay);
+                }
+            };
+            covered = slice.upto_index;
+            for batch in &slice.batches {
+                for (seq, change) in batch.changes.iter().enumerate() {
+                    let cursor = Cursor {
+                        partition: from.partition,
+                        index: batch.index,
+                        seq: u32::try_from(seq).unwrap_or(u32::MAX),
+                    };
+                    let is_asked_for = cursor > from && cursor <= registered;
+                    if is_asked_for && !visit(cursor, batch, change) {
+                        return Err(NoReplay);
+                    }
+                }
+            }
+        }
+        Ok(registered)
+    };
+    tokio::time::timeout(Duration::from_millis(REPLAY_TIMEOUT_MS), read)
+        .await
+        .unwrap_or(Err(NoReplay))
+}
+
+/// The client has seen more than this node: waits for the node to get there.
+async fn catch_up(shared: &Shared, topic: Topic, from: Cursor) -> Result<Cursor, NoReplay> {
+    let query = match topic {
+        Topic::Auction(id) => Query::Auction(auction::Query::Auction {
+            auction_id: AuctionId(id),
+        }),
+        Topic::Event(id) => Query::BoxOffice(box_office::Query::Event {
+            event_id: EventId(id),
+        }),
+    };
+    let deadline = Instant::now() + Duration::from_millis(CATCH_UP_TIMEOUT_MS);
+    shared
+        .client
+        .query(from.partition, query, Read::AtLeast(from), deadline)
+        .await
+        .map(|_| from)
+        .map_err(|_| NoReplay)
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}

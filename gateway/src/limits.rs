@@ -1,0 +1,133 @@
+//! The gateway's bounds that are not settings, and the token bucket.
+
+use tokio::time::Instant;
+
+/// Messages a second that one connection may send in the long run.
+pub(crate) const MESSAGES_PER_S_MAX: u64 = 2_000;
+/// Messages that one connection may send at once after a pause.
+pub(crate) const MESSAGES_BURST_MAX: u64 = 4_000;
+/// A request line with its headers must arrive within this time.
+pub(crate) const HEADER_READ_TIMEOUT_MS: u64 = 10_000;
+/// A request's body must arrive within this time.
+pub(crate) const BODY_READ_TIMEOUT_MS: u64 = 15_000;
+/// Headers of one request.
+pub(crate) const HEADERS_MAX: usize = 64;
+/// Buffer of one HTTP connection, in bytes; also the longest request line with its headers.
+pub(crate) const HTTP_BUFFER_BYTES_MAX: usize = 32 << 10;
+/// The longest idempotency key, in bytes.
+pub(crate) const KEY_BYTES_MAX: usize = 256;
+/// The most entries of a page.
+pub(crate) const PAGE_LIMIT_MAX: usize = 1_000;
+/// Entries of a page unless asked otherwise.
+pub(crate) const PAGE_LIMIT_DEFAULT: usize = 100;
+/// Auctions whose currency is remembered.
+pub(crate) const AUCTIONS_CACHED_MAX: usize = 65_536;
+/// Events whose layout is remembered; a venue of 20,000 seats takes about 250 kB.
+pub(crate) const LAYOUTS_CACHED_MAX: usize = 128;
+/// Read buffer of a WebSocket, in bytes.
+pub(crate) const READ_BUFFER_BYTES: usize = 4 << 10;
+/// A WebSocket's write buffer is handed to the system at this size, in bytes.
+pub(crate) const WRITE_BUFFER_BYTES: usize = 4 << 10;
+/// Longer messages to a client are sent in fragments of this many bytes, so that no connection keeps
+/// a large write buffer.
+pub(crate) const FRAGMENT_BYTES_MAX: usize = 8 << 10;
+/// A client that takes nothing for this long is a slow consumer.
+pub(crate) const WRITE_TIMEOUT_MS: u64 = 20_000;
+/// The longest that a goodbye may take.
+pub(crate) const GOODBYE_TIMEOUT_MS: u64 = 4_000;
+/// After the goodbye, what the client still sends is read and dropped for this long.
+pub(crate) const LINGER_TIMEOUT_MS: u64 = 1_000;
+/// See [`LINGER_TIMEOUT_MS`]: at most this many bytes.
+pub(crate) const LINGER_BYTES_MAX: usize = 4 << 20;
+/// A client that was sent away comes back after this long at the earliest...
+pub(crate) const RETRY_AFTER_MS_MIN: u64 = 250;
+/// ... and this much later at the latest, by chance, so that not all come at once.
+pub(crate) const RETRY_AFTER_MS_SPREAD: u64 = 2_000;
+/// All connections together get this long to end when the gateway stops.
+pub(crate) const SHUTDOWN_TIMEOUT_MS: u64 = 5_000;
+/// A resuming client gets at most this many events replayed, else a snapshot.
+pub(crate) const REPLAY_EVENTS_MAX: usize = 4_096;
+/// A resuming client's cursor may be at most this many log entries old, else it gets a snapshot.
+pub(crate) const REPLAY_ENTRIES_MAX: u64 = 1_000_000;
+/// A replay that takes longer gives way to a snapshot.
+pub(crate) const REPLAY_TIMEOUT_MS: u64 = 5_000;
+/// A cursor ahead of this node may be caught up with in this time, else it is of another history.
+pub(crate) const CATCH_UP_TIMEOUT_MS: u64 = 2_000;
+/// Seat changes that wait while an event's board is being loaded.
+pub(crate) const BOARD_BACKLOG_MAX: usize = 65_536;
+/// A stopped feed is followed again after this long.
+pub(crate) const FEED_RETRY_MS: u64 = 200;
+/// The accept loop pauses this long when the system has no sockets left.
+pub(crate) const ACCEPT_RETRY_MS: u64 = 50;
+
+/// A bucket of message tokens: refilled with time, one taken a message.
+#[derive(Debug)]
+pub(crate) struct TokenBucket {
+    /// In thousandths of a token, so that a millisecond's refill is exact.
+    millitokens: u64,
+    refilled: Instant,
+}
+
+impl TokenBucket {
+    pub(crate) fn full(now: Instant) -> Self {
+        Self {
+            millitokens: MESSAGES_BURST_MAX * 1_000,
+            refilled: now,
+        }
+    }
+
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// The time in ms after which there will be one.
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), u64> {
+        let elapsed_us = now.saturating_duration_since(self.refilled).as_micros() as u64;
+        let refill = elapsed_us.saturating_mul(MESSAGES_PER_S_MAX) / 1_000;
+        if refill > 0 {
+            self.millitokens = (self.millitokens + refill).min(MESSAGES_BURST_MAX * 1_000);
+            self.refilled = now;
+        }
+        if self.millitokens >= 1_000 {
+            self.millitokens -= 1_000;
+            return Ok(());
+        }
+        Err(1 + (1_000 - self.millitokens) / MESSAGES_PER_S_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::full(start);
+        for _ in 0..MESSAGES_BURST_MAX {
+            assert_eq!(bucket.take(start), Ok(()));
+        }
+        let wait_ms = bucket.take(start).expect_err("empty");
+        assert!((1..=10).contains(&wait_ms), "{wait_ms}");
+        let later = start + Duration::from_millis(wait_ms);
+        assert_eq!(bucket.take(later), Ok(()));
+
+        let second = later + Duration::from_secs(1);
+        let passed = (0..MESSAGES_BURST_MAX)
+            .filter(|_| bucket.take(second).is_ok())
+            .count() as u64;
+        assert!(passed.abs_diff(MESSAGES_PER_S_MAX) <= 2, "{passed}");
+    }
+
+    #[test]
+    fn a_long_pause_gives_no_more_than_a_burst() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::full(start);
+        let later = start + Duration::from_secs(3_600);
+        let passed = (0..2 * MESSAGES_BURST_MAX)
+            .filter(|_| bucket.take(later).is_ok())
+            .count() as u64;
+        assert_eq!(passed, MESSAGES_BURST_MAX);
+    }
+}

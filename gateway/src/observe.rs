@@ -1,0 +1,148 @@
+//! Metrics: handles made once, so that a request pays for an atomic addition only.
+//!
+//! `gateway_connections` (gauge), `gateway_requests_total{type,code}`, `gateway_request_seconds{type}`
+//! (histogram), `gateway_slow_disconnects_total`, `gateway_refused_connections_total`.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::failure::Failure;
+use crate::protocol::code::ErrorCode;
+
+/// Kinds of requests, the label `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestKind {
+    Subscribe,
+    Unsubscribe,
+    PlaceBid,
+    WithdrawBid,
+    HoldSeats,
+    ConfirmHold,
+    ReleaseHold,
+    Ping,
+    Unreadable,
+    HttpRead,
+    HttpWrite,
+}
+
+impl RequestKind {
+    const ALL: [Self; 11] = [
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::PlaceBid,
+        Self::WithdrawBid,
+        Self::HoldSeats,
+        Self::ConfirmHold,
+        Self::ReleaseHold,
+        Self::Ping,
+        Self::Unreadable,
+        Self::HttpRead,
+        Self::HttpWrite,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+            Self::PlaceBid => "place_bid",
+            Self::WithdrawBid => "withdraw_bid",
+            Self::HoldSeats => "hold_seats",
+            Self::ConfirmHold => "confirm_hold",
+            Self::ReleaseHold => "release_hold",
+            Self::Ping => "ping",
+            Self::Unreadable => "unreadable",
+            Self::HttpRead => "http_read",
+            Self::HttpWrite => "http_write",
+        }
+    }
+}
+
+struct PerKind {
+    ok: Counter,
+    failed: Vec<Counter>,
+    seconds: Histogram,
+}
+
+/// The gateway's metrics.
+pub(crate) struct Metrics {
+    pub(crate) connections: Gauge,
+    pub(crate) slow_disconnects: Counter,
+    pub(crate) refused_connections: Counter,
+    kinds: Vec<PerKind>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Binds the handles to the recorder that is installed now.
+    pub(crate) fn new() -> Self {
+        let per_kind = |kind: RequestKind| {
+            let name = kind.as_str();
+            let total = |code| counter!("gateway_requests_total", "type" => name, "code" => code);
+            PerKind {
+                ok: total("ok"),
+                failed: ErrorCode::ALL
+                    .iter()
+                    .map(|code| total(code.as_str()))
+                    .collect(),
+                seconds: histogram!("gateway_request_seconds", "type" => name),
+            }
+        };
+        Self {
+            connections: gauge!("gateway_connections"),
+            slow_disconnects: counter!("gateway_slow_disconnects_total"),
+            refused_connections: counter!("gateway_refused_connections_total"),
+            kinds: RequestKind::ALL.into_iter().map(per_kind).collect(),
+        }
+    }
+
+    /// Counts a finished request.
+    pub(crate) fn finished<T>(
+        &self,
+        kind: RequestKind,
+        result: &Result<T, Failure>,
+        took: Duration,
+    ) {
+        self.count(
+            kind,
+            result.as_ref().err().map(|failure| failure.code),
+            took,
+        );
+    }
+
+    /// Counts a finished request by its error code, if any.
+    pub(crate) fn count(&self, kind: RequestKind, code: Option<ErrorCode>, took: Duration) {
+        let Some(handles) = self.kinds.get(kind as usize) else {
+            return;
+        };
+        match code {
+            None => handles.ok.increment(1),
+            Some(code) => {
+                if let Some(counter) = handles.failed.get(code as usize) {
+                    counter.increment(1);
+                }
+            }
+        }
+        handles.seconds.record(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_in_the_order_of_their_enums() {
+        for (place, kind) in RequestKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+        }
+        for (place, code) in ErrorCode::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, place);
+        }
+    }
+}

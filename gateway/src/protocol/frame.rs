@@ -1,0 +1,134 @@
+//! WebSocket messages to the client, serialised.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::message::Topic;
+use crate::failure::{Detail, Failure};
+
+/// Room for a usual reply, in bytes, so that its buffer grows once at most.
+const REPLY_BYTES: usize = 256;
+
+#[derive(Serialize)]
+struct Reply<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    data: &'a T,
+}
+
+#[derive(Serialize)]
+struct ErrorReply<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a Detail>,
+}
+
+#[derive(Serialize)]
+struct TopicMessage<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auction_id: Option<uuid::Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<uuid::Uuid>,
+    data: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Mode {
+    mode: &'static str,
+}
+
+#[derive(Serialize)]
+struct Goodbye {
+    reason: &'static str,
+    retry_after_ms: u64,
+}
+
+/// The id was validated when it came in.
+fn raw(id: Option<&str>) -> Option<&RawValue> {
+    serde_json::from_str(id?).ok()
+}
+
+fn bytes<T: Serialize>(value: &T) -> Bytes {
+    let mut buffer = Vec::with_capacity(REPLY_BYTES);
+    if let Err(error) = serde_json::to_writer(&mut buffer, value) {
+        tracing::error!(%error, "a message cannot be serialised");
+    }
+    Bytes::from(buffer)
+}
+
+/// A positive reply.
+pub(crate) fn reply<T: Serialize>(id: Option<&str>, data: &T) -> Bytes {
+    bytes(&Reply {
+        kind: "reply",
+        id: raw(id),
+        data,
+    })
+}
+
+/// An error reply.
+pub(crate) fn error(id: Option<&str>, failure: &Failure) -> Bytes {
+    bytes(&ErrorReply {
+        kind: "error",
+        id: raw(id),
+        code: failure.code.as_str(),
+        message: &failure.message,
+        detail: failure.detail.as_ref(),
+    })
+}
+
+/// A message about a topic: an event, or a snapshot (which carries the request's id).
+pub(crate) fn topic<T: Serialize>(
+    kind: &'static str,
+    id: Option<&str>,
+    topic: Topic,
+    data: &T,
+    cursor: Option<String>,
+    timestamp: Option<u64>,
+) -> Bytes {
+    let (auction_id, event_id) = match topic {
+        Topic::Auction(id) => (Some(id), None),
+        Topic::Event(id) => (None, Some(id)),
+    };
+    bytes(&TopicMessage {
+        kind,
+        id: raw(id),
+        auction_id,
+        event_id,
+        data,
+        cursor,
+        timestamp,
+    })
+}
+
+/// The answer to a subscription that resumes.
+pub(crate) fn resumed(id: Option<&str>, of: Topic, mode: &'static str) -> Bytes {
+    topic("resumed", id, of, &Mode { mode }, None, None)
+}
+
+/// The last message before the server closes.
+pub(crate) fn goodbye(reason: &'static str, retry_after_ms: u64) -> Bytes {
+    bytes(&Reply {
+        kind: "goodbye",
+        id: None,
+        data: &Goodbye {
+            reason,
+            retry_after_ms,
+        },
+    })
+}

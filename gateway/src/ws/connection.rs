@@ -1,0 +1,395 @@
+//! One connection, one task: reads requests, works on them, writes replies and events.
+//!
+//! The task is one hand-written poll loop rather than a `select!`: each time it is woken it takes in all
+//! messages that are there, collects all finished work and all queued events, and flushes once. While
+//! the client does not take what is written, nothing more is read from it and nothing is taken from the
+//! hub's queue; that queue is bounded, and a full one ends the connection.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Sink, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::farewell::{self, Ending};
+use super::outlet::{EndReason, Outlet};
+use super::subscription::{Subscriptions, Verdict};
+use super::work::{self, Done};
+use crate::failure::{Detail, Failure};
+use crate::hub::Subscriber;
+use crate::identity::Caller;
+use crate::limits::{FRAGMENT_BYTES_MAX, TokenBucket, WRITE_TIMEOUT_MS};
+use crate::observe::RequestKind;
+use crate::protocol::code::ErrorCode;
+use crate::protocol::frame;
+use crate::protocol::message::{Envelope, Request, Topic};
+use crate::protocol::view::ReplyData;
+use crate::state::Shared;
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+struct Connection {
+    shared: Arc<Shared>,
+    socket: WebSocketStream<TcpStream>,
+    caller: Caller,
+    number: u64,
+    outlet: Arc<Outlet>,
+    subscriptions: Subscriptions,
+    in_flight: FuturesUnordered<Work>,
+    /// Messages to write; bounded by what is in flight and what one opening replays.
+    out: VecDeque<Bytes>,
+    /// How much of the first message has gone out as fragments.
+    out_sent: usize,
+    bucket: TokenBucket,
+    heard: Instant,
+    pinged: Instant,
+    /// Since when the client takes nothing.
+    blocked: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// Serves an upgraded connection until it ends.
+pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>, caller: Caller) {
+    let outlet = Arc::new(Outlet::new(shared.settings.send_queue_max));
+    let number = shared.connections.open(Arc::clone(&outlet));
+    if shared.stopping.is_cancelled() {
+        outlet.end(EndReason::Draining);
+    }
+    shared.metrics.connections.increment(1.0);
+    let now = Instant::now();
+    let mut connection = Connection {
+        subscriptions: Subscriptions::new(
+            shared.settings.subscriptions_max,
+            shared.settings.send_queue_max,
+        ),
+        timer: Box::pin(tokio::time::sleep_until(now)),
+        socket,
+        caller,
+        number,
+        outlet,
+        in_flight: FuturesUnordered::new(),
+        out: VecDeque::new(),
+        out_sent: 0,
+        bucket: TokenBucket::full(now),
+        heard: now,
+        pinged: now,
+        blocked: None,
+        shared,
+    };
+    let ending = poll_fn(|cx| connection.poll_run(cx)).await;
+    let unsent = connection.unsent(ending);
+    let Connection {
+        shared,
+        socket,
+        subscriptions,
+        in_flight,
+        ..
+    } = connection;
+    drop(in_flight);
+    for topic in subscriptions.topics() {
+        shared.hub.unregister(topic, (caller.user, number));
+    }
+    shared.connections.close(number);
+    shared.metrics.connections.decrement(1.0);
+    if ending == Ending::SlowConsumer {
+        shared.metrics.slow_disconnects.increment(1);
+    }
+    tracing::debug!(user = %caller.user, reason = ending.reason(), "a connection ends");
+    farewell::say(socket, ending, unsent, shared.retry_after_ms()).await;
+}
+
+impl Connection {
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        self.outlet.register(cx.waker());
+        loop {
+            let ended = self.outlet.ended();
+            if let Some(reason @ (EndReason::SlowConsumer | EndReason::Resync)) = ended {
+                return Poll::Ready(Ending::of_reason(reason));
+            }
+            let is_draining = ended.is_some();
+            let mut moved = false;
+            if let Poll::Ready(ending) = self.poll_timer(cx) {
+                return Poll::Ready(ending);
+            }
+            if !is_draining {
+                match self.poll_requests(cx) {
+                    Ok(took) => moved |= took,
+                    Err(ending) => return Poll::Ready(ending),
+                }
+            }
+            while let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(cx) {
+                moved = true;
+                if let Err(ending) = self.finish(done) {
+                    return Poll::Ready(ending);
+                }
+            }
+            match self.take_events() {
+                Ok(took) => moved |= took,
+                Err(ending) => return Poll::Ready(ending),
+            }
+            let was_blocked = self.blocked.is_some();
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.blocked = None;
+                    moved |= was_blocked;
+                    if is_draining && self.in_flight.is_empty() && self.out.is_empty() {
+                        return Poll::Ready(Ending::Draining);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Ending::of_error(&error)),
+                Poll::Pending => {
+                    self.blocked.get_or_insert_with(Instant::now);
+                }
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Pings, and ends what is silent or stuck for too long.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let settings = &self.shared.settings;
+            let now = Instant::now();
+            let idle_end = self.heard + Duration::from_millis(settings.idle_timeout_ms);
+            if now >= idle_end {
+                return Poll::Ready(Ending::IdleTimeout);
+            }
+            let write_timeout = Duration::from_millis(WRITE_TIMEOUT_MS);
+            if self
+                .blocked
+                .is_some_and(|since| now >= since + write_timeout)
+            {
+                return Poll::Ready(Ending::SlowConsumer);
+            }
+            let ping_interval = Duration::from_millis(settings.ping_interval_ms.max(1));
+            let mut ping_due = self.heard.max(self.pinged) + ping_interval;
+            if now >= ping_due {
+                self.pinged = now;
+                ping_due = now + ping_interval;
+                if self.blocked.is_none() {
+                    let ping = Message::Ping(Bytes::new());
+                    if Pin::new(&mut self.socket).start_send(ping).is_err() {
+                        return Poll::Ready(Ending::Broken);
+                    }
+                }
+            }
+            let next = ping_due.min(idle_end).min(now + write_timeout);
+            self.timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+
+    /// Takes in what the client sent, as far as there is room to work on it.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let mut took = false;
+        let room = self.shared.settings.requests_in_flight_max;
+        while self.blocked.is_none() && self.in_flight.len() < room && self.out.len() < room {
+            let message = match self.socket.poll_next_unpin(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => return Err(Ending::Closed),
+                Poll::Ready(Some(Err(error))) => return Err(Ending::of_error(&error)),
+                Poll::Ready(Some(Ok(message))) => message,
+            };
+            took = true;
+            self.heard = Instant::now();
+            match message {
+                Message::Text(text) => self.take_request(text.as_str()),
+                Message::Binary(_) => {
+                    let failure = Failure::bad_request("messages are JSON text, not binary");
+                    self.refuse(RequestKind::Unreadable, None, failure);
+                }
+                Message::Close(_) => return Err(Ending::Closed),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+        Ok(took)
+    }
+
+    fn take_request(&mut self, text: &str) {
+        let allowed = self.bucket.take(self.heard);
+        let envelope = match Envelope::read(text) {
+            Ok(envelope) => envelope,
+            Err(bad) => {
+                let failure = Failure::bad_request(bad.reason);
+                return self.refuse(RequestKind::Unreadable, bad.id.as_deref(), failure);
+            }
+        };
+        if let Err(retry_after_ms) = allowed {
+            let failure = Failure::new(ErrorCode::RateLimited, "too many messages")
+                .with(Detail::RetryAfter { retry_after_ms });
+            let kind = work::kind_of(&envelope.request);
+            return self.refuse(kind, envelope.id.as_deref(), failure);
+        }
+        match envelope.request {
+            Request::Ping => {
+                let timestamp = jiff::Timestamp::now().as_millisecond();
+                let timestamp = u64::try_from(timestamp).unwrap_or(0);
+                let data = ReplyData::Pong { timestamp };
+                self.reply(RequestKind::Ping, envelope.id.as_deref(), &data);
+            }
+            Request::Subscribe { topic, from } => self.subscribe(envelope.id, topic, from),
+            Request::Unsubscribe { topic } => {
+                if self.subscriptions.contains(topic) {
+                    self.unsubscribe(topic);
+                }
+                let id = envelope.id.as_deref();
+                self.reply(RequestKind::Unsubscribe, id, &ReplyData::Empty {});
+            }
+            _ => {
+                let shared = Arc::clone(&self.shared);
+                let work = work::command(shared, self.caller, envelope);
+                self.in_flight.push(Box::pin(work));
+            }
+        }
+    }
+
+    fn subscribe(&mut self, id: Option<Box<str>>, topic: Topic, from: Option<String>) {
+        let Some(generation) = self.subscriptions.begin(topic) else {
+            let failure = Failure::bad_request("too many subscriptions on one connection");
+            return self.refuse(RequestKind::Subscribe, id.as_deref(), failure);
+        };
+        let subscriber = Subscriber {
+            key: (self.caller.user, self.number),
+            outlet: Arc::clone(&self.outlet),
+            request_id: id,
+        };
+        let shared = Arc::clone(&self.shared);
+        let work = work::subscribe(shared, subscriber, topic, from, generation);
+        self.in_flight.push(Box::pin(work));
+    }
+
+    fn unsubscribe(&mut self, topic: Topic) {
+        self.subscriptions.remove(topic);
+        self.shared
+            .hub
+            .unregister(topic, (self.caller.user, self.number));
+    }
+
+    fn reply(&mut self, kind: RequestKind, id: Option<&str>, data: &ReplyData) {
+        let result = Ok::<_, Failure>(());
+        self.shared.metrics.finished(kind, &result, Duration::ZERO);
+        self.out.push_back(frame::reply(id, data));
+    }
+
+    fn refuse(&mut self, kind: RequestKind, id: Option<&str>, failure: Failure) {
+        let reply = frame::error(id, &failure);
+        let result = Err::<(), _>(failure);
+        self.shared.metrics.finished(kind, &result, Duration::ZERO);
+        self.out.push_back(reply);
+    }
+
+    fn finish(&mut self, done: Done) -> Result<(), Ending> {
+        let (topic, generation, result) = match done {
+            Done::Reply(reply) => {
+                self.out.push_back(reply);
+                return Ok(());
+            }
+            Done::Opened {
+                topic,
+                generation,
+                result,
+            } => (topic, generation, result),
+        };
+        match result {
+            Ok(opening) => {
+                // What the hub queued before this belongs before what it will queue after.
+                self.judge_events()?;
+                let due = self
+                    .subscriptions
+                    .opened(topic, generation, opening.live_after);
+                if let Some(due) = due {
+                    self.out.extend(opening.frames);
+                    self.out.extend(due.iter().map(|event| event.frame.clone()));
+                    return Ok(());
+                }
+            }
+            Err(reply) => {
+                self.subscriptions.failed(topic, generation);
+                self.out.push_back(reply);
+            }
+        }
+        if !self.subscriptions.contains(topic) {
+            self.unsubscribe(topic);
+        }
+        Ok(())
+    }
+
+    /// Takes events while the client takes them too.
+    fn take_events(&mut self) -> Result<bool, Ending> {
+        if self.blocked.is_some() {
+            return Ok(false);
+        }
+        self.judge_events()
+    }
+
+    fn judge_events(&mut self) -> Result<bool, Ending> {
+        let mut took = false;
+        while let Some(delivery) = self.outlet.take() {
+            took = true;
+            match self.subscriptions.judge(&delivery) {
+                Verdict::Send => self.out.push_back(delivery.frame.clone()),
+                Verdict::Nothing => {}
+                Verdict::TooSlow => return Err(Ending::SlowConsumer),
+            }
+        }
+        Ok(took)
+    }
+
+    /// What must go out before a goodbye: for a slow consumer only the rest of a message that has
+    /// begun, since nothing may come between its fragments; else all that waits.
+    fn unsent(&mut self, ending: Ending) -> Vec<Frame> {
+        let messages = match ending {
+            Ending::Closed | Ending::Broken => 0,
+            Ending::SlowConsumer => usize::from(self.out_sent > 0),
+            _ => self.out.len(),
+        };
+        let sent = self.out_sent;
+        let waiting = self.out.drain(..).take(messages).enumerate();
+        waiting
+            .map(|(place, message)| {
+                let (rest, data) = match place {
+                    0 if sent > 0 => (message.slice(sent..), Data::Continue),
+                    _ => (message, Data::Text),
+                };
+                Frame::message(rest, OpCode::Data(data), true)
+            })
+            .collect()
+    }
+
+    /// Writes all that waits and flushes. `Pending` means that the client does not take it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut socket = Pin::new(&mut self.socket);
+        while let Some(first) = self.out.front() {
+            ready!(socket.as_mut().poll_ready(cx))?;
+            let start = self.out_sent;
+            let end = first.len().min(start + FRAGMENT_BYTES_MAX);
+            let (is_first, is_last) = (start == 0, end == first.len());
+            let data = if is_first { Data::Text } else { Data::Continue };
+            let frame = Frame::message(first.slice(start..end), OpCode::Data(data), is_last);
+            socket.as_mut().start_send(Message::Frame(frame))?;
+            if is_last {
+                self.out.pop_front();
+                self.out_sent = 0;
+            } else {
+                self.out_sent = end;
+            }
+        }
+        if self.out.capacity() > self.shared.settings.requests_in_flight_max {
+            self.out = VecDeque::new();
+        }
+        socket.poll_flush(cx)
+    }
+}

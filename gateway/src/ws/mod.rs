@@ -1,0 +1,51 @@
+//! WebSocket connections: the upgrade, one task a connection, and how each ends.
+//!
+//! ```text
+//!   socket ──► Envelope::read ──► work (up to N at once, in the same task) ──► replies ─┐
+//!   hub ──► Outlet (bounded) ──► Subscriptions (once, in order) ──► events ─────────────┴─► one flush
+//! ```
+//!
+//! Invariants: a connection answers every readable message, or says goodbye; what it holds is bounded by
+//! settings; it is never waited for by anyone but itself.
+
+mod connection;
+mod farewell;
+mod outlet;
+mod subscription;
+mod upgrade;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+pub(crate) use outlet::{Delivery, EndReason, Outlet};
+pub(crate) use upgrade::{ConnectionPermit, upgrade};
+
+/// The open connections of this gateway, at most `connections_max`.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    next: AtomicU64,
+    open: Mutex<BTreeMap<u64, Arc<Outlet>>>,
+}
+
+impl Connections {
+    fn open(&self, outlet: Arc<Outlet>) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.lock().insert(number, outlet);
+        number
+    }
+
+    fn close(&self, number: u64) {
+        self.open.lock().remove(&number);
+    }
+
+    /// Asks every connection to say goodbye.
+    pub(crate) fn drain(&self) {
+        for outlet in self.open.lock().values() {
+            outlet.end(EndReason::Draining);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One request's work, from the readable message to what is sent back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+use crate::hub::{self, Opening, Subscriber};
+use crate::identity::Caller;
+use crate::observe::RequestKind;
+use crate::operations::{self, Asker};
+use crate::protocol::frame;
+use crate::protocol::message::{Envelope, Request, Topic};
+use crate::protocol::view::ReplyData;
+use crate::state::Shared;
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Send this.
+    Reply(Bytes),
+    /// A subscription is open, or failed to open.
+    Opened {
+        topic: Topic,
+        generation: u64,
+        result: Result<Opening, Bytes>,
+    },
+}
+
+pub(crate) fn kind_of(request: &Request) -> RequestKind {
+    match request {
+        Request::Subscribe { .. } => RequestKind::Subscribe,
+        Request::Unsubscribe { .. } => RequestKind::Unsubscribe,
+        Request::PlaceBid { .. } => RequestKind::PlaceBid,
+        Request::WithdrawBid { .. } => RequestKind::WithdrawBid,
+        Request::HoldSeats { .. } => RequestKind::HoldSeats,
+        Request::ConfirmHold { .. } => RequestKind::ConfirmHold,
+        Request::ReleaseHold { .. } => RequestKind::ReleaseHold,
+        Request::Ping => RequestKind::Ping,
+    }
+}
+
+/// Carries a command out.
+pub(crate) async fn command(shared: Arc<Shared>, caller: Caller, envelope: Envelope) -> Done {
+    let started = Instant::now();
+    let Envelope { id, key, request } = envelope;
+    let kind = kind_of(&request);
+    let asker = Asker {
+        caller,
+        key: key.as_deref(),
+    };
+    let result = dispatch(&shared, asker, request).await;
+    shared.metrics.finished(kind, &result, started.elapsed());
+    Done::Reply(match &result {
+        Ok(data) => frame::reply(id.as_deref(), data),
+        Err(failure) => frame::error(id.as_deref(), failure),
+    })
+}
+
+async fn dispatch(
+    shared: &Shared,
+    asker: Asker<'_>,
+    request: Request,
+) -> Result<ReplyData, Failure> {
+    match request {
+        Request::PlaceBid { auction_id, amount } => {
+            operations::place_bid(shared, asker, auction_id, &amount).await
+        }
+        Request::WithdrawBid { auction_id, bid_id } => {
+            operations::withdraw_bid(shared, asker, auction_id, bid_id).await
+        }
+        Request::HoldSeats { event_id, choice } => {
+            operations::hold_seats(shared, asker, event_id, choice).await
+        }
+        Request::ConfirmHold {
+            event_id,
+            hold_id,
+            payment_reference,
+        } => operations::confirm_hold(shared, asker, event_id, hold_id, payment_reference).await,
+        Request::ReleaseHold { event_id, hold_id } => {
+            operations::release_hold(shared, asker, event_id, hold_id).await
+        }
+        Request::Subscribe { .. } | Request::Unsubscribe { .. } | Request::Ping => {
+            Err(Failure::unexpected("a command was expected"))
+        }
+    }
+}
+
+/// Opens a subscription.
+pub(crate) async fn subscribe(
+    shared: Arc<Shared>,
+    subscriber: Subscriber,
+    topic: Topic,
+    from: Option<String>,
+    generation: u64,
+) -> Done {
+    let started = Instant::now();
+    let result = hub::open(&shared, &subscriber, topic, from.as_deref()).await;
+    shared
+        .metrics
+        .finished(RequestKind::Subscribe, &result, started.elapsed());
+    Done::Opened {
+        topic,
+        generation,
+        result: result.map_err(|failure| frame::error(subscriber.request_id.as_deref(), &failure)),
+    }
+}

@@ -1,0 +1,215 @@
+//! Events: once, in order, without a gap, across cuts; merged where they may be.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Grid, person, text};
+
+async fn bid(client: &mut Client, auction: &str, amount: u64) {
+    let bid = json!({"type": "place_bid", "auction_id": auction, "amount": amount.to_string()});
+    client.data(bid).await;
+}
+
+/// Two bidders raise each other from `from` to `to`, which needs no subscription.
+async fn raise(grid: &Grid, auction: &str, from: u64, to: u64) {
+    let mut bidders = [grid.connect(person(1)).await, grid.connect(person(2)).await];
+    for amount in from..to {
+        bid(&mut bidders[(amount % 2) as usize], auction, amount).await;
+    }
+}
+
+fn amount(event: &Value) -> u64 {
+    assert_eq!(event["type"], "bid_placed", "{event}");
+    let text = text(&event["data"]["amount"]["amount"]);
+    text.trim_end_matches(".00").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_cut_resumes_exactly_where_it_was() {
+    let grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    let mut watcher = grid.connect(person(3)).await;
+    let snapshot = watcher
+        .ask(json!({"type": "subscribe", "auction_id": auction}))
+        .await;
+    assert_eq!(snapshot["type"], "snapshot");
+
+    raise(&grid, &auction, 100, 110).await;
+    let mut seen = Vec::new();
+    let mut cursor = text(&snapshot["cursor"]);
+    for _ in 0..4 {
+        let event = watcher.expect().await;
+        cursor = text(&event["cursor"]);
+        seen.push(amount(&event));
+    }
+    drop(watcher);
+    raise(&grid, &auction, 110, 120).await;
+
+    let mut watcher = grid.connect(person(3)).await;
+    let resume = json!({"type": "subscribe", "auction_id": auction, "from": cursor});
+    let resumed = watcher.ask(resume).await;
+    assert_eq!(resumed["type"], "resumed", "{resumed}");
+    assert_eq!(resumed["data"]["mode"], "replayed");
+    let live = raise(&grid, &auction, 120, 130);
+    let read = async {
+        while seen.len() < 30 {
+            let event = watcher.expect().await;
+            cursor = text(&event["cursor"]);
+            seen.push(amount(&event));
+        }
+    };
+    tokio::join!(live, read);
+    assert_eq!(seen, (100..130).collect::<Vec<_>>());
+
+    // Nothing happened since: resuming at the end replays nothing.
+    let resume = json!({"type": "subscribe", "auction_id": auction, "from": cursor});
+    let resumed = watcher.ask(resume).await;
+    assert_eq!(resumed["data"]["mode"], "replayed");
+    raise(&grid, &auction, 130, 131).await;
+    assert_eq!(amount(&watcher.expect().await), 130);
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn watchers_that_come_at_any_moment_miss_nothing() {
+    let grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    let last = 160;
+    let watch = async |number: u128| {
+        let mut watcher = grid.connect(person(10 + number)).await;
+        let subscribe = json!({"type": "subscribe", "auction_id": auction});
+        let snapshot = watcher.ask(subscribe).await;
+        let current = &snapshot["data"]["current_price"]["amount"];
+        let mut next = current.as_str().map_or(100, |price| {
+            1 + price
+                .trim_end_matches(".00")
+                .parse::<u64>()
+                .expect("a number")
+        });
+        while next < last {
+            assert_eq!(amount(&watcher.expect().await), next);
+            next += 1;
+        }
+    };
+    let watchers = async {
+        for number in 0..12 {
+            watch(number).await;
+        }
+    };
+    let others = async { tokio::join!(watch(50), watch(51), watch(52)) };
+    // The last bid waits until everybody has come, else a late watcher would see it in its snapshot.
+    let bids = raise(&grid, &auction, 100, last);
+    tokio::join!(bids, watchers, others);
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn cursors_of_another_history_get_a_snapshot() {
+    let grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    let mut watcher = grid.connect(person(3)).await;
+    let snapshot = watcher
+        .ask(json!({"type": "subscribe", "auction_id": auction}))
+        .await;
+    let cursor = text(&snapshot["cursor"]);
+    let partition = cursor.split(':').next().expect("a partition");
+    let from = format!("{partition}:999999:0");
+    let resume = json!({"type": "subscribe", "auction_id": auction, "from": from});
+    let resumed = watcher.ask(resume).await;
+    assert_eq!(resumed["type"], "resumed", "{resumed}");
+    assert_eq!(resumed["data"]["mode"], "snapshot");
+    assert_eq!(watcher.expect().await["type"], "snapshot");
+    grid.stop().await;
+}
+
+/// Applies seat updates to a map of what is not available.
+fn apply(board: &mut BTreeMap<String, String>, update: &Value) {
+    for change in update["data"]["seats"].as_array().expect("seats") {
+        let (seat, state) = (text(&change[0]), text(&change[1]));
+        if state == "available" {
+            board.remove(&seat);
+        } else {
+            board.insert(seat, state);
+        }
+    }
+}
+
+#[tokio::test]
+async fn seat_updates_add_up_to_the_truth_across_a_cut() {
+    let grid = Grid::with(|settings| settings.seat_update_interval_ms = 50).await;
+    let event = grid.event(60).await;
+    let mut watcher = grid.connect(person(3)).await;
+    let snapshot = watcher
+        .ask(json!({"type": "subscribe", "event_id": event}))
+        .await;
+    assert_eq!(snapshot["type"], "snapshot");
+    assert_eq!(snapshot["data"]["sections"][0]["states"], "a".repeat(20));
+    let mut buyer = grid.connect(person(1)).await;
+    let mut hold = async |seat: &str| {
+        let hold = json!({"type": "hold_seats", "event_id": event, "seats": [seat]});
+        buyer.data(hold).await["hold_id"].clone()
+    };
+    let first = hold("A-1-1").await;
+    hold("A-1-2").await;
+    let mut board = BTreeMap::new();
+    let mut cursor = String::new();
+    while board.len() < 2 {
+        let update = watcher.expect_type("seats_changed").await;
+        cursor = text(&update["cursor"]);
+        apply(&mut board, &update);
+    }
+    drop(watcher);
+    hold("B-1-a").await;
+    let release = json!({"type": "release_hold", "event_id": event, "hold_id": first});
+    buyer.data(release).await;
+
+    let mut watcher = grid.connect(person(3)).await;
+    let resume = json!({"type": "subscribe", "event_id": event, "from": cursor});
+    let resumed = watcher.ask(resume).await;
+    assert_eq!(resumed["data"]["mode"], "replayed", "{resumed}");
+    let expected = BTreeMap::from([
+        ("A-1-2".to_owned(), "held".to_owned()),
+        ("B-1-a".to_owned(), "held".to_owned()),
+    ]);
+    while board != expected {
+        let update = watcher.expect_type("seats_changed").await;
+        apply(&mut board, &update);
+        let sections = update["data"]["sections"].as_array().expect("sections");
+        assert!(!sections.is_empty());
+    }
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn after_unsubscribing_no_event_comes() {
+    let grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    let mut watcher = grid.connect(person(3)).await;
+    watcher
+        .ask(json!({"type": "subscribe", "auction_id": auction}))
+        .await;
+    watcher
+        .data(json!({"type": "unsubscribe", "auction_id": auction}))
+        .await;
+    raise(&grid, &auction, 100, 105).await;
+    watcher.send_text(r#"{"type":"ping","id":"end"}"#).await;
+    assert_eq!(watcher.expect().await["id"], "end");
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn subscriptions_of_one_connection_are_bounded() {
+    let grid = Grid::with(|settings| settings.subscriptions_max = 1).await;
+    let one = grid.open_auction(person(9)).await;
+    let two = grid.open_auction(person(9)).await;
+    let mut watcher = grid.connect(person(3)).await;
+    let subscribe = |auction: &str| json!({"type": "subscribe", "auction_id": auction});
+    assert_eq!(watcher.ask(subscribe(&one)).await["type"], "snapshot");
+    watcher.refused(subscribe(&two), "bad_request").await;
+    watcher
+        .data(json!({"type": "unsubscribe", "auction_id": one}))
+        .await;
+    assert_eq!(watcher.ask(subscribe(&two)).await["type"], "snapshot");
+    grid.stop().await;
+}

@@ -1,0 +1,100 @@
+//! Operators' routes and HTTP's own manners.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::harness::{Grid, person, text};
+
+#[tokio::test]
+async fn operators_see_the_grid() {
+    let grid = Grid::start().await;
+    assert_eq!(grid.get("/health").await.0, StatusCode::OK);
+    let (status, ready) = grid.get("/ready").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(ready["partitions"], 4);
+    assert_eq!(ready["without_leader"], json!([]));
+    let (status, nodes) = grid.get("/admin/v1/status").await;
+    assert_eq!(status, StatusCode::OK);
+    let replicas = nodes["nodes"][0]["status"]["replicas"].as_array();
+    assert_eq!(replicas.map(Vec::len), Some(4), "{nodes}");
+    let (status, digests) = grid.get("/admin/v1/digests/0").await;
+    assert_eq!(status, StatusCode::OK, "{digests}");
+    assert_eq!(digests["agree"], true);
+    assert_eq!(text(&digests["replicas"][0]["digest"]).len(), 64);
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn items_and_events_are_created_and_read_back() {
+    let grid = Grid::start().await;
+    let (status, made) = grid
+        .post(
+            "/v1/items",
+            person(1),
+            json!({"name": "Vase", "images": ["https://x/1.jpg"]}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let (status, item) = grid
+        .get(&format!("/v1/items/{}", text(&made["item_id"])))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(item["name"], "Vase");
+    assert_eq!(item["owner_id"], person(1).to_string());
+
+    let event = grid.event(60).await;
+    let (_, shown) = grid.get(&format!("/v1/events/{event}")).await;
+    assert_eq!(shown["hold_seconds"], 60);
+    assert_eq!(
+        shown["sections"][1]["price"],
+        json!({"amount": "20.00", "currency": "EUR"})
+    );
+    let (_, found) = grid.get("/v1/events?q=concert").await;
+    assert_eq!(found["items"][0]["event_id"], event);
+    let (_, none) = grid.get("/v1/events?q=opera").await;
+    assert_eq!(none["items"], json!([]));
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_host_sees_the_reserve() {
+    let grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    let path = format!("/v1/auctions/{auction}");
+    let (_, public) = grid.get(&path).await;
+    assert_eq!(public.get("reserve_price"), None);
+    assert_eq!(public["reserve_met"], false);
+    let (_, hosts) = grid
+        .call(Method::GET, &path, Some(person(9)), &[], None)
+        .await;
+    assert_eq!(hosts["reserve_price"]["amount"], "120.00");
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn errors_are_problem_documents() {
+    let grid = Grid::start().await;
+    let response = grid
+        .http
+        .get(grid.url("/v1/nowhere"))
+        .send()
+        .await
+        .expect("a response");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    let response = grid
+        .http
+        .patch(grid.url("/v1/items"))
+        .send()
+        .await
+        .expect("a response");
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+    grid.stop().await;
+}

@@ -1,0 +1,78 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use uuid::Uuid;
+
+use crate::commands::{auction, event, import, load, node, report, sample, status, up, verify};
+use crate::failure::EXIT_CODES;
+
+/// Sells concert seats and runs auctions on a replicated in-memory data grid.
+#[derive(Debug, Parser)]
+#[command(name = "grid", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GlobalArgs {
+    /// Print one JSON document on standard output; logs go to standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Where `grid up` keeps its data, and where other commands find the running grid
+    #[arg(long, global = true, value_name = "DIR", default_value = "data")]
+    pub(crate) data_dir: PathBuf,
+    /// Gateways to ask, separated by commas, instead of those of the data directory
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
+    pub(crate) url: Vec<String>,
+    /// Who acts [default: the operator, a manager]
+    #[arg(long, global = true, value_name = "UUID")]
+    pub(crate) user: Option<Uuid>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a grid on this machine: nodes, gateways, database
+    Up(up::UpArgs),
+    /// Run one node (`grid up` does this for you)
+    Node(node::NodeArgs),
+    /// Show nodes, partitions, and how far the database is
+    Status,
+    /// Bring a venue or an auction's lots into the grid from a file
+    #[command(subcommand)]
+    Import(import::ImportCommand),
+    /// Print a sample file for `grid import`
+    #[command(subcommand)]
+    Sample(sample::SampleCommand),
+    /// Sales of seats
+    #[command(subcommand)]
+    Event(event::EventCommand),
+    /// Auctions
+    #[command(subcommand)]
+    Auction(auction::AuctionCommand),
+    /// List the SQL reports, or show one
+    Report(report::ReportArgs),
+    /// Measure the grid under load, and check afterwards that nothing was lost or sold twice
+    #[command(subcommand)]
+    Load(load::LoadCommand),
+    /// Compare the replicas with each other, and the database with the grid
+    Verify(verify::VerifyArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,83 @@
+//! What a command finds around it: its output, the data directory, the gateways, the database.
+
+use crate::api::Api;
+use crate::cli::GlobalArgs;
+use crate::data_dir::{DataDir, GridFile};
+use crate::failure::Failure;
+use crate::output::Output;
+use data_pump::database::DATABASE_URL_VARIABLE;
+use uuid::Uuid;
+
+/// The operator: who acts unless `--user` says otherwise.
+const OPERATOR: Uuid = Uuid::from_u128(0x0e7a_7042_0000_4000_8000_0000_0000_0001);
+
+/// A command's surroundings.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where results go.
+    pub(crate) output: Output,
+    /// Where the grid's data lies.
+    pub(crate) data_dir: DataDir,
+    /// Who acts.
+    pub(crate) user: Uuid,
+    urls: Vec<String>,
+}
+
+impl Context {
+    /// From what every command understands.
+    pub(crate) fn new(global: GlobalArgs) -> Self {
+        Self {
+            output: Output { json: global.json },
+            data_dir: DataDir::new(global.data_dir),
+            user: global.user.unwrap_or(OPERATOR),
+            urls: global.url,
+        }
+    }
+
+    /// The grid of the data directory.
+    pub(crate) fn grid_file(&self) -> anyhow::Result<GridFile> {
+        self.data_dir.read()?.ok_or_else(|| {
+            let path = self.data_dir.path().display();
+            let text = format!(
+                "there is no grid in {path}; start one with `grid up`, or name its directory with \
+                 --data-dir or a gateway with --url"
+            );
+            Failure::Unreachable(text).into()
+        })
+    }
+
+    /// The gateways' addresses, such as `http://127.0.0.1:7700`.
+    pub(crate) fn gateways(&self) -> anyhow::Result<Vec<String>> {
+        if self.urls.is_empty() {
+            return Ok(self.grid_file()?.gateway_urls());
+        }
+        self.urls
+            .iter()
+            .map(|url| {
+                let url = url.trim_end_matches('/');
+                if url.starts_with("http://") {
+                    return Ok(url.to_owned());
+                }
+                let text = format!("--url {url}: a gateway's address begins with http://");
+                Err(Failure::Usage(text).into())
+            })
+            .collect()
+    }
+
+    /// A client of the gateways, acting as the command's user, who is a manager.
+    pub(crate) fn api(&self) -> anyhow::Result<Api> {
+        Api::new(self.gateways()?, self.user)
+    }
+
+    /// The database that reports and checks read: the given one, the environment's, or the running
+    /// grid's.
+    pub(crate) fn database_url(&self, given: Option<&str>) -> anyhow::Result<Option<String>> {
+        if let Some(url) = given {
+            return Ok(Some(url.to_owned()));
+        }
+        if let Some(url) = std::env::var(DATABASE_URL_VARIABLE).ok().filter(|url| !url.is_empty()) {
+            return Ok(Some(url));
+        }
+        Ok(self.data_dir.read()?.and_then(|file| file.database_url))
+    }
+}

@@ -1,0 +1,257 @@
+//! The data directory of `grid up`.
+//!
+//! ```text
+//!   grid.json      the grid's identity, its nodes and their ports; rewritten as a whole
+//!   ticket.key     the secret that ticket codes are signed with, readable by its owner only
+//!   up.lock        held by the `grid up` that runs
+//!   last-event     the sale imported last
+//!   node-N/        a node's log and snapshots, node.log, node.pid
+//!   postgres/      the private database
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+
+/// The layout that this build writes.
+const FORMAT: u32 = 1;
+const TICKET_KEY_BYTES: usize = 32;
+
+/// `grid.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GridFile {
+    /// The layout of the directory.
+    pub(crate) format: u32,
+    /// The grid.
+    pub(crate) grid_id: Uuid,
+    /// Its partitions, fixed for ever.
+    pub(crate) partitions: u32,
+    /// Its nodes.
+    pub(crate) nodes: Vec<NodeEntry>,
+    /// The database of the present or last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) database_url: Option<String>,
+}
+
+/// A node in `grid.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeEntry {
+    /// From 1.
+    pub(crate) id: u64,
+    /// Its port for other nodes.
+    pub(crate) raft_port: u16,
+    /// Its gateway's port.
+    pub(crate) gateway_port: u16,
+}
+
+impl NodeEntry {
+    /// Its gateway's address.
+    pub(crate) fn gateway_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.gateway_port)
+    }
+}
+
+impl GridFile {
+    /// A grid that is new.
+    pub(crate) fn new(grid_id: Uuid, partitions: u32, nodes: Vec<NodeEntry>) -> Self {
+        Self { format: FORMAT, grid_id, partitions, nodes, database_url: None }
+    }
+
+    /// Every gateway's address.
+    pub(crate) fn gateway_urls(&self) -> Vec<String> {
+        self.nodes.iter().map(NodeEntry::gateway_url).collect()
+    }
+}
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+}
+
+/// Held while `grid up` runs.
+#[derive(Debug)]
+pub(crate) struct UpLock {
+    _file: File,
+}
+
+impl DataDir {
+    /// Names it; nothing is made.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A node's own directory.
+    pub(crate) fn node(&self, id: u64) -> PathBuf {
+        self.path.join(format!("node-{id}"))
+    }
+
+    /// Makes the directory and names it by its full path, which child processes share.
+    pub(crate) fn create(&mut self) -> anyhow::Result<()> {
+        let made = fs::create_dir_all(&self.path).and_then(|()| fs::canonicalize(&self.path));
+        self.path = made.map_err(|error| self.unusable(&format!("cannot be made: {error}")))?;
+        Ok(())
+    }
+
+    fn unusable(&self, why: &str) -> Failure {
+        Failure::DataDirectory(format!("the data directory {} {why}", self.path.display()))
+    }
+
+    /// Makes sure that no other `grid up` uses it.
+    pub(crate) fn lock(&self) -> anyhow::Result<UpLock> {
+        let path = self.path.join("up.lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|error| self.unusable(&format!("cannot be used: {error}")))?;
+        if file.try_lock().is_err() {
+            let why = "is used by another `grid up`; stop that one, or choose another directory \
+                       with --data-dir";
+            return Err(self.unusable(why).into());
+        }
+        Ok(UpLock { _file: file })
+    }
+
+    /// The grid in it, if there is one.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<GridFile>> {
+        let path = self.path.join("grid.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.unusable(&format!("cannot be read: {error}")).into()),
+        };
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let damaged = |error| self.unusable(&format!("has a damaged grid.json: {error}"));
+        let Format { format } = serde_json::from_slice(&text).map_err(damaged)?;
+        if format > FORMAT {
+            let why = format!(
+                "has format {format}, and this build reads up to {FORMAT}; use a newer build"
+            );
+            return Err(self.unusable(&why).into());
+        }
+        Ok(Some(serde_json::from_slice(&text).map_err(damaged)?))
+    }
+
+    /// Replaces `grid.json`. Only its owner may read it: the database's address may hold a password.
+    pub(crate) fn write(&self, grid: &GridFile) -> anyhow::Result<()> {
+        self.replace("grid.json", &serde_json::to_vec_pretty(grid)?)
+    }
+
+    /// The secret for ticket codes, made at the first call.
+    pub(crate) fn ticket_key(&self) -> anyhow::Result<[u8; TICKET_KEY_BYTES]> {
+        let path = self.path.join("ticket.key");
+        match fs::read_to_string(&path) {
+            Ok(text) => parse_ticket_key(text.trim())
+                .ok_or_else(|| self.unusable("has a damaged ticket.key").into()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut key = [0; TICKET_KEY_BYTES];
+                getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("{error}"))?;
+                let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.replace("ticket.key", text.as_bytes())?;
+                Ok(key)
+            }
+            Err(error) => Err(self.unusable(&format!("cannot be read: {error}")).into()),
+        }
+    }
+
+    /// Where the ticket key lies.
+    pub(crate) fn ticket_key_path(&self) -> PathBuf {
+        self.path.join("ticket.key")
+    }
+
+    /// Remembers the sale imported last; without a data directory there is nothing to remember.
+    pub(crate) fn remember_event(&self, event_id: &str) {
+        if self.path.join("grid.json").exists() {
+            // Only a convenience is lost.
+            let _ = self.replace("last-event", event_id.as_bytes());
+        }
+    }
+
+    /// The sale imported last.
+    pub(crate) fn last_event(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path.join("last-event")).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        let part = self.path.join(format!("{name}.part"));
+        let write = || -> std::io::Result<()> {
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Reads a key of hexadecimal digits.
+pub(crate) fn parse_ticket_key(text: &str) -> Option<[u8; TICKET_KEY_BYTES]> {
+    if text.len() != 2 * TICKET_KEY_BYTES || !text.is_ascii() {
+        return None;
+    }
+    let mut key = [0; TICKET_KEY_BYTES];
+    for (place, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).ok()?;
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, DataDir) {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let mut directory = DataDir::new(folder.path().join("data"));
+        directory.create().expect("made");
+        (folder, directory)
+    }
+
+    #[test]
+    fn the_ticket_key_is_made_once_and_is_its_owners() {
+        let (_folder, directory) = directory();
+        let key = directory.ticket_key().expect("made");
+        assert_eq!(directory.ticket_key().expect("read"), key);
+        let mode = fs::metadata(directory.ticket_key_path()).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let (_folder, directory) = directory();
+        assert!(directory.read().expect("readable").is_none());
+        let grid = GridFile { format: FORMAT + 1, ..GridFile::new(Uuid::nil(), 4, Vec::new()) };
+        directory.write(&grid).expect("written");
+        let error = directory.read().expect_err("refused");
+        assert_eq!(crate::failure::exit_code(&error), 6, "{error:#}");
+        assert!(format!("{error}").contains("newer"), "{error}");
+    }
+
+    #[test]
+    fn one_up_at_a_time() {
+        let (_folder, directory) = directory();
+        let lock = directory.lock().expect("free");
+        assert_eq!(crate::failure::exit_code(&directory.lock().expect_err("held")), 6);
+        drop(lock);
+        directory.lock().expect("free again");
+    }
+}

@@ -1,0 +1,249 @@
+//! The leader's side of a partition: packs waiting commands into entries and proposes them.
+//!
+//! One task a replica. It takes everything that waits, up to a bound, stamps it with time and entropy
+//! and hands it to the group, a few entries in flight at a time; while those are being synced the next
+//! batch gathers. When a deadline in the state is due it proposes a tick.
+//!
+//! Invariants: a command whose caller no longer waits is not proposed; a command that is not proposed
+//! here is answered so, certainly not carried out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use grid_core::entry::{ENTRY_COMMANDS_MAX, ENTRY_FORMAT, RULES_VERSION};
+use grid_core::{CommandRecord, Entry, IdempotencyKey, Outcome, Space, Timestamp};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Leadership;
+use crate::raft::{Group, Outcomes, ProposalError};
+use crate::replica::ReplicaState;
+
+/// Entries proposed and not yet applied.
+const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// The most bytes of commands in one entry; a single larger command still gets its own.
+const ENTRY_BYTES_MAX: usize = 4 << 20;
+/// A tick that did not take effect is proposed again after this.
+const TICK_RETRY: Duration = Duration::from_millis(200);
+/// How far ahead a sleep for a deadline goes at most, so that a changed clock is noticed.
+const DEADLINE_SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// What became of a command, with the log index of its entry.
+pub(crate) type Decision<R> = Result<(Outcome<R>, u64), ProposalError>;
+
+/// Something to be proposed.
+pub(crate) enum Submission<R> {
+    /// A client's command.
+    Command {
+        key: IdempotencyKey,
+        fingerprint: u64,
+        body: Bytes,
+        deadline: Instant,
+        decided: Box<dyn FnOnce(Decision<R>) + Send>,
+    },
+    /// The pump's checkpoint.
+    Pumped { index: u64, decided: Box<dyn FnOnce(Result<(), ProposalError>) + Send> },
+}
+
+/// What a proposer works with.
+pub(crate) struct Proposer<S: Space> {
+    pub(crate) group: Group<S>,
+    pub(crate) replica: Arc<ReplicaState<S>>,
+    pub(crate) submissions: mpsc::Receiver<Submission<S::Reply>>,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) stop: CancellationToken,
+}
+
+type Waiting<R> = Vec<Box<dyn FnOnce(Decision<R>) + Send>>;
+type PumpWaiting = Vec<Box<dyn FnOnce(Result<(), ProposalError>) + Send>>;
+
+/// The machine's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn entropy() -> u128 {
+    let mut bytes = [0; 16];
+    // Without the system's randomness ids would repeat; an entry's time and index still tell them
+    // apart, so going on is safe.
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        tracing::error!(%error, "the system gives no random bytes");
+    }
+    u128::from_le_bytes(bytes)
+}
+
+impl<S: Space> Proposer<S> {
+    /// Works until stopped.
+    pub(crate) async fn run(mut self) {
+        let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX));
+        let mut deadline = self.replica.deadline();
+        let mut waiting: Vec<Submission<S::Reply>> = Vec::new();
+        let mut ticked: Option<(Timestamp, Instant)> = None;
+        loop {
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+            let mut tick = false;
+            while waiting.is_empty() && !tick {
+                let due = *deadline.borrow_and_update();
+                let due = due.filter(|_| self.leadership.borrow().is_local);
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    taken = self.submissions.recv_many(&mut waiting, ENTRY_COMMANDS_MAX) => {
+                        if taken == 0 {
+                            return;
+                        }
+                    }
+                    () = until_due(due, ticked) => tick = is_due(due),
+                    changed = deadline.changed() => if changed.is_err() { return },
+                    changed = self.leadership.changed() => if changed.is_err() { return },
+                }
+                if tick {
+                    ticked = due.map(|due| (due, Instant::now()));
+                }
+            }
+            if !self.leadership.borrow().is_local {
+                let leader = self.leadership.borrow().leader;
+                refuse(waiting.drain(..), leader);
+                continue;
+            }
+            let batch = take_batch(&mut waiting);
+            self.propose(batch, permit).await;
+        }
+    }
+
+    async fn propose(
+        &self,
+        batch: Vec<Submission<S::Reply>>,
+        permit: tokio::sync::OwnedSemaphorePermit,
+    ) {
+        let mut bodies = Vec::with_capacity(batch.len());
+        let mut waiting: Waiting<S::Reply> = Vec::with_capacity(batch.len());
+        let mut pump_waiting: PumpWaiting = Vec::new();
+        let mut pumped_index = None;
+        let present = Instant::now();
+        for submission in batch {
+            match submission {
+                Submission::Command { deadline, decided, .. } if deadline <= present => {
+                    decided(Err(ProposalError::NotLeader(None)));
+                }
+                Submission::Command { key, fingerprint, body, decided, .. } => {
+                    bodies.push((key, fingerprint, body));
+                    waiting.push(decided);
+                }
+                Submission::Pumped { index, decided } => {
+                    pumped_index = pumped_index.max(Some(index));
+                    pump_waiting.push(decided);
+                }
+            }
+        }
+        let entry = Entry {
+            format: ENTRY_FORMAT,
+            rules: RULES_VERSION,
+            now: now(),
+            entropy: entropy(),
+            pumped_index,
+            commands: bodies
+                .iter()
+                .map(|(key, fingerprint, body)| CommandRecord {
+                    key: *key,
+                    fingerprint: *fingerprint,
+                    body,
+                })
+                .collect(),
+        };
+        let bytes = match entry.encode() {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) => {
+                tracing::error!(%error, "an entry could not be encoded");
+                return;
+            }
+        };
+        metrics::histogram!("grid_entry_commands").record(bodies.len() as f64);
+        let partition = self.replica.partition();
+        let ended = move |result: Result<(u64, Option<Outcomes>), _>| {
+            drop(permit);
+            let result = result.map(|(index, outcomes)| {
+                let outcomes = outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());
+                (index, outcomes.map(|outcomes| *outcomes).unwrap_or_default())
+            });
+            answer(waiting, pump_waiting, result, partition);
+        };
+        // When the group has stopped the callbacks are dropped, which their callers see.
+        if self.group.propose(bytes, ended).await.is_err() {
+            tracing::debug!(%partition, "the group takes no proposals");
+        }
+    }
+}
+
+fn answer<R>(
+    waiting: Waiting<R>,
+    pump_waiting: PumpWaiting,
+    result: Result<(u64, Vec<Outcome<R>>), ProposalError>,
+    partition: grid_core::PartitionId,
+) {
+    match result {
+        Ok((index, outcomes)) => {
+            assert_eq!(
+                outcomes.len(),
+                waiting.len(),
+                "partition {partition}: an entry has one outcome a command"
+            );
+            for (decided, outcome) in waiting.into_iter().zip(outcomes) {
+                decided(Ok((outcome, index)));
+            }
+            for decided in pump_waiting {
+                decided(Ok(()));
+            }
+        }
+        Err(error) => {
+            for decided in waiting {
+                decided(Err(error));
+            }
+            for decided in pump_waiting {
+                decided(Err(error));
+            }
+        }
+    }
+}
+
+fn refuse<R>(submissions: impl Iterator<Item = Submission<R>>, leader: Option<u64>) {
+    for submission in submissions {
+        match submission {
+            Submission::Command { decided, .. } => decided(Err(ProposalError::NotLeader(leader))),
+            Submission::Pumped { decided, .. } => decided(Err(ProposalError::NotLeader(leader))),
+        }
+    }
+}
+
+/// Takes what fits one entry, in order.
+fn take_batch<R>(waiting: &mut Vec<Submission<R>>) -> Vec<Submission<R>> {
+    let mut bytes = 0;
+    let fits = waiting
+        .iter()
+        .take_while(|submission| {
+            let first = bytes == 0;
+            if let Submission::Command { body, .. } = submission {
+                bytes += body.len() + 1;
+            }
+            first || bytes <= ENTRY_BYTES_MAX
+        })
+        .count();
+    let rest = waiting.split_off(fits.max(1).min(waiting.len()));
+    std::mem::replace(waiting, rest)
+}
+
+fn is_due(due: Option<Timestamp>) -> bool {
+    due.is_some_and(|due| due <= now())
+}
+
+async fn until_due(due: Option<Timestamp>, ticked: Option<(Timestamp, Instant)>) {
+    let Some(due) = due else { return std::future::pending().await };
+    let mut wait = Duration::from_millis(due.millis_since(now())).min(DEADLINE_SLEEP_MAX);
+    if let Some((last, at)) = ticked
+        && last == due
+    {
+        wait = wait.max(TICK_RETRY.saturating_sub(at.elapsed()));
+    }
+    tokio::time::sleep(wait).await;
+}

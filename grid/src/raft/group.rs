@@ -1,0 +1,353 @@
+//! One Raft group on this node: the handle that the rest of the grid uses.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use grid_config::ClusterSettings;
+use grid_core::{Space, codec};
+use openraft::raft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::storage::Snapshot;
+use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use tokio::io::AsyncWriteExt;
+
+use super::log_store::LogStore;
+use super::network::{PeerNetwork, RaftEnvelope, RaftRequest, SnapshotHeader};
+use super::state_machine::StateMachine;
+use super::types::{
+    Callback, EntryBytes, LeaderTerm, Outcomes, ProposalError, SnapshotPosition, TypeConfig, WriteResult,
+};
+use crate::error::StartError;
+use crate::replica::ReplicaState;
+use crate::snapshot::{SnapshotFile, SnapshotStore};
+use crate::status::ReplicaRole;
+use crate::transport::{Replier, StreamReceiver, StreamSender, Transport};
+use crate::wal::{RecoveredGroup, Wal};
+
+/// The most log entries that go to a peer in one message.
+const APPEND_ENTRIES_MAX: u64 = 256;
+/// How long a linearizable read waits for a quorum and for the state to catch up.
+const READ_WAIT: Duration = Duration::from_millis(2_000);
+
+/// What a group is made of.
+pub(crate) struct GroupOptions<'a, S: Space> {
+    pub(crate) group: u32,
+    pub(crate) node: u64,
+    pub(crate) cluster: &'a ClusterSettings,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) recovered: Option<&'a RecoveredGroup>,
+    pub(crate) transport: Transport,
+    pub(crate) replica: Arc<ReplicaState<S>>,
+    pub(crate) snapshots: SnapshotStore,
+    pub(crate) restored: Option<SnapshotPosition>,
+}
+
+/// What is known of a group here and now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupState {
+    pub(crate) role: ReplicaRole,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<u64>,
+    pub(crate) last_log_index: u64,
+    pub(crate) applied_index: u64,
+    pub(crate) snapshot_index: u64,
+    pub(crate) purged_index: u64,
+    pub(crate) fault: Option<String>,
+}
+
+/// Why a linearizable read is not possible here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadRefusal {
+    /// Ask this node, if one is known.
+    NotLeader(Option<u64>),
+    /// No quorum just now.
+    NoQuorum,
+}
+
+/// A running group; clones are handles on the same one.
+pub(crate) struct Group<S: Space> {
+    raft: Raft<TypeConfig, StateMachine<S>>,
+    snapshots: SnapshotStore,
+    log: LogStore,
+}
+
+impl<S: Space> Clone for Group<S> {
+    fn clone(&self) -> Self {
+        Self {
+            raft: self.raft.clone(),
+            snapshots: self.snapshots.clone(),
+            log: self.log.clone(),
+        }
+    }
+}
+
+fn configuration(cluster: &ClusterSettings) -> Config {
+    Config {
+        cluster_name: "spacegrid".to_owned(),
+        heartbeat_interval: cluster.heartbeat_interval_ms,
+        election_timeout_min: cluster.election_timeout_min_ms,
+        election_timeout_max: cluster.election_timeout_max_ms,
+        enable_pre_vote: Some(true),
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        // Snapshots and purges are decided by `retention`, which knows of the pump.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 60_000,
+        ..Config::default()
+    }
+}
+
+impl<S: Space> Group<S> {
+    /// Starts the group from its log.
+    ///
+    /// # Errors
+    /// When the stored positions do not decode or openraft finds them inconsistent.
+    pub(crate) async fn start(options: GroupOptions<'_, S>) -> Result<Self, StartError> {
+        let damaged = |error: io::Error| StartError::Damaged(error.to_string());
+        let log =
+            LogStore::open(options.wal, options.group, options.recovered).map_err(damaged)?;
+        let config = configuration(options.cluster)
+            .validate()
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let network = PeerNetwork {
+            transport: options.transport,
+            node: options.node,
+            group: options.group,
+        };
+        let machine =
+            StateMachine::new(options.replica, options.snapshots.clone(), options.restored);
+        let raft = Raft::new(options.node, Arc::new(config), network, log.clone(), machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        Ok(Self { raft, snapshots: options.snapshots, log })
+    }
+
+    /// Makes these nodes the group's voters, unless it has a log already.
+    ///
+    /// # Errors
+    /// When the group has stopped.
+    pub(crate) async fn initialize(&self, voters: BTreeSet<u64>) -> Result<(), StartError> {
+        let failed = |error: String| StartError::Raft(error);
+        let exists =
+            self.raft.is_initialized().await.map_err(|error| failed(error.to_string()))?;
+        if exists {
+            return Ok(());
+        }
+        self.raft.initialize(voters).await.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Hands an entry over; `ended` is called with what `apply` returned, or with why not.
+    ///
+    /// # Errors
+    /// When the group has stopped; `ended` is then dropped uncalled.
+    pub(crate) async fn propose(
+        &self,
+        entry: Bytes,
+        ended: impl FnOnce(Result<(u64, Option<Outcomes>), ProposalError>)
+        + Send
+        + 'static,
+    ) -> Result<(), ProposalError> {
+        let callback = Callback::new(move |result: WriteResult| match result {
+            Ok(response) => ended(Ok((response.log_id.index, response.data.outcomes))),
+            Err(error) => ended(Err(ProposalError::from_write(&error))),
+        });
+        self.raft
+            .client_write_ff(EntryBytes(entry), Some(callback))
+            .await
+            .map_err(|_| ProposalError::NotLeader(None))
+    }
+
+    /// Returns once this replica's state reflects every write acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`ReadRefusal`].
+    pub(crate) async fn await_linearizable(&self) -> Result<(), ReadRefusal> {
+        let refused = |error: String, leader: Option<u64>| {
+            tracing::debug!(error, "a linearizable read is refused");
+            ReadRefusal::NotLeader(leader)
+        };
+        let reading = async {
+            let linearizer =
+                self.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.map_err(|error| {
+                    let leader = error.forward_to_leader().and_then(|forward| forward.leader_id);
+                    refused(error.to_string(), leader)
+                })?;
+            let ready = linearizer.await_ready(&self.raft).await;
+            ready.map(|_| ()).map_err(|error| refused(error.to_string(), None))
+        };
+        tokio::time::timeout(READ_WAIT, reading).await.unwrap_or(Err(ReadRefusal::NoQuorum))
+    }
+
+    /// Where the group stands.
+    pub(crate) fn state(&self) -> GroupState {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: &Option<super::types::LogId>| id.map_or(0, |id| id.index);
+        let fault = metrics.running_state.as_ref().err().map(ToString::to_string);
+        GroupState {
+            role: match (&fault, metrics.state) {
+                (Some(_), _) | (None, ServerState::Shutdown) => ReplicaRole::Stopped,
+                (None, ServerState::Leader) => ReplicaRole::Leader,
+                (None, ServerState::Follower) => ReplicaRole::Follower,
+                (None, ServerState::Candidate) => ReplicaRole::Candidate,
+                (None, ServerState::Learner) => ReplicaRole::Learner,
+            },
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: index(&metrics.last_applied),
+            snapshot_index: index(&metrics.snapshot),
+            purged_index: index(&metrics.purged),
+            fault,
+        }
+    }
+
+    /// Calls `seen` with the leader, the term and the fault whenever one of them changes, until the
+    /// group ends or `seen` returns `false`.
+    pub(crate) async fn watch_leadership(
+        &self,
+        mut seen: impl FnMut(&GroupState) -> bool + Send,
+    ) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if !seen(&self.state()) || metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Committed entries for a replay, see [`LogStore::read_for_replay`].
+    ///
+    /// # Errors
+    /// When the log does not reach back to `first` or cannot be read.
+    pub(crate) fn read_log(
+        &self,
+        first: u64,
+        last: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Option<Bytes>)>, io::Error> {
+        self.log.read_for_replay(first, last, bytes_max)
+    }
+
+    /// Asks for a snapshot at the present position; it is written in the background.
+    pub(crate) async fn take_snapshot(&self) {
+        if let Err(error) = self.raft.trigger().snapshot().await {
+            tracing::warn!(%error, "a snapshot could not be asked for");
+        }
+    }
+
+    /// Lets the log up to and including `index` go; a snapshot must cover it.
+    pub(crate) async fn purge_log(&self, index: u64) {
+        if let Err(error) = self.raft.trigger().purge_log(index).await {
+            tracing::warn!(%error, "the log could not be purged");
+        }
+    }
+
+    /// Stops the group. Other groups go on.
+    pub(crate) async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "a group ended badly");
+        }
+    }
+
+    /// Serves a request of the same group on another node.
+    pub(crate) async fn serve(&self, request: RaftRequest, reply: Replier) {
+        let bytes = match request {
+            RaftRequest::Append(request) => {
+                self.raft.append_entries(request).await.ok().map(|reply| codec::encode(&reply))
+            }
+            RaftRequest::Vote(request) => {
+                self.raft.vote(request).await.ok().map(|reply| codec::encode(&reply))
+            }
+            RaftRequest::PreVote(request) => {
+                self.raft.pre_vote(request).await.ok().map(|reply| codec::encode(&reply))
+            }
+            RaftRequest::TransferLeader(request) => self
+                .raft
+                .handle_transfer_leader(request)
+                .await
+                .ok()
+                .map(|reply| codec::encode(&reply)),
+        };
+        // Without an answer the replier is dropped, which the peer sees as a failure.
+        if let Some(Ok(bytes)) = bytes {
+            reply.send(bytes.into());
+        }
+    }
+
+    /// Serves a stream of append requests.
+    pub(crate) async fn serve_appends(&self, sender: StreamSender, receiver: StreamReceiver) {
+        let requests = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            let bytes = receiver.recv().await?.ok()?;
+            let request = codec::decode(&bytes).ok()?;
+            Some((request, receiver))
+        });
+        let replies = self.raft.stream_append(requests);
+        futures_util::pin_mut!(replies);
+        while let Some(Ok(result)) = replies.next().await {
+            let Ok(bytes) = codec::encode(&result) else { return };
+            if sender.send(bytes.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Receives a snapshot and installs it.
+    pub(crate) async fn serve_snapshot(
+        &self,
+        header: SnapshotHeader,
+        sender: StreamSender,
+        mut receiver: StreamReceiver,
+    ) {
+        let received = self.receive_snapshot(&header, &sender, &mut receiver).await;
+        let snapshot = match received {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot from a peer was not received");
+                return;
+            }
+        };
+        let snapshot: Snapshot<LeaderTerm, u64, (), SnapshotFile> =
+            Snapshot { meta: header.meta, snapshot };
+        match self.raft.install_full_snapshot(header.vote, snapshot).await {
+            Ok(response) => {
+                if let Ok(bytes) = codec::encode(&response) {
+                    // If the peer is gone it will ask again.
+                    let _ = sender.send(bytes.into()).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a snapshot was not installed"),
+        }
+    }
+
+    async fn receive_snapshot(
+        &self,
+        header: &SnapshotHeader,
+        sender: &StreamSender,
+        receiver: &mut StreamReceiver,
+    ) -> io::Result<SnapshotFile> {
+        let file = self.snapshots.incoming(&SnapshotPosition(header.meta.clone()));
+        let mut out = tokio::fs::File::create(&file.path).await?;
+        let mut left = header.bytes;
+        while left > 0 {
+            let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let chunk = chunk.map_err(io::Error::other)?;
+            left = left.checked_sub(chunk.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+            out.write_all(&chunk).await?;
+            sender.send(Bytes::new()).await.map_err(io::Error::other)?;
+        }
+        out.sync_all().await?;
+        Ok(file)
+    }
+}
+
+/// Reads the envelope of a request from a peer.
+pub(crate) fn open_envelope(payload: &[u8]) -> Option<(u32, RaftRequest)> {
+    let envelope: RaftEnvelope = codec::decode(payload).ok()?;
+    Some((envelope.group, envelope.request))
+}
+

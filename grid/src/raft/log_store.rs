@@ -1,0 +1,241 @@
+//! One group's log and vote inside the node's write-ahead log.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use grid_core::codec;
+use openraft::entry::EntryPayload;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::RaftLogReader;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::types::{Entry, EntryBytes, LeaderTerm, LogId, TypeConfig, Vote};
+use crate::wal::{RecoveredGroup, Wal, WalEntry};
+
+/// The most bytes of entries that are read from the log at once to be sent to one peer.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+const KIND_BLANK: u8 = 0;
+const KIND_NORMAL: u8 = 1;
+const KIND_MEMBERSHIP: u8 = 2;
+
+/// A handle on one group's part of the log; clones see the same.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    wal: Arc<Wal>,
+    group: u32,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What is asked often and changes seldom, decoded.
+#[derive(Debug, Default)]
+struct Known {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+}
+
+fn invalid(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+impl LogStore {
+    /// Takes up the group as recovery found it.
+    ///
+    /// # Errors
+    /// When the stored vote or positions do not decode.
+    pub(crate) fn open(
+        wal: Arc<Wal>,
+        group: u32,
+        recovered: Option<&RecoveredGroup>,
+    ) -> Result<Self, io::Error> {
+        let mut known = Known::default();
+        if let Some(recovered) = recovered {
+            let vote = recovered.vote.as_deref().map(codec::decode).transpose();
+            known.vote = vote.map_err(invalid)?;
+            let committed = recovered.committed.as_deref().map(codec::decode).transpose();
+            known.committed = committed.map_err(invalid)?;
+            if let Some((index, meta)) = &recovered.purged {
+                known.purged = Some(log_id(*index, meta)?);
+            }
+        }
+        Ok(Self { wal, group, known: Arc::new(Mutex::new(known)) })
+    }
+
+    /// Committed entries' bytes from `first` on up to `last`, for replays: `None` for entries that
+    /// carry nothing for the space.
+    ///
+    /// # Errors
+    /// When the log does not reach back to `first` or cannot be read.
+    pub(crate) fn read_for_replay(
+        &self,
+        first: u64,
+        last: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Option<Bytes>)>, io::Error> {
+        let entries = self.wal.read(self.group, first..last + 1, bytes_max).map_err(invalid)?;
+        let normal = |entry: &WalEntry| entry.meta.last() == Some(&KIND_NORMAL);
+        Ok(entries
+            .into_iter()
+            .map(|entry| (entry.index, normal(&entry).then_some(entry.payload)))
+            .collect())
+    }
+
+    fn read(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let first = match range.start_bound() {
+            Bound::Included(&first) => first,
+            Bound::Excluded(&before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => last.saturating_add(1),
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => u64::MAX,
+        };
+        let entries = self.wal.read(self.group, first..end, bytes_max).map_err(invalid)?;
+        entries.into_iter().map(from_wal).collect()
+    }
+}
+
+fn log_id(index: u64, meta: &[u8]) -> io::Result<LogId> {
+    let term = meta.get(..8).and_then(|bytes| bytes.try_into().ok());
+    let term = term.ok_or_else(|| invalid("an entry's term is missing"))?;
+    Ok(LogId { leader_id: LeaderTerm::new(u64::from_le_bytes(term)), index })
+}
+
+fn meta(log_id: &LogId, kind: u8) -> Bytes {
+    let mut meta = BytesMut::with_capacity(9);
+    meta.put_u64_le(*log_id.leader_id);
+    meta.put_u8(kind);
+    meta.freeze()
+}
+
+fn to_wal(entry: Entry) -> io::Result<WalEntry> {
+    let (kind, payload) = match entry.payload {
+        EntryPayload::Blank => (KIND_BLANK, Bytes::new()),
+        EntryPayload::Normal(bytes) => (KIND_NORMAL, bytes.0),
+        EntryPayload::Membership(membership) => {
+            (KIND_MEMBERSHIP, codec::encode(&membership).map_err(invalid)?.into())
+        }
+    };
+    Ok(WalEntry { index: entry.log_id.index, meta: meta(&entry.log_id, kind), payload })
+}
+
+fn from_wal(entry: WalEntry) -> io::Result<Entry> {
+    let log_id = log_id(entry.index, &entry.meta)?;
+    let payload = match entry.meta.get(8) {
+        Some(&KIND_BLANK) => EntryPayload::Blank,
+        Some(&KIND_NORMAL) => EntryPayload::Normal(EntryBytes(entry.payload)),
+        Some(&KIND_MEMBERSHIP) => {
+            EntryPayload::Membership(codec::decode(&entry.payload).map_err(invalid)?)
+        }
+        _ => return Err(invalid("an entry's kind is unknown")),
+    };
+    Ok(Entry { log_id, payload })
+}
+
+/// A completion that an async caller waits for.
+fn completion() -> (Box<dyn FnOnce(io::Result<()>) + Send>, oneshot::Receiver<io::Result<()>>) {
+    let (sender, receiver) = oneshot::channel();
+    let done = move |result| {
+        // The caller may have gone away; the write stands all the same.
+        let _ = sender.send(result);
+    };
+    (Box::new(done), receiver)
+}
+
+async fn completed(receiver: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {
+    receiver.await.unwrap_or_else(|_| Err(io::Error::other("the log's writer has stopped")))
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: R,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(range, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start..end, READ_BYTES_MAX)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.known.lock().vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let purged = self.known.lock().purged;
+        let last = match self.wal.last_entry(self.group) {
+            Some((index, meta)) => Some(log_id(index, &meta)?),
+            None => purged,
+        };
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let bytes = codec::encode(vote).map_err(invalid)?;
+        let (done, receiver) = completion();
+        self.wal.save_vote(self.group, bytes.into(), done);
+        completed(receiver).await?;
+        self.known.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        if let Some(committed) = committed {
+            let bytes = codec::encode(&committed).map_err(invalid)?;
+            self.wal.save_committed(self.group, bytes.into());
+            self.known.lock().committed = Some(committed);
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.known.lock().committed)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries = entries.into_iter().map(to_wal).collect::<io::Result<Vec<_>>>()?;
+        let done = Box::new(move |result| callback.io_completed(result));
+        self.wal.append(self.group, entries, done);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let (done, receiver) = completion();
+        self.wal.truncate_after(self.group, last.map(|id| id.index), done);
+        completed(receiver).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let (done, receiver) = completion();
+        self.known.lock().purged = Some(upto);
+        self.wal.purge_to(self.group, upto.index, meta(&upto, KIND_BLANK), done);
+        completed(receiver).await
+    }
+}

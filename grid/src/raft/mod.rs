@@ -1,0 +1,26 @@
+//! The consensus library behind one door: openraft's traits implemented over this crate's log,
+//! snapshots and transport. No other module names openraft's types.
+//!
+//! ```text
+//!   proposer ─► Group::propose ─► openraft ─► LogStore ─► WAL
+//!                                    │  └───► PeerNetwork ─► transport ─► the peers' Group::serve_*
+//!                                    └──────► StateMachine ─► PartitionState::apply ─► feed
+//! ```
+//!
+//! Invariants: votes and entries reach the disk in the order in which openraft hands them over; an
+//! entry's reply is produced by the same `apply` that changes the state; a replica that cannot apply
+//! an entry ends its group rather than skip it.
+//!
+//! What it deliberately does not do: decide when to take a snapshot or to purge the log (see
+//! `retention`), choose what to propose (see `proposer`), change memberships (a later capability;
+//! the group's voters are those it was created with).
+
+mod group;
+mod log_store;
+mod network;
+mod state_machine;
+mod types;
+
+pub(crate) use group::{Group, GroupOptions, ReadRefusal, open_envelope};
+pub(crate) use network::{SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader};
+pub(crate) use types::{Outcomes, ProposalError, SnapshotPosition};

@@ -1,0 +1,153 @@
+//! openraft's state machine: applies entries to the partition, feeds the changes on, keeps snapshots.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use grid_core::{PartitionState, Space, snapshot::PartitionView};
+use openraft::entry::EntryPayload;
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use openraft::RaftSnapshotBuilder;
+
+use super::types::{ApplyReply, LeaderTerm, LogId, Membership, SnapshotMeta, TypeConfig};
+use super::types::SnapshotPosition;
+use crate::replica::ReplicaState;
+use crate::snapshot::{SnapshotFile, SnapshotStore};
+
+type StoredSnapshot = Snapshot<LeaderTerm, u64, (), SnapshotFile>;
+
+/// One replica's state machine. The state itself is shared with the readers.
+pub(crate) struct StateMachine<S: Space> {
+    replica: Arc<ReplicaState<S>>,
+    snapshots: SnapshotStore,
+    last_applied: Option<LogId>,
+    membership: Membership,
+}
+
+impl<S: Space> StateMachine<S> {
+    /// A state machine that stands where `replica` was restored to.
+    pub(crate) fn new(
+        replica: Arc<ReplicaState<S>>,
+        snapshots: SnapshotStore,
+        restored: Option<SnapshotPosition>,
+    ) -> Self {
+        let meta = restored.unwrap_or_default().0;
+        Self {
+            replica,
+            snapshots,
+            last_applied: meta.last_log_id,
+            membership: meta.last_membership,
+        }
+    }
+
+    fn stop(&self, error: impl std::fmt::Display) -> io::Error {
+        let fault = error.to_string();
+        tracing::error!(partition = %self.replica.partition(), fault, "the replica stops");
+        self.replica.set_fault(fault.clone());
+        io::Error::other(fault)
+    }
+}
+
+impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder<S>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), io::Error> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<E>(&mut self, mut entries: E) -> Result<(), io::Error>
+    where
+        E: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let index = entry.log_id.index;
+            let reply = match entry.payload {
+                EntryPayload::Normal(bytes) => {
+                    let outcomes = self.replica.apply(index, &bytes.0);
+                    let outcomes = outcomes.map_err(|error| self.stop(error))?;
+                    ApplyReply { outcomes: Some(Box::new(outcomes)) }
+                }
+                EntryPayload::Membership(membership) => {
+                    self.replica.apply_blank(index).map_err(|error| self.stop(error))?;
+                    self.membership = Membership::new(Some(entry.log_id), membership);
+                    ApplyReply::default()
+                }
+                EntryPayload::Blank => {
+                    self.replica.apply_blank(index).map_err(|error| self.stop(error))?;
+                    ApplyReply::default()
+                }
+            };
+            self.last_applied = Some(entry.log_id);
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder<S>> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder<S> {
+        let meta = SnapshotMeta {
+            last_log_id: self.last_applied,
+            last_membership: self.membership.clone(),
+        };
+        Builder {
+            view: Some(self.replica.view()),
+            meta,
+            snapshots: self.snapshots.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        let snapshots = self.snapshots.clone();
+        let position = SnapshotPosition(meta.clone());
+        let (state, position) = tokio::task::spawn_blocking(move || {
+            let (state, _) = snapshots.read::<S>(&snapshot)?;
+            snapshots.adopt(&snapshot, &position)?;
+            Ok::<(PartitionState<S>, SnapshotPosition), io::Error>((state, position))
+        })
+        .await
+        .map_err(io::Error::other)??;
+        self.replica.replace(state);
+        self.last_applied = position.0.last_log_id;
+        self.membership = position.0.last_membership;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<StoredSnapshot>, io::Error> {
+        // The oldest one kept, not the newest: a peer that starts from it has every entry that the
+        // pump may still need once that peer leads.
+        let Some((position, snapshot)) = self.snapshots.oldest() else { return Ok(None) };
+        Ok(Some(StoredSnapshot { meta: position.0, snapshot }))
+    }
+}
+
+/// Writes one view to a file, in the background.
+pub(crate) struct Builder<S: Space> {
+    view: Option<PartitionView<S::View>>,
+    meta: SnapshotMeta,
+    snapshots: SnapshotStore,
+}
+
+impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<StoredSnapshot, io::Error> {
+        let view = self.view.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let position = SnapshotPosition(self.meta.clone());
+        let snapshots = self.snapshots.clone();
+        let written =
+            tokio::task::spawn_blocking(move || snapshots.write(&view, &position)).await;
+        let snapshot = written.map_err(io::Error::other)??;
+        Ok(StoredSnapshot { meta: self.meta.clone(), snapshot })
+    }
+}

@@ -1,0 +1,86 @@
+//! Decides when a replica takes a snapshot and how much of its log may go.
+//!
+//! A reconciler: it runs every second, looks at each replica, and does at most one snapshot a node at
+//! a time. A snapshot is due when enough entries were applied since the last, or when the group keeps
+//! old segments of the log from being freed. The log is purged up to the *replay base*: the newest
+//! snapshot that the pump has passed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grid_core::{PartitionId, Space};
+use tokio_util::sync::CancellationToken;
+
+use crate::members::{Member, Members};
+
+/// How often it looks.
+const PERIOD: Duration = Duration::from_millis(1_000);
+/// How long a snapshot may take before the next replica gets its turn.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(60);
+/// From this many segments on, a group that keeps the oldest one takes a snapshot although few
+/// entries were applied.
+const SEGMENTS_BEFORE_UNPINNING: u64 = 8;
+
+/// What retention goes by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RetentionPolicy {
+    /// A snapshot is due after this many entries.
+    pub(crate) snapshot_every_entries: u64,
+    /// Whether a pump reads the changes, so that the log must be kept for it.
+    pub(crate) keep_for_pump: bool,
+}
+
+/// Works until stopped.
+pub(crate) async fn run<S: Space>(
+    members: Arc<Members<S>>,
+    policy: RetentionPolicy,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+        let unpin = if members.wal.stats().segments >= SEGMENTS_BEFORE_UNPINNING {
+            members.wal.pinned_by().map(|(_, group)| PartitionId(group))
+        } else {
+            None
+        };
+        for (partition, member) in &members.replicas {
+            if stop.is_cancelled() {
+                return;
+            }
+            reconcile(member, policy, unpin == Some(*partition)).await;
+        }
+    }
+}
+
+async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin: bool) {
+    let (applied, pumped) =
+        member.replica.read(|state| (state.applied_index(), state.pumped_index()));
+    let pumped = if policy.keep_for_pump { pumped } else { applied };
+    let newest = member.snapshots.newest_index().unwrap_or(0);
+    let due = applied.saturating_sub(newest) >= policy.snapshot_every_entries;
+    // To let go of an old segment the pump must have passed the new snapshot too.
+    if due || (unpin && applied > newest && pumped > newest) {
+        take(member, newest).await;
+    }
+    if let Some(base) = member.snapshots.retain(pumped)
+        && base > member.group.state().purged_index
+    {
+        member.group.purge_log(base).await;
+    }
+}
+
+async fn take<S: Space>(member: &Member<S>, newest: u64) {
+    let started = std::time::Instant::now();
+    member.group.take_snapshot().await;
+    while started.elapsed() < SNAPSHOT_WAIT {
+        if member.snapshots.newest_index().unwrap_or(0) > newest {
+            metrics::histogram!("grid_snapshot_seconds").record(started.elapsed().as_secs_f64());
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
+}

@@ -1,0 +1,277 @@
+//! What nodes ask of each other beside consensus, and who answers.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use grid_core::{
+    ChangeBatch, Cursor, IdempotencyKey, Outcome, PartitionId, Space, StateHash, codec,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::feed::FeedError;
+use crate::members::Members;
+use crate::proposer::Decision;
+use crate::raft::{
+    ProposalError, SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader,
+    open_envelope,
+};
+use crate::transport::{Handler, Replier, StreamReceiver, StreamSender};
+
+/// Service: carry out a command.
+pub(crate) const SERVICE_EXECUTE: u8 = 10;
+/// Service: answer a query.
+pub(crate) const SERVICE_QUERY: u8 = 11;
+/// Service: a stream of changes.
+pub(crate) const SERVICE_FEED: u8 = 12;
+/// Service: the node's status.
+pub(crate) const SERVICE_STATUS: u8 = 13;
+/// Service: a replica's state digest.
+pub(crate) const SERVICE_DIGEST: u8 = 14;
+
+/// Slices of a remote feed sent and not yet acknowledged.
+const FEED_SLICES_IN_FLIGHT_MAX: usize = 8;
+
+/// A command on its way to the leader.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ExecuteRequest<'a> {
+    pub(crate) partition: PartitionId,
+    pub(crate) key: IdempotencyKey,
+    pub(crate) fingerprint: u64,
+    pub(crate) remaining_ms: u64,
+    #[serde(with = "serde_bytes", borrow)]
+    pub(crate) body: &'a [u8],
+}
+
+/// What a node says to a command.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum ExecuteReply<R> {
+    Decided { outcome: Outcome<R>, index: u64 },
+    NotLeader(Option<u64>),
+    Unknown,
+    Overloaded { retry_after_ms: u64 },
+    UnknownPartition,
+}
+
+impl<R> From<Decision<R>> for ExecuteReply<R> {
+    fn from(decision: Decision<R>) -> Self {
+        match decision {
+            Ok((outcome, index)) => Self::Decided { outcome, index },
+            Err(ProposalError::NotLeader(leader)) => Self::NotLeader(leader),
+            Err(ProposalError::Unknown) => Self::Unknown,
+        }
+    }
+}
+
+/// How fresh an answer must be, on the wire.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Freshness {
+    Linearizable,
+    Stale,
+    AtLeast(u64),
+}
+
+/// A query on its way to a replica.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct QueryRequest<Q> {
+    pub(crate) partition: PartitionId,
+    pub(crate) freshness: Freshness,
+    pub(crate) remaining_ms: u64,
+    pub(crate) query: Q,
+}
+
+/// What a node says to a query.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum QueryReply<A> {
+    Answer { answer: A, index: u64 },
+    NotLeader(Option<u64>),
+    NotYet,
+    UnknownPartition,
+}
+
+/// The first words of a feed stream.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FeedHeader {
+    pub(crate) from: Cursor,
+}
+
+/// One message of a feed stream.
+pub(crate) type FeedMessage<C> = Result<(Vec<ChangeBatch<C>>, u64), FeedError>;
+
+/// A digest on the wire.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DigestReply {
+    pub(crate) applied_index: u64,
+    pub(crate) running_hash: StateHash,
+    pub(crate) digest: StateHash,
+}
+
+/// Serves the peers. The members are set once they exist; until then nothing is answered.
+pub(crate) struct Services<S: Space> {
+    members: OnceLock<Arc<Members<S>>>,
+}
+
+impl<S: Space> Default for Services<S> {
+    fn default() -> Self {
+        Self { members: OnceLock::new() }
+    }
+}
+
+impl<S: Space> Services<S> {
+    /// Opens for business.
+    pub(crate) fn open(&self, members: Arc<Members<S>>) {
+        // Called once by the node; a second set of members would be a bug, and the first one stays.
+        let _ = self.members.set(members);
+    }
+}
+
+fn reply_with<T: Serialize>(reply: Replier, value: &T) {
+    match codec::encode(value) {
+        Ok(bytes) => reply.send(bytes.into()),
+        Err(error) => tracing::error!(%error, "a reply could not be encoded"),
+    }
+}
+
+impl<S: Space> Handler for Services<S> {
+    fn on_request(&self, _from: u64, service: u8, payload: Bytes, reply: Replier) {
+        // A dropped replier tells the peer that there is no answer here.
+        let Some(members) = self.members.get() else { return };
+        match service {
+            SERVICE_EXECUTE => execute(members, &payload, reply),
+            SERVICE_RAFT => {
+                let Some((group, request)) = open_envelope(&payload) else { return };
+                let Some(member) = members.get(PartitionId(group)) else { return };
+                let group = member.group.clone();
+                tokio::spawn(async move { group.serve(request, reply).await });
+            }
+            SERVICE_QUERY => {
+                let members = Arc::clone(members);
+                tokio::spawn(async move { query(&members, &payload, reply).await });
+            }
+            SERVICE_STATUS => reply_with(reply, &members.status()),
+            SERVICE_DIGEST => {
+                let Ok(partition) = codec::decode::<PartitionId>(&payload) else { return };
+                let Some(member) = members.get(partition) else { return };
+                let view = member.replica.view();
+                tokio::task::spawn_blocking(move || match view.digest() {
+                    Ok(digest) => reply_with(
+                        reply,
+                        &DigestReply {
+                            applied_index: view.applied_index(),
+                            running_hash: view.hash(),
+                            digest,
+                        },
+                    ),
+                    Err(error) => tracing::error!(%error, "a state could not be digested"),
+                });
+            }
+            _ => tracing::warn!(service, "a peer asked for an unknown service"),
+        }
+    }
+
+    fn on_stream(
+        &self,
+        _from: u64,
+        service: u8,
+        header: Bytes,
+        sender: StreamSender,
+        receiver: StreamReceiver,
+    ) {
+        let Some(members) = self.members.get() else { return };
+        match service {
+            SERVICE_APPEND_STREAM => {
+                let Ok(group) = codec::decode::<u32>(&header) else { return };
+                let Some(member) = members.get(PartitionId(group)) else { return };
+                let group = member.group.clone();
+                tokio::spawn(async move { group.serve_appends(sender, receiver).await });
+            }
+            SERVICE_SNAPSHOT => {
+                let Ok(header) = codec::decode::<SnapshotHeader>(&header) else { return };
+                let Some(member) = members.get(PartitionId(header.group)) else { return };
+                let group = member.group.clone();
+                tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+            }
+            SERVICE_FEED => {
+                let Ok(header) = codec::decode::<FeedHeader>(&header) else { return };
+                let members = Arc::clone(members);
+                tokio::spawn(async move { feed(&members, header.from, sender, receiver).await });
+            }
+            _ => tracing::warn!(service, "a peer opened a stream to an unknown service"),
+        }
+    }
+}
+
+fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier) {
+    let Ok(request) = codec::decode_borrowed::<ExecuteRequest<'_>>(payload) else { return };
+    let Some(member) = members.get(request.partition) else {
+        return reply_with(reply, &ExecuteReply::<S::Reply>::UnknownPartition);
+    };
+    let body = payload.slice_ref(request.body);
+    let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
+    let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
+    let answer = Arc::clone(&reply);
+    let submitted = member.submit(request.key, request.fingerprint, body, deadline, move |decision| {
+        if let Some(reply) = answer.lock().take() {
+            reply_with(reply, &ExecuteReply::from(decision));
+        }
+    });
+    if let Err(retry_after_ms) = submitted
+        && let Some(reply) = reply.lock().take()
+    {
+        reply_with(reply, &ExecuteReply::<S::Reply>::Overloaded { retry_after_ms });
+    }
+}
+
+async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier) {
+    let Ok(request) = codec::decode::<QueryRequest<S::Query>>(payload) else { return };
+    let answer = match members.get(request.partition) {
+        None => QueryReply::UnknownPartition,
+        Some(member) => {
+            let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
+            member.answer(&request.query, request.freshness, deadline).await
+        }
+    };
+    reply_with(reply, &answer);
+}
+
+async fn feed<S: Space>(
+    members: &Arc<Members<S>>,
+    from: Cursor,
+    sender: StreamSender,
+    mut receiver: StreamReceiver,
+) {
+    let Some(member) = members.get(from.partition) else { return };
+    let mut feed = member.feed(Some(from));
+    let mut in_flight = 0;
+    loop {
+        while in_flight >= FEED_SLICES_IN_FLIGHT_MAX {
+            match receiver.recv().await {
+                Some(Ok(_)) => in_flight -= 1,
+                _ => return,
+            }
+        }
+        let slice = {
+            let next = feed.next();
+            futures_util::pin_mut!(next);
+            loop {
+                tokio::select! {
+                    slice = &mut next => break slice,
+                    acknowledged = receiver.recv() => match acknowledged {
+                        Some(Ok(_)) => in_flight -= 1,
+                        _ => return,
+                    },
+                }
+            }
+        };
+        let ended = slice.is_err();
+        let message: FeedMessage<S::Change> = slice.map(|slice| {
+            let batches = slice.batches.iter().map(|batch| ChangeBatch::clone(batch)).collect();
+            (batches, slice.upto_index)
+        });
+        let Ok(bytes) = codec::encode(&message) else { return };
+        if sender.send(bytes.into()).await.is_err() || ended {
+            return;
+        }
+        in_flight += 1;
+    }
+}

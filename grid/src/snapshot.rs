@@ -1,0 +1,307 @@
+//! A replica's snapshot files: written whole or not at all, checked when read.
+//!
+//! ```text
+//!   magic │ frame(header) │ frame(section) … │ frame(end)      frame = length u32 │ crc32c u32 │ bytes
+//! ```
+//!
+//! A file is written under a temporary name, synced, renamed, and its directory synced. Two are kept:
+//! the newest, from which a restart is quick, and the *replay base*, the newest that the pump has
+//! passed, from which any change that the pump may still need can be produced again. A newest file
+//! that turns out damaged is set aside, and the base serves instead, since the log reaches back to it.
+//!
+//! What it deliberately does not do: decide when to take one (see `retention`).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use grid_core::codec::{self, CodecError};
+use grid_core::snapshot::{PartitionView, Restore};
+use grid_core::{PartitionId, PartitionState, Space, SpaceView};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::raft::SnapshotPosition;
+
+const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
+/// The newest format that this build reads.
+const FORMAT: u16 = 1;
+/// The longest section; a longer one is damage.
+const SECTION_BYTES_MAX: u32 = 256 << 20;
+
+/// A complete snapshot on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotFile {
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    format: u16,
+    grid_id: u128,
+    partition: PartitionId,
+    position: SnapshotPosition,
+}
+
+#[derive(Debug)]
+struct Kept {
+    position: SnapshotPosition,
+    file: SnapshotFile,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    grid_id: u128,
+    partition: PartitionId,
+    kept: Mutex<BTreeMap<u64, Kept>>,
+}
+
+/// One replica's snapshots; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotStore {
+    inner: Arc<Inner>,
+}
+
+fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
+}
+
+/// A codec error as a sink's error.
+struct SinkError(io::Error);
+
+impl From<CodecError> for SinkError {
+    fn from(error: CodecError) -> Self {
+        Self(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+    }
+}
+
+fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= SECTION_BYTES_MAX);
+    let length = length.ok_or_else(|| io::Error::other("a section is too long for a snapshot"))?;
+    out.write_all(&length.to_le_bytes())?;
+    out.write_all(&crc32c::crc32c(bytes).to_le_bytes())?;
+    out.write_all(bytes)
+}
+
+fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut prefix = [0; 8];
+    match input.read_exact(&mut prefix) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        result => result?,
+    }
+    let [a, b, c, d, e, f, g, h] = prefix;
+    let length = u32::from_le_bytes([a, b, c, d]);
+    if length > SECTION_BYTES_MAX {
+        return Err(damaged(path, "a section's length is impossible"));
+    }
+    let mut bytes = vec![0; length as usize];
+    input.read_exact(&mut bytes)?;
+    if crc32c::crc32c(&bytes) != u32::from_le_bytes([e, f, g, h]) {
+        return Err(damaged(path, "a section's checksum is wrong"));
+    }
+    Ok(Some(bytes))
+}
+
+fn open(path: &Path, grid_id: u128, partition: PartitionId) -> io::Result<(Header, BufReader<File>)> {
+    let mut input = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let mut magic = [0; MAGIC.len()];
+    input.read_exact(&mut magic)?;
+    if &magic != MAGIC {
+        return Err(damaged(path, "not a snapshot"));
+    }
+    let header = read_frame(&mut input, path)?.ok_or_else(|| damaged(path, "no header"))?;
+    let header: Header = codec::decode(&header).map_err(|error| damaged(path, error))?;
+    if header.format > FORMAT {
+        return Err(damaged(path, format!("format {} is newer than {FORMAT}", header.format)));
+    }
+    if header.grid_id != grid_id || header.partition != partition {
+        return Err(damaged(path, "the snapshot is of another grid or partition"));
+    }
+    Ok((header, input))
+}
+
+impl SnapshotStore {
+    /// Takes up the snapshots in a directory; half-written ones are removed, damaged ones set aside.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or made.
+    pub(crate) fn open(
+        directory: PathBuf,
+        grid_id: u128,
+        partition: PartitionId,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        let mut kept = BTreeMap::new();
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("snap") => match open(&path, grid_id, partition) {
+                    Ok((header, _)) => {
+                        let position = header.position;
+                        let file = SnapshotFile { path };
+                        kept.insert(position.index(), Kept { position, file });
+                    }
+                    Err(error) => set_aside(&path, &error),
+                },
+                Some("part") => fs::remove_file(&path)?,
+                _ => {}
+            }
+        }
+        let inner = Inner { directory, grid_id, partition, kept: Mutex::new(kept) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Restores the newest snapshot that can be read; a damaged one is set aside and the next older
+    /// one tried.
+    pub(crate) fn restore_newest<S: Space>(
+        &self,
+    ) -> Option<(PartitionState<S>, SnapshotPosition)> {
+        loop {
+            let file = self.inner.kept.lock().values().next_back()?.file.clone();
+            match self.read(&file) {
+                Ok(restored) => return Some(restored),
+                Err(error) => {
+                    set_aside(&file.path, &error);
+                    self.inner.kept.lock().pop_last();
+                }
+            }
+        }
+    }
+
+    /// Restores the newest snapshot at or before `index`, for a replay.
+    pub(crate) fn restore_before<S: Space>(&self, index: u64) -> Option<PartitionState<S>> {
+        let file = {
+            let kept = self.inner.kept.lock();
+            kept.range(..=index).next_back()?.1.file.clone()
+        };
+        match self.read(&file) {
+            Ok((state, _)) => Some(state),
+            Err(error) => {
+                tracing::error!(%error, "a snapshot could not be read for a replay");
+                None
+            }
+        }
+    }
+
+    /// Reads a snapshot.
+    ///
+    /// # Errors
+    /// When it is damaged, of another grid, or of a newer format.
+    pub(crate) fn read<S: Space>(
+        &self,
+        file: &SnapshotFile,
+    ) -> io::Result<(PartitionState<S>, SnapshotPosition)> {
+        let path = &file.path;
+        let (header, mut input) = open(path, self.inner.grid_id, self.inner.partition)?;
+        let mut restore = Restore::<S>::default();
+        while let Some(section) = read_frame(&mut input, path)? {
+            restore.section(&section).map_err(|error| damaged(path, error))?;
+        }
+        let state = restore.finish().map_err(|error| damaged(path, error))?;
+        Ok((state, header.position))
+    }
+
+    /// Writes a view, synced and under its final name when this returns.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn write<V: SpaceView>(
+        &self,
+        view: &PartitionView<V>,
+        position: &SnapshotPosition,
+    ) -> io::Result<SnapshotFile> {
+        let temporary = self.incoming(position).path;
+        let mut out = BufWriter::with_capacity(1 << 18, File::create(&temporary)?);
+        out.write_all(MAGIC)?;
+        let header = Header {
+            format: FORMAT,
+            grid_id: self.inner.grid_id,
+            partition: self.inner.partition,
+            position: position.clone(),
+        };
+        let header = codec::encode(&header).map_err(|error| io::Error::other(error.to_string()))?;
+        write_frame(&mut out, &header)?;
+        view.write_sections(|section| write_frame(&mut out, section).map_err(SinkError))
+            .map_err(|error: SinkError| error.0)?;
+        let file = out.into_inner().map_err(|error| error.into_error())?;
+        file.sync_all()?;
+        self.publish(&temporary, position)
+    }
+
+    /// Where a snapshot from a peer is written before [`Self::adopt`].
+    pub(crate) fn incoming(&self, position: &SnapshotPosition) -> SnapshotFile {
+        let name = format!("{:016x}.part", position.index());
+        SnapshotFile { path: self.inner.directory.join(name) }
+    }
+
+    /// Makes a received and checked snapshot the only one.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn adopt(
+        &self,
+        file: &SnapshotFile,
+        position: &SnapshotPosition,
+    ) -> io::Result<()> {
+        self.publish(&file.path, position)?;
+        self.forget_except(&[position.index()]);
+        Ok(())
+    }
+
+    /// The newest snapshot's index.
+    pub(crate) fn newest_index(&self) -> Option<u64> {
+        self.inner.kept.lock().keys().next_back().copied()
+    }
+
+    /// The oldest snapshot.
+    pub(crate) fn oldest(&self) -> Option<(SnapshotPosition, SnapshotFile)> {
+        let kept = self.inner.kept.lock();
+        kept.values().next().map(|kept| (kept.position.clone(), kept.file.clone()))
+    }
+
+    /// Removes what is neither the newest nor the replay base for a pump at `pumped_index`. Returns
+    /// the base's index: the log before it may go.
+    pub(crate) fn retain(&self, pumped_index: u64) -> Option<u64> {
+        let (base, newest) = {
+            let kept = self.inner.kept.lock();
+            let base = kept.range(..=pumped_index).next_back().map(|(index, _)| *index);
+            // Until the pump has passed one, the oldest is the nearest to a base there is.
+            let oldest = kept.keys().next().copied();
+            (base.or(oldest), kept.keys().next_back().copied())
+        };
+        let keep: Vec<u64> = base.into_iter().chain(newest).collect();
+        self.forget_except(&keep);
+        base.filter(|base| *base <= pumped_index)
+    }
+
+    fn forget_except(&self, keep: &[u64]) {
+        let mut kept = self.inner.kept.lock();
+        kept.retain(|index, snapshot| {
+            let stays = keep.contains(index);
+            if !stays && let Err(error) = fs::remove_file(&snapshot.file.path) {
+                tracing::warn!(%error, "an old snapshot could not be removed");
+            }
+            stays
+        });
+    }
+
+    fn publish(&self, temporary: &Path, position: &SnapshotPosition) -> io::Result<SnapshotFile> {
+        let path = self.inner.directory.join(format!("{:016x}.snap", position.index()));
+        fs::rename(temporary, &path)?;
+        File::open(&self.inner.directory)?.sync_all()?;
+        let file = SnapshotFile { path };
+        let kept = Kept { position: position.clone(), file: file.clone() };
+        self.inner.kept.lock().insert(position.index(), kept);
+        Ok(file)
+    }
+}
+
+fn set_aside(path: &Path, error: &io::Error) {
+    tracing::error!(%error, "a damaged snapshot is set aside");
+    if let Err(error) = fs::rename(path, path.with_extension("damaged")) {
+        tracing::error!(%error, "the damaged snapshot could not be renamed");
+    }
+}

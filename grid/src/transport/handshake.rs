@@ -1,0 +1,399 @@
+//! What two nodes tell each other before the first frame, and why one refuses the other.
+//!
+//! ```text
+//!   dialler  ─► magic 8 | version u16 | len u16 | body: grid id, from, to, lane, fingerprint
+//!   acceptor ─► magic 8 | version u16 | len u16 | body: 0, grid id, from, to, lane, fingerprint
+//!                                              or body: reason u8 | text
+//! ```
+//!
+//! Both sides check all of it, so neither can be talked into a connection it does not want. The
+//! prefix and the layout of a refusal never change, whatever the version: that is what lets two
+//! versions tell each other that they differ.
+//!
+//! It proves nothing about who the peer is: that is for the layer that will secure the stream (see
+//! [`super::wire`]).
+
+use std::io;
+
+use bytes::{Buf, BufMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Lane;
+
+const MAGIC: [u8; 8] = *b"gridnode";
+/// Raised whenever frames or the body of the handshake change.
+pub(super) const PROTOCOL_VERSION: u16 = 1;
+const PREFIX_BYTES: usize = 12;
+/// Most bytes of a handshake's body, in either direction.
+const BODY_BYTES_MAX: usize = 1024;
+/// Most bytes of the cluster settings' fingerprint.
+pub(crate) const FINGERPRINT_BYTES_MAX: usize = 256;
+/// Most bytes of a refusal's text.
+const DETAIL_BYTES_MAX: usize = 512;
+const WELCOME: u8 = 0;
+
+/// Why a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RefusalReason {
+    /// The nodes speak different versions of the transport.
+    Version,
+    /// They belong to different grids.
+    GridId,
+    /// The node dialled is not the one meant: an address leads to the wrong node.
+    WrongNode,
+    /// The dialling node is not a member of the grid.
+    UnknownNode,
+    /// Their cluster settings differ.
+    Fingerprint,
+    /// What was sent is not a handshake, though it began like one.
+    Malformed,
+    /// A reason this build does not know.
+    Other,
+}
+
+impl RefusalReason {
+    /// A short stable name, for metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::GridId => "grid_id",
+            Self::WrongNode => "wrong_node",
+            Self::UnknownNode => "unknown_node",
+            Self::Fingerprint => "fingerprint",
+            Self::Malformed => "malformed",
+            Self::Other => "other",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Version => 1,
+            Self::GridId => 2,
+            Self::WrongNode => 3,
+            Self::UnknownNode => 4,
+            Self::Fingerprint => 5,
+            Self::Malformed => 6,
+            Self::Other => 255,
+        }
+    }
+
+    fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Version,
+            2 => Self::GridId,
+            3 => Self::WrongNode,
+            4 => Self::UnknownNode,
+            5 => Self::Fingerprint,
+            6 => Self::Malformed,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A refusal, with what an operator needs to set it right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub(crate) struct Refusal {
+    /// Why.
+    pub(crate) reason: RefusalReason,
+    /// In words.
+    pub(crate) detail: String,
+}
+
+impl Refusal {
+    fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Why a handshake did not end in a connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    /// This side refuses.
+    #[error("refused: {refusal}")]
+    RefusedHere {
+        refusal: Refusal,
+        /// The node the peer says it is, if that much was understood.
+        peer: Option<u64>,
+    },
+    /// The other side refuses.
+    #[error("refused by the peer: {0}")]
+    RefusedThere(Refusal),
+    /// Whatever is at the other end does not speak this protocol at all.
+    #[error("the peer does not speak the nodes' protocol")]
+    Garbage,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What a node says of itself and of whom it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hello {
+    pub(super) grid_id: u128,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) lane: Lane,
+    pub(super) fingerprint: String,
+}
+
+impl Hello {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u128_le(self.grid_id);
+        out.put_u64_le(self.from);
+        out.put_u64_le(self.to);
+        out.put_u8(self.lane.code());
+        let length = u16::try_from(self.fingerprint.len())
+            .expect("the fingerprint was checked against FINGERPRINT_BYTES_MAX at start");
+        out.put_u16_le(length);
+        out.put_slice(self.fingerprint.as_bytes());
+    }
+
+    fn parse(mut body: &[u8]) -> Option<Self> {
+        let grid_id = body.try_get_u128_le().ok()?;
+        let from = body.try_get_u64_le().ok()?;
+        let to = body.try_get_u64_le().ok()?;
+        let lane = Lane::from_code(body.try_get_u8().ok()?)?;
+        let length = usize::from(body.try_get_u16_le().ok()?);
+        if length > FINGERPRINT_BYTES_MAX || body.len() != length {
+            return None;
+        }
+        let fingerprint = String::from_utf8(body.to_vec()).ok()?;
+        Some(Self {
+            grid_id,
+            from,
+            to,
+            lane,
+            fingerprint,
+        })
+    }
+
+    /// Compares what this node is (`self`, from it to the peer) with what the peer said.
+    fn check(&self, peer: &Self) -> Result<(), Refusal> {
+        let refuse = |reason, detail: String| Err(Refusal::new(reason, detail));
+        if peer.grid_id != self.grid_id {
+            return refuse(
+                RefusalReason::GridId,
+                format!(
+                    "node {} is of grid {:032x}, node {} of grid {:032x}",
+                    self.from, self.grid_id, peer.from, peer.grid_id
+                ),
+            );
+        }
+        if peer.to != self.from || peer.from == self.from {
+            return refuse(
+                RefusalReason::WrongNode,
+                format!(
+                    "node {} meant node {} and got node {}; check the members' addresses",
+                    peer.from, peer.to, self.from
+                ),
+            );
+        }
+        if peer.fingerprint != self.fingerprint {
+            return refuse(
+                RefusalReason::Fingerprint,
+                format!(
+                    "the cluster settings of nodes {} and {} differ ({:?}, {:?})",
+                    self.from, peer.from, self.fingerprint, peer.fingerprint
+                ),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn message(version: u16, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PREFIX_BYTES + body.len());
+    out.put_slice(&MAGIC);
+    out.put_u16_le(version);
+    out.put_u16_le(u16::try_from(body.len()).expect("bodies are bounded by BODY_BYTES_MAX"));
+    out.put_slice(body);
+    out
+}
+
+/// The first message of the dialling side.
+pub(super) fn hello_message(version: u16, hello: &Hello) -> Vec<u8> {
+    let mut body = Vec::new();
+    hello.put(&mut body);
+    message(version, &body)
+}
+
+fn welcome_message(hello: &Hello) -> Vec<u8> {
+    let mut body = vec![WELCOME];
+    hello.put(&mut body);
+    message(PROTOCOL_VERSION, &body)
+}
+
+fn refusal_message(refusal: &Refusal) -> Vec<u8> {
+    let detail = refusal.detail.as_bytes();
+    let mut body = vec![refusal.reason.code()];
+    body.put_slice(&detail[..detail.len().min(DETAIL_BYTES_MAX)]);
+    message(PROTOCOL_VERSION, &body)
+}
+
+/// Reads one message: its version and body.
+async fn read_message<R: AsyncRead + Unpin>(
+    socket: &mut R,
+) -> Result<(u16, Vec<u8>), HandshakeError> {
+    let mut prefix = [0; PREFIX_BYTES];
+    // The magic alone first, so that a stranger who sends less than a prefix is known for one.
+    let (magic, rest) = prefix.split_at_mut(MAGIC.len());
+    socket.read_exact(magic).await?;
+    if *magic != MAGIC {
+        return Err(HandshakeError::Garbage);
+    }
+    socket.read_exact(rest).await?;
+    let mut rest = &*rest;
+    let version = rest.get_u16_le();
+    let length = usize::from(rest.get_u16_le());
+    if length > BODY_BYTES_MAX {
+        return Err(HandshakeError::RefusedHere {
+            refusal: Refusal::new(
+                RefusalReason::Malformed,
+                format!("a handshake of {length} bytes exceeds the limit"),
+            ),
+            peer: None,
+        });
+    }
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).await?;
+    Ok((version, body))
+}
+
+/// The dialling side: introduces this node and checks the answer.
+pub(super) async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+    hello: &Hello,
+) -> Result<(), HandshakeError> {
+    socket
+        .write_all(&hello_message(PROTOCOL_VERSION, hello))
+        .await?;
+    socket.flush().await?;
+    let (version, body) = read_message(socket).await?;
+    let here = |refusal| HandshakeError::RefusedHere {
+        refusal,
+        peer: Some(hello.to),
+    };
+    match body.split_first() {
+        Some((&WELCOME, welcome)) if version == PROTOCOL_VERSION => {
+            let answer = Hello::parse(welcome).ok_or_else(|| {
+                here(Refusal::new(
+                    RefusalReason::Malformed,
+                    format!("node {} answered with a malformed handshake", hello.to),
+                ))
+            })?;
+            hello.check(&answer).map_err(here)?;
+            if answer.from != hello.to || answer.lane != hello.lane {
+                return Err(here(Refusal::new(
+                    RefusalReason::WrongNode,
+                    format!("node {} answered for node {}", answer.from, hello.to),
+                )));
+            }
+            Ok(())
+        }
+        Some((&code, detail)) if code != WELCOME => {
+            let detail = &detail[..detail.len().min(DETAIL_BYTES_MAX)];
+            Err(HandshakeError::RefusedThere(Refusal::new(
+                RefusalReason::from_code(code),
+                String::from_utf8_lossy(detail).escape_debug().to_string(),
+            )))
+        }
+        _ => Err(here(version_refusal(version))),
+    }
+}
+
+fn version_refusal(version: u16) -> Refusal {
+    Refusal::new(
+        RefusalReason::Version,
+        format!("transport version {PROTOCOL_VERSION} cannot talk to version {version}"),
+    )
+}
+
+/// The accepting side: reads the introduction, checks it, answers. `is_member` knows the other
+/// nodes of the grid.
+pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+    grid_id: u128,
+    node_id: u64,
+    fingerprint: &str,
+    is_member: impl Fn(u64) -> bool,
+) -> Result<Hello, HandshakeError> {
+    let judged = match read_message(socket).await {
+        Ok((version, _)) if version != PROTOCOL_VERSION => Err((version_refusal(version), None)),
+        Ok((_, body)) => match Hello::parse(&body) {
+            None => Err((
+                Refusal::new(RefusalReason::Malformed, "the handshake is malformed"),
+                None,
+            )),
+            Some(hello) => {
+                let own = Hello {
+                    grid_id,
+                    from: node_id,
+                    to: hello.from,
+                    lane: hello.lane,
+                    fingerprint: fingerprint.to_owned(),
+                };
+                match own.check(&hello) {
+                    Err(refusal) => Err((refusal, Some(hello.from))),
+                    Ok(()) if !is_member(hello.from) => Err((
+                        Refusal::new(
+                            RefusalReason::UnknownNode,
+                            format!(
+                                "node {} is not a member known to node {node_id}",
+                                hello.from
+                            ),
+                        ),
+                        Some(hello.from),
+                    )),
+                    Ok(()) => Ok((hello, own)),
+                }
+            }
+        },
+        Err(HandshakeError::RefusedHere { refusal, peer }) => Err((refusal, peer)),
+        Err(other) => return Err(other),
+    };
+    match judged {
+        Ok((hello, own)) => {
+            socket.write_all(&welcome_message(&own)).await?;
+            socket.flush().await?;
+            Ok(hello)
+        }
+        Err((refusal, peer)) => {
+            // The refusal stands whether or not the peer hears of it.
+            let _ = socket.write_all(&refusal_message(&refusal)).await;
+            let _ = socket.shutdown().await;
+            Err(HandshakeError::RefusedHere { refusal, peer })
+        }
+    }
+}
+
+/// What a stand-in for an accepting node answers, for tests of the other side.
+#[cfg(test)]
+pub(super) async fn read_hello_and_welcome<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+) -> Hello {
+    let (_, body) = read_message(socket).await.expect("a hello arrives");
+    let hello = Hello::parse(&body).expect("it is one");
+    let own = Hello {
+        from: hello.to,
+        to: hello.from,
+        ..hello.clone()
+    };
+    socket
+        .write_all(&welcome_message(&own))
+        .await
+        .expect("the dialler listens");
+    hello
+}
+
+#[cfg(test)]
+pub(super) async fn read_refusal<S: AsyncRead + Unpin>(socket: &mut S) -> Option<RefusalReason> {
+    let (_, body) = read_message(socket).await.ok()?;
+    match body.first() {
+        Some(&code) if code != WELCOME => Some(RefusalReason::from_code(code)),
+        _ => None,
+    }
+}

@@ -1,0 +1,349 @@
+//! Moves bytes between the nodes of a grid: requests with replies, and streams.
+//!
+//! ```text
+//!   request / open_stream ─► outbound queue ─► writer ══ TCP ══► reader ─► Handler
+//!                 reply   ◄─ reader ◄══════════════════ writer ◄─ outbound queue ◄─ Replier
+//! ```
+//!
+//! Every node dials every other node once a [`Lane`] and begins requests and streams only on the
+//! connections it dialled, so there is no tie to break and no connection to share. A lost
+//! connection is dialled again, at once and then with growing pauses; meanwhile requests to that
+//! peer fail at once.
+//!
+//! Invariants:
+//! * no caller waits for a slow peer unless it asks to: a full queue is an error;
+//! * the frames of one stream arrive in order; requests are not ordered among each other;
+//! * a request is carried out at most once by the transport: it is never sent again by itself;
+//! * nodes of another grid, of other cluster settings or of another version are refused before
+//!   the first frame.
+//!
+//! What it deliberately does not do: know what the bytes mean, retry, choose a peer, encrypt (see
+//! [`wire`] for where that goes), or remember anything across connections.
+
+mod acceptor;
+mod connection;
+mod dialler;
+mod error;
+mod frame;
+mod handshake;
+mod outbound;
+mod reader;
+mod refusals;
+mod stream;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+pub(crate) use connection::Replier;
+pub(crate) use error::TransportError;
+pub(crate) use handshake::{FINGERPRINT_BYTES_MAX, Refusal};
+pub(crate) use stream::{StreamReceiver, StreamSender};
+
+use acceptor::Acceptor;
+use connection::{CloseOnDrop, Connection};
+use dialler::{Dialler, LaneSlot};
+use handshake::Hello;
+use outbound::{Patience, WriteEnd, write_frames};
+use reader::{ReadEnd, read_frames};
+use refusals::RefusalLog;
+use wire::Wire;
+
+/// How long a handshake may take, either side.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(3_000);
+/// A peer that takes no byte for this long is disconnected.
+const WRITE_STALL_MS: u64 = 10_000;
+/// A peer that is silent for this long after something was sent to it is pinged.
+const PING_AFTER_MS: u64 = 1_000;
+/// A peer that is silent for this long in spite of pings is disconnected.
+const SILENCE_MAX_MS: u64 = 5_000;
+
+/// Which of the two connections to a peer. What is urgent never waits behind what is large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    /// Consensus and forwarded requests.
+    Control,
+    /// Snapshots and replays.
+    Bulk,
+}
+
+impl Lane {
+    const ALL: [Self; 2] = [Self::Control, Self::Bulk];
+
+    /// A short stable name, for logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Control => 0,
+            Self::Bulk => 1,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.code() == code)
+    }
+}
+
+/// What a node does for its peers. Both functions are called on the task that reads the
+/// connection: they must return at once and leave the work to someone else.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Node `from` asks something of `service`; the answer goes to `reply`, from wherever and
+    /// whenever. A small payload is a copy, a large one shares the connection's read buffer: copy
+    /// what is kept for long.
+    fn on_request(&self, from: u64, service: u8, payload: Bytes, reply: Replier);
+
+    /// Node `from` opened a stream to `service`. Dropping either handle ends it.
+    fn on_stream(
+        &self,
+        from: u64,
+        service: u8,
+        header: Bytes,
+        sender: StreamSender,
+        receiver: StreamReceiver,
+    );
+}
+
+/// What [`Transport::start`] needs.
+pub(crate) struct TransportOptions {
+    /// This node.
+    pub(crate) node_id: u64,
+    /// Its grid.
+    pub(crate) grid_id: u128,
+    /// Stands for all settings that must agree; at most [`FINGERPRINT_BYTES_MAX`] bytes.
+    pub(crate) fingerprint: String,
+    /// The bound socket for other nodes.
+    pub(crate) listener: TcpListener,
+    /// Every node's address as `host:port`; this node's own entry is ignored.
+    pub(crate) members: BTreeMap<u64, String>,
+    /// Serves the peers' requests and streams. Let go of when the transport has shut down.
+    pub(crate) handler: Arc<dyn Handler>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    peers: BTreeMap<u64, [Arc<LaneSlot>; 2]>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    // The last handle to go stops the tasks, none of which holds `Inner`.
+    _stop_on_drop: DropGuard,
+}
+
+/// A handle to a node's connections; clones are cheap and alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Transport {
+    inner: Arc<Inner>,
+}
+
+impl Transport {
+    /// Starts to listen and to dial; returns before any peer is connected. Must be called within
+    /// a tokio runtime.
+    ///
+    /// # Errors
+    /// The listener cannot be used, or the fingerprint is too long.
+    pub(crate) fn start(options: TransportOptions) -> Result<Self, io::Error> {
+        let TransportOptions {
+            node_id,
+            grid_id,
+            fingerprint,
+            listener,
+            members,
+            handler,
+        } = options;
+        if fingerprint.len() > FINGERPRINT_BYTES_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the settings' fingerprint is too long",
+            ));
+        }
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let refusals = Arc::new(RefusalLog::default());
+        let others: BTreeMap<u64, String> = members
+            .into_iter()
+            .filter(|(node, _)| *node != node_id)
+            .collect();
+
+        let acceptor = Arc::new(Acceptor {
+            grid_id,
+            node_id,
+            fingerprint: fingerprint.clone(),
+            peers: others.keys().copied().collect(),
+            handler,
+            refusals: Arc::clone(&refusals),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            accepted: parking_lot::Mutex::default(),
+        });
+        tasks.spawn(acceptor.run(listener));
+
+        let mut peers = BTreeMap::new();
+        for (peer, address) in others {
+            let slots = Lane::ALL.map(|lane| {
+                let slot = Arc::new(LaneSlot::default());
+                let dialler = Dialler {
+                    address: address.clone(),
+                    hello: Hello {
+                        grid_id,
+                        from: node_id,
+                        to: peer,
+                        lane,
+                        fingerprint: fingerprint.clone(),
+                    },
+                    slot: Arc::clone(&slot),
+                    refusals: Arc::clone(&refusals),
+                    tasks: tasks.clone(),
+                    stop: stop.clone(),
+                };
+                tasks.spawn(dialler.run());
+                slot
+            });
+            peers.insert(peer, slots);
+        }
+        let stop_on_drop = stop.clone().drop_guard();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                peers,
+                tasks,
+                stop,
+                _stop_on_drop: stop_on_drop,
+            }),
+        })
+    }
+
+    /// Asks `service` of a peer and waits for the reply, at most `timeout`. Dropping the future
+    /// forgets the request here; the peer may still carry it out.
+    ///
+    /// # Errors
+    /// See [`TransportError`]; [`TransportError::may_have_been_sent`] tells what is known.
+    pub(crate) async fn request(
+        &self,
+        peer: u64,
+        lane: Lane,
+        service: u8,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, TransportError> {
+        self.connection(peer, lane)?
+            .request(service, payload, timeout)
+            .await
+    }
+
+    /// Opens a stream to `service` of a peer; `header` is its first words. Returns before the peer
+    /// knows of it: should the peer refuse, the receiver says so. The sender keeps its own window,
+    /// well below [`stream::STREAM_QUEUE_MAX`] messages.
+    ///
+    /// # Errors
+    /// See [`TransportError`]; nothing was sent.
+    pub(crate) fn open_stream(
+        &self,
+        peer: u64,
+        lane: Lane,
+        service: u8,
+        header: Bytes,
+    ) -> Result<(StreamSender, StreamReceiver), TransportError> {
+        self.connection(peer, lane)?.open_stream(service, header)
+    }
+
+    /// Whether requests to the peer have a connection to go by just now.
+    pub(crate) fn is_reachable(&self, peer: u64) -> bool {
+        self.connection(peer, Lane::Control).is_ok()
+    }
+
+    /// The peers without such a connection.
+    pub(crate) fn unreachable(&self) -> Vec<u64> {
+        self.inner
+            .peers
+            .keys()
+            .copied()
+            .filter(|peer| !self.is_reachable(*peer))
+            .collect()
+    }
+
+    /// Why the last attempt to connect to the peer ended in a refusal, by either side; `None` when
+    /// connected, or simply not reached so far.
+    pub(crate) fn refusal(&self, peer: u64) -> Option<Refusal> {
+        self.inner
+            .peers
+            .get(&peer)?
+            .iter()
+            .find_map(|slot| slot.refusal())
+    }
+
+    /// Closes every connection and waits until no task is left. What is queued is dropped; open
+    /// requests and streams end with an error. May be called on any handle, again too.
+    pub(crate) async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    fn connection(&self, peer: u64, lane: Lane) -> Result<Arc<Connection>, TransportError> {
+        if self.inner.stop.is_cancelled() {
+            return Err(TransportError::ShutDown);
+        }
+        let slots = self
+            .inner
+            .peers
+            .get(&peer)
+            .ok_or(TransportError::UnknownPeer { peer })?;
+        slots[usize::from(lane.code())]
+            .connection()
+            .ok_or(TransportError::Unreachable { peer })
+    }
+}
+
+/// Starts the two tasks of a connection. When one ends the other does too.
+fn spawn_tasks(
+    connection: &Arc<Connection>,
+    wire: Wire,
+    handler: Option<Arc<dyn Handler>>,
+    tasks: &TaskTracker,
+) {
+    let (read, write) = wire::split(wire);
+    let reading = CloseOnDrop(Arc::clone(connection));
+    tasks.spawn(async move {
+        let end = read_frames(&reading.0, read, handler.as_deref()).await;
+        log_end(&reading.0, &end, matches!(end, ReadEnd::Closed));
+    });
+    let writing = CloseOnDrop(Arc::clone(connection));
+    tasks.spawn(async move {
+        let patience = Patience {
+            write_stall: Duration::from_millis(WRITE_STALL_MS),
+            ping_after: Duration::from_millis(PING_AFTER_MS),
+            silence: Duration::from_millis(SILENCE_MAX_MS),
+        };
+        let end = write_frames(&writing.0, write, patience).await;
+        log_end(&writing.0, &end, matches!(end, WriteEnd::Closed));
+    });
+}
+
+fn log_end(connection: &Connection, end: &dyn std::fmt::Display, expected: bool) {
+    if expected || connection.is_closed() {
+        return;
+    }
+    metrics::counter!("grid_transport_disconnects_total").increment(1);
+    tracing::warn!(
+        peer = connection.peer(),
+        lane = connection.lane().name(),
+        %end,
+        "a connection to another node ended"
+    );
+}

@@ -1,0 +1,219 @@
+//! Where each group's entries are: recent ones in memory, all durable ones by their record's place.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{RecoveredGroup, WalEntry, WalError};
+
+/// Where an entries record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) first_index: u64,
+    pub(super) segment: u64,
+    pub(super) offset: u32,
+    pub(super) span: u32,
+    /// How many of its entries still count, from the first.
+    pub(super) count: u32,
+}
+
+impl Place {
+    fn end(&self) -> u64 {
+        self.first_index + u64::from(self.count)
+    }
+}
+
+/// Where to read from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Cached(Vec<WalEntry>),
+    OnDisk(Place),
+    /// There is no such entry (yet).
+    End,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    /// Durable records in order of index. Between purge and truncation there are no gaps.
+    places: VecDeque<Place>,
+    /// The newest entries, contiguous, each with the number of the operation that appended it.
+    cache: VecDeque<(u64, WalEntry)>,
+    purged: Option<u64>,
+    last: Option<u64>,
+}
+
+/// The index of all groups.
+///
+/// Invariant: an entry that is not yet durable is in its group's cache.
+#[derive(Debug)]
+pub(super) struct Index {
+    groups: BTreeMap<u32, Group>,
+    /// Appends in order: operation, group, bytes. The oldest durable ones leave the cache first.
+    appended: VecDeque<(u64, u32, usize)>,
+    cached_bytes: usize,
+    cache_bytes_max: usize,
+    next_operation: u64,
+    durable_operation: u64,
+}
+
+fn cost(entry: &WalEntry) -> usize {
+    entry.payload.len() + entry.meta.len() + 96
+}
+
+impl Index {
+    pub(super) fn new(
+        places: BTreeMap<u32, VecDeque<Place>>,
+        recovered: &BTreeMap<u32, RecoveredGroup>,
+        cache_bytes_max: usize,
+    ) -> Self {
+        let mut groups: BTreeMap<u32, Group> = BTreeMap::new();
+        for (group, places) in places {
+            let last = places.back().map(|place| place.end() - 1);
+            groups.insert(group, Group { places, last, ..Group::default() });
+        }
+        for (group, recovered) in recovered {
+            let group = groups.entry(*group).or_default();
+            group.purged = recovered.purged.as_ref().map(|(index, _)| *index);
+        }
+        Self {
+            groups,
+            appended: VecDeque::new(),
+            cached_bytes: 0,
+            cache_bytes_max,
+            next_operation: 1,
+            durable_operation: 0,
+        }
+    }
+
+    /// Makes entries readable and returns the operation's number.
+    pub(super) fn append(&mut self, group: u32, entries: Vec<WalEntry>) -> u64 {
+        let number = self.next_operation;
+        self.next_operation += 1;
+        let bytes: usize = entries.iter().map(cost).sum();
+        let place = self.groups.entry(group).or_default();
+        if let (Some(last), Some(first)) = (place.last, entries.first()) {
+            assert_eq!(first.index, last + 1, "group {group}: entries follow without a gap");
+        }
+        place.last = entries.last().map(|entry| entry.index).or(place.last);
+        place.cache.extend(entries.into_iter().map(|entry| (number, entry)));
+        self.appended.push_back((number, group, bytes));
+        self.cached_bytes += bytes;
+        number
+    }
+
+    pub(super) fn truncate_after(&mut self, group: u32, last: Option<u64>) {
+        let Some(group) = self.groups.get_mut(&group) else { return };
+        let end = last.map_or(0, |last| last + 1);
+        while group.cache.back().is_some_and(|(_, entry)| entry.index >= end) {
+            group.cache.pop_back();
+        }
+        truncate_places(&mut group.places, end);
+        group.last = group.last.filter(|present| *present < end).or(last);
+        if group.last.is_some() && group.last <= group.purged {
+            group.last = None;
+        }
+    }
+
+    pub(super) fn purge_to(&mut self, group: u32, index: u64) {
+        let group = self.groups.entry(group).or_default();
+        group.purged = group.purged.max(Some(index));
+        while group.cache.front().is_some_and(|(_, entry)| entry.index <= index) {
+            group.cache.pop_front();
+        }
+        while group.places.front().is_some_and(|place| place.end() <= index + 1) {
+            group.places.pop_front();
+        }
+        if group.last <= group.purged {
+            group.last = None;
+        }
+    }
+
+    /// Notes where the writer has laid entries out. They are not durable yet.
+    pub(super) fn placed(&mut self, group: u32, place: Place) {
+        let group = self.groups.entry(group).or_default();
+        // A truncation may still be waiting behind this record; the writer repeats it in order.
+        truncate_places(&mut group.places, place.first_index);
+        group.places.push_back(place);
+    }
+
+    /// The writer's turn of a truncation: what it laid out before is cut off as well.
+    pub(super) fn placed_truncation(&mut self, group: u32, last: Option<u64>) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            truncate_places(&mut group.places, last.map_or(0, |last| last + 1));
+        }
+    }
+
+    /// Everything up to this operation is on disk; the cache may shrink.
+    pub(super) fn durable(&mut self, operation: u64) {
+        self.durable_operation = self.durable_operation.max(operation);
+        while self.cached_bytes > self.cache_bytes_max
+            && let Some(&(number, group, bytes)) = self.appended.front()
+            && number <= self.durable_operation
+        {
+            self.appended.pop_front();
+            self.cached_bytes -= bytes;
+            if let Some(group) = self.groups.get_mut(&group) {
+                while group.cache.front().is_some_and(|(appended, _)| *appended <= number) {
+                    group.cache.pop_front();
+                }
+            }
+        }
+    }
+
+    pub(super) fn look_up(
+        &self,
+        group: u32,
+        index: u64,
+        end: u64,
+        bytes_max: usize,
+    ) -> Result<Source, WalError> {
+        let Some(group) = self.groups.get(&group) else { return Ok(Source::End) };
+        if let Some(purged) = group.purged
+            && index <= purged
+        {
+            return Err(WalError::Purged { purged });
+        }
+        if group.last.is_none_or(|last| index > last) {
+            return Ok(Source::End);
+        }
+        if let Some((_, first)) = group.cache.front()
+            && index >= first.index
+        {
+            let skip = (index - first.index) as usize;
+            let mut bytes = 0;
+            let run = group.cache.iter().skip(skip).map(|(_, entry)| entry);
+            let run = run.take_while(|entry| {
+                let fits = bytes == 0 || bytes < bytes_max;
+                bytes += entry.payload.len().max(1);
+                fits && entry.index < end
+            });
+            return Ok(Source::Cached(run.cloned().collect()));
+        }
+        let after = group.places.partition_point(|place| place.first_index <= index);
+        let place = after.checked_sub(1).and_then(|place| group.places.get(place));
+        Ok(place.filter(|place| index < place.end()).map_or(Source::End, |p| Source::OnDisk(*p)))
+    }
+
+    pub(super) fn last_index(&self, group: u32) -> Option<u64> {
+        self.groups.get(&group)?.last
+    }
+
+    pub(super) fn purged(&self, group: u32) -> Option<u64> {
+        self.groups.get(&group)?.purged
+    }
+
+    /// The oldest segment that holds a live entry, and whose.
+    pub(super) fn pinned_by(&self) -> Option<(u64, u32)> {
+        let oldest = |(number, group): (&u32, &Group)| Some((group.places.front()?.segment, *number));
+        self.groups.iter().filter_map(oldest).min()
+    }
+}
+
+fn truncate_places(places: &mut VecDeque<Place>, end: u64) {
+    while let Some(place) = places.back_mut() {
+        if place.first_index >= end {
+            places.pop_back();
+        } else {
+            place.count = place.count.min((end - place.first_index) as u32);
+            return;
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One write-ahead log a node, shared by all its Raft groups.
+//!
+//! ```text
+//!   append / save_vote / truncate / purge ─► bounded queue ─► one writer thread:
+//!        │                                        lay out in the segment ─► one write ─► one fdatasync
+//!        └─► cache (readable at once)                                  └─► callbacks, in order
+//! ```
+//!
+//! A segment is a file of 64 MiB, zeroed beforehand by a second thread so that syncing it changes no
+//! metadata and rotation never waits; a freed one is zeroed and used again. Every segment begins with
+//! a checkpoint of all votes and purge marks, so that an old segment can go although it held the last
+//! vote of a group. Truncation and purge are records, not deletions.
+//!
+//! Invariants:
+//! * a callback says yes only after the record and everything before it is synced;
+//! * records carry a running number and a checksum salted per use of the segment, so that no stale
+//!   byte is ever taken for a record;
+//! * a record that fails its checksum is a torn tail only if nothing that was written after it was
+//!   known to be synced; anything else is damage, and the log does not open;
+//! * a failed write or sync poisons the log: nothing is retried, every later call fails.
+//!
+//! What it deliberately does not do: know what the bytes mean, repair damage, compact live entries of
+//! a slow group (see `retention`, which makes that group take a snapshot).
+
+mod index;
+mod record;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use index::{Index, Source};
+use record::Kind;
+use writer::{Operation, Shared, Writer};
+
+/// The size of a segment.
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
+/// Memory for recent entries, on one node.
+const CACHE_BYTES_MAX: usize = 64 << 20;
+/// Operations waiting for the writer; beyond it the caller waits. Raft keeps far fewer in flight.
+const QUEUE_MAX: usize = 8_192;
+
+/// What is called when an operation is durable, or failed.
+pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// How to open a log.
+#[derive(Clone, Debug)]
+pub(crate) struct WalOptions {
+    /// Where its segments are.
+    pub(crate) directory: PathBuf,
+    /// The grid it must belong to.
+    pub(crate) grid_id: u128,
+    /// The node it must belong to.
+    pub(crate) node_id: u64,
+    /// Whether to sync; without, a power cut may lose the last moments.
+    pub(crate) sync: bool,
+    /// The size of new segments.
+    pub(crate) segment_bytes: u64,
+    /// Memory for recent entries.
+    pub(crate) cache_bytes_max: usize,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::new(),
+            grid_id: 0,
+            node_id: 0,
+            sync: true,
+            segment_bytes: SEGMENT_BYTES,
+            cache_bytes_max: CACHE_BYTES_MAX,
+        }
+    }
+}
+
+/// One entry of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WalEntry {
+    pub(crate) index: u64,
+    /// Short: term and kind.
+    pub(crate) meta: Bytes,
+    pub(crate) payload: Bytes,
+}
+
+/// What the log knew when it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    pub(crate) groups: BTreeMap<u32, RecoveredGroup>,
+    pub(crate) torn_tail: Option<TornTail>,
+}
+
+/// One group's part of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RecoveredGroup {
+    pub(crate) vote: Option<Bytes>,
+    pub(crate) committed: Option<Bytes>,
+    /// Entries up to this index are gone; with the last one's meta.
+    pub(crate) purged: Option<(u64, Bytes)>,
+}
+
+/// A record that was being written when the machine stopped; it has been cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TornTail {
+    pub(crate) file: PathBuf,
+    pub(crate) offset: u64,
+    /// From there to the last byte that was not zero.
+    pub(crate) bytes: u64,
+}
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WalError {
+    /// Bytes that must be a record are not. Move the directory away; the node rejoins its peers.
+    #[error("{} is damaged at offset {offset}: {what}", file.display())]
+    Corrupt { file: PathBuf, offset: u64, what: String },
+    /// The directory is another node's. Use the right one.
+    #[error("{} belongs to node {node_id} of grid {grid_id:032x}", file.display())]
+    ForeignLog { file: PathBuf, grid_id: u128, node_id: u64 },
+    /// Written by a newer build. Use that one.
+    #[error("{} has format {found}, this build reads up to {supported}", file.display())]
+    NewerFormat { file: PathBuf, found: u32, supported: u32 },
+    /// Another process has the directory open.
+    #[error("{} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The entries asked for are gone.
+    #[error("entries up to {purged} are purged")]
+    Purged { purged: u64 },
+    /// The operating system said no; after a write or sync the log is unusable.
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+}
+
+/// Figures for the node's status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WalStats {
+    pub(crate) segments: u64,
+    pub(crate) bytes: u64,
+    pub(crate) syncs: u64,
+    pub(crate) last_sync_us: u64,
+}
+
+/// The log. Dropping it stops the writer after what is queued.
+#[derive(Debug)]
+pub(crate) struct Wal {
+    shared: Arc<Shared>,
+    queue: Mutex<Option<SyncSender<Operation>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    _lock: File,
+}
+
+impl Wal {
+    /// Opens or makes the log in a directory and recovers what is in it.
+    ///
+    /// # Errors
+    /// See [`WalError`]; a damaged log is left as it is.
+    pub(crate) fn open(options: WalOptions) -> Result<(Self, Recovered), WalError> {
+        let directory = options.directory.clone();
+        let io = |what: &str| {
+            let what = format!("{what} {}", directory.display());
+            move |source| WalError::Io { what: what.clone(), source }
+        };
+        fs::create_dir_all(&directory).map_err(io("cannot make"))?;
+        let lock = File::create(directory.join("lock")).map_err(io("cannot lock"))?;
+        if lock.try_lock().is_err() {
+            return Err(WalError::InUse(directory));
+        }
+        let recovery = recovery::recover(&options)?;
+        let recovered = Recovered {
+            groups: recovery.groups.clone(),
+            torn_tail: recovery.torn_tail.clone(),
+        };
+        let index = Index::new(recovery.entries, &recovery.groups, options.cache_bytes_max);
+        let shared = Arc::new(Shared::new(index, recovery.segments));
+        let (queue, operations) = sync_channel(QUEUE_MAX);
+        let writer =
+            Writer::start(options, Arc::clone(&shared), recovery.groups, recovery.tail, operations)?;
+        let wal = Self {
+            shared,
+            queue: Mutex::new(Some(queue)),
+            writer: Mutex::new(Some(writer)),
+            _lock: lock,
+        };
+        Ok((wal, recovered))
+    }
+
+    fn push(&self, operation: Operation) {
+        let queue = self.queue.lock().clone();
+        let refused = match queue {
+            Some(queue) => queue.send(operation).err().map(|error| error.0),
+            None => Some(operation),
+        };
+        if let Some(done) = refused.and_then(|operation| operation.done) {
+            done(Err(io::Error::other("the log is closed")));
+        }
+    }
+
+    /// Appends entries that follow the group's last. They can be read at once.
+    pub(crate) fn append(&self, group: u32, entries: Vec<WalEntry>, done: Done) {
+        if entries.is_empty() {
+            return done(Ok(()));
+        }
+        let body = record::encode_entries(&entries);
+        let number = self.shared.index.lock().append(group, entries);
+        self.push(Operation { kind: Kind::Entries, group, body, number, done: Some(done) });
+    }
+
+    /// Keeps a group's vote.
+    pub(crate) fn save_vote(&self, group: u32, vote: Bytes, done: Done) {
+        self.push(Operation::new(Kind::Vote, group, vote.to_vec(), Some(done)));
+    }
+
+    /// Keeps a group's committed position, without waiting for a sync: it is a hint.
+    pub(crate) fn save_committed(&self, group: u32, committed: Bytes) {
+        self.push(Operation::new(Kind::Committed, group, committed.to_vec(), None));
+    }
+
+    /// Forgets a group's entries after `last`, or all of them.
+    pub(crate) fn truncate_after(&self, group: u32, last: Option<u64>, done: Done) {
+        self.shared.index.lock().truncate_after(group, last);
+        let body = record::encode_truncate(last);
+        self.push(Operation::new(Kind::TruncateAfter, group, body, Some(done)));
+    }
+
+    /// Lets a group's entries up to `index` go; `meta` is that entry's.
+    pub(crate) fn purge_to(&self, group: u32, index: u64, meta: Bytes, done: Done) {
+        self.shared.index.lock().purge_to(group, index);
+        let body = record::encode_purge(index, &meta);
+        self.push(Operation::new(Kind::PurgeTo, group, body, Some(done)));
+    }
+
+    /// A group's entries in a range, fewer when it ends earlier or `bytes_max` is reached (but at
+    /// least one).
+    ///
+    /// # Errors
+    /// [`WalError::Purged`] when the range begins before what is kept; else damage or the system's.
+    pub(crate) fn read(
+        &self,
+        group: u32,
+        range: Range<u64>,
+        bytes_max: usize,
+    ) -> Result<Vec<WalEntry>, WalError> {
+        let mut entries: Vec<WalEntry> = Vec::new();
+        let mut bytes = 0;
+        let mut next = range.start;
+        while next < range.end && (entries.is_empty() || bytes < bytes_max) {
+            let found = self.shared.index.lock().look_up(group, next, range.end, bytes_max)?;
+            let run = match found {
+                Source::End => break,
+                Source::Cached(run) => run,
+                Source::OnDisk(place) => {
+                    let segment = self.shared.segments.lock().get(&place.segment).cloned();
+                    let Some(segment) = segment else {
+                        return Err(self.gone_or_lost(group, next));
+                    };
+                    match segment.read_entries(&place) {
+                        Ok(run) => run,
+                        // A purge may have freed the segment meanwhile.
+                        Err(error) => match self.gone_or_lost(group, next) {
+                            purged @ WalError::Purged { .. } => return Err(purged),
+                            _ => return Err(error),
+                        },
+                    }
+                }
+            };
+            for entry in run {
+                if entry.index < next {
+                    continue;
+                }
+                if entry.index >= range.end || (!entries.is_empty() && bytes >= bytes_max) {
+                    break;
+                }
+                bytes += entry.payload.len();
+                next = entry.index + 1;
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn gone_or_lost(&self, group: u32, index: u64) -> WalError {
+        match self.shared.index.lock().purged(group) {
+            Some(purged) if purged >= index => WalError::Purged { purged },
+            _ => WalError::Io {
+                what: format!("entry {index} of group {group} is in no segment"),
+                source: io::ErrorKind::NotFound.into(),
+            },
+        }
+    }
+
+    /// A group's last entry's index and meta.
+    pub(crate) fn last_entry(&self, group: u32) -> Option<(u64, Bytes)> {
+        let last = self.shared.index.lock().last_index(group)?;
+        let entry = self.read(group, last..last + 1, usize::MAX).ok()?.pop()?;
+        Some((entry.index, entry.meta))
+    }
+
+    /// Whether there is room: the next segment is ready, or the present one is far from full.
+    pub(crate) fn writable(&self) -> bool {
+        self.shared.writable()
+    }
+
+    /// Figures for the status.
+    pub(crate) fn stats(&self) -> WalStats {
+        self.shared.stats()
+    }
+
+    /// The oldest segment and the group whose entries keep it.
+    pub(crate) fn pinned_by(&self) -> Option<(u64, u32)> {
+        self.shared.index.lock().pinned_by()
+    }
+
+    /// Writes and syncs what is queued and stops the writer. Later operations fail.
+    pub(crate) fn close(&self) {
+        self.queue.lock().take();
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the log's writer panicked");
+        }
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,134 @@
+//! A segment: one file of the log.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::index::Place;
+use super::record::{self, Read};
+use super::{WalEntry, WalError};
+
+const MAGIC: &[u8; 8] = b"SGWAL\r\n\0";
+/// The newest layout that this build reads.
+pub(super) const FORMAT: u32 = 1;
+/// Where the first record begins.
+pub(super) const HEADER_BYTES: u64 = 64;
+
+/// The first bytes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) grid_id: u128,
+    pub(super) node_id: u64,
+    pub(super) segment: u64,
+    pub(super) salt: u64,
+    /// The number of its first record.
+    pub(super) first_number: u64,
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);
+        bytes.put_slice(MAGIC);
+        bytes.put_u32_le(FORMAT);
+        bytes.put_u128_le(self.grid_id);
+        bytes.put_u64_le(self.node_id);
+        bytes.put_u64_le(self.segment);
+        bytes.put_u64_le(self.salt);
+        bytes.put_u64_le(self.first_number);
+        let crc = crc32c::crc32c(&bytes);
+        bytes.put_u32_le(crc);
+        bytes
+    }
+
+    /// Reads a header; `Ok(None)` for one that was never written.
+    pub(super) fn decode(file: &Path, bytes: &[u8]) -> Result<Option<Self>, WalError> {
+        let bad = |what: &str| WalError::Corrupt {
+            file: file.to_owned(),
+            offset: 0,
+            what: what.to_owned(),
+        };
+        let Some(bytes) = bytes.get(..HEADER_BYTES as usize) else {
+            return Err(bad("the file is too short for a segment"));
+        };
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let (covered, mut crc) = bytes.split_at(HEADER_BYTES as usize - 4);
+        let mut fields = covered;
+        if &fields[..8] != MAGIC {
+            return Err(bad("not a segment of a log"));
+        }
+        fields.advance(8);
+        let found = fields.get_u32_le();
+        if found > FORMAT {
+            let file = file.to_owned();
+            return Err(WalError::NewerFormat { file, found, supported: FORMAT });
+        }
+        if crc32c::crc32c(covered) != crc.get_u32_le() {
+            return Err(bad("the segment's header fails its checksum"));
+        }
+        Ok(Some(Self {
+            grid_id: fields.get_u128_le(),
+            node_id: fields.get_u64_le(),
+            segment: fields.get_u64_le(),
+            salt: fields.get_u64_le(),
+            first_number: fields.get_u64_le(),
+        }))
+    }
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) header: Header,
+    pub(super) bytes: u64,
+}
+
+impl Segment {
+    /// The name of a segment's file.
+    pub(super) fn path(directory: &Path, segment: u64) -> PathBuf {
+        directory.join(format!("wal-{segment:016x}.seg"))
+    }
+
+    /// Reads the entries of one record.
+    pub(super) fn read_entries(&self, place: &Place) -> Result<Vec<WalEntry>, WalError> {
+        let corrupt = |what: &str| WalError::Corrupt {
+            file: self.path.clone(),
+            offset: u64::from(place.offset),
+            what: what.to_owned(),
+        };
+        let mut bytes = vec![0; place.span as usize];
+        self.file.read_exact_at(&mut bytes, u64::from(place.offset)).map_err(|source| {
+            WalError::Io { what: format!("cannot read {}", self.path.display()), source }
+        })?;
+        let Read::Record(found) = record::read(&bytes, self.header.salt) else {
+            return Err(corrupt("a record fails its checksum"));
+        };
+        let body = Bytes::copy_from_slice(found.body);
+        let entries = record::decode_entries(body).ok_or_else(|| corrupt("a record is malformed"))?;
+        match entries.first() {
+            Some(first) if first.index == place.first_index => Ok(entries),
+            _ => Err(corrupt("a record is not the one that was written there")),
+        }
+    }
+}
+
+/// Fills a file with zeros up to `bytes` and syncs it.
+pub(super) fn fill_with_zeros(path: &Path, bytes: u64) -> io::Result<()> {
+    const BLOCK: usize = 1 << 20;
+    let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
+    let block = vec![0; BLOCK];
+    let mut left = bytes;
+    while left > 0 {
+        let part = left.min(BLOCK as u64) as usize;
+        file.write_all(&block[..part])?;
+        left -= part as u64;
+    }
+    file.set_len(bytes)?;
+    file.sync_all()
+}

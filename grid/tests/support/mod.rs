@@ -1,0 +1,168 @@
+//! A space small enough to see through, and clusters of nodes in one process.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use grid::{CommandRequest, GridClient, GridNode, NodeOptions};
+use grid_config::{ClusterSettings, NodeSettings};
+use grid_core::{
+    ApplyContext, CodecError, IdempotencyKey, PartitionId, Slot, Space, SpaceView, Timestamp, codec,
+};
+
+/// Adds numbers; `deadline` lets one be added later.
+#[derive(Debug, Default, Clone)]
+pub struct Sum {
+    total: u64,
+    later: BTreeMap<Timestamp, u64>,
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub enum Command {
+    Add(u64),
+    AddAfter { wait_ms: u64, number: u64 },
+}
+
+impl SpaceView for Sum {
+    fn slots(&self) -> Vec<Slot> {
+        Slot::new(0).into_iter().collect()
+    }
+
+    fn encode_slot(&self, _slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        codec::encode_into(&(self.total, &self.later), out)
+    }
+}
+
+impl Space for Sum {
+    type Command = Command;
+    type Reply = u64;
+    type Change = u64;
+    type Query = ();
+    type Answer = u64;
+    type View = Self;
+
+    fn apply(&mut self, context: &mut ApplyContext<'_, u64>, command: Command) -> u64 {
+        match command {
+            Command::Add(number) => {
+                self.total += number;
+                context.emit(number);
+            }
+            Command::AddAfter { wait_ms, number } => {
+                self.later.insert(context.now() + wait_ms, number);
+            }
+        }
+        self.total
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.later.keys().next().copied()
+    }
+
+    fn fire_due(&mut self, context: &mut ApplyContext<'_, u64>, limit: usize) {
+        for _ in 0..limit {
+            match self.later.first_entry() {
+                Some(entry) if *entry.key() <= context.now() => {
+                    let number = entry.remove();
+                    self.total += number;
+                    context.emit(number);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn query(&self, (): &()) -> u64 {
+        self.total
+    }
+
+    fn view(&self) -> Self {
+        self.clone()
+    }
+
+    fn restore_slot(&mut self, _slot: Slot, bytes: &[u8]) -> Result<(), CodecError> {
+        (self.total, self.later) = codec::decode(bytes)?;
+        Ok(())
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Nodes in one process, each with its own directory and sockets.
+pub struct Cluster {
+    directory: tempfile::TempDir,
+    addresses: BTreeMap<u64, String>,
+    pub nodes: BTreeMap<u64, GridNode<Sum>>,
+    pub partitions: u32,
+    pub settings: NodeSettings,
+}
+
+impl Cluster {
+    /// Starts `count` nodes.
+    pub async fn start(count: u64, partitions: u32, settings: NodeSettings) -> Self {
+        let listeners: BTreeMap<u64, TcpListener> = (1..=count)
+            .map(|node| (node, TcpListener::bind("127.0.0.1:0").expect("a free port")))
+            .collect();
+        let addresses = listeners
+            .iter()
+            .map(|(node, listener)| {
+                (*node, listener.local_addr().expect("bound").to_string())
+            })
+            .collect();
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let nodes = BTreeMap::new();
+        let mut cluster = Self { directory, addresses, nodes, partitions, settings };
+        for (node, listener) in listeners {
+            cluster.start_on(node, listener).await;
+        }
+        cluster
+    }
+
+    async fn start_on(&mut self, node: u64, listener: TcpListener) {
+        let started = GridNode::start(NodeOptions {
+            grid_id: 7,
+            node_id: node,
+            members: self.addresses.clone(),
+            listener,
+            cluster: ClusterSettings { partitions: self.partitions, ..ClusterSettings::default() },
+            settings: NodeSettings {
+                data_dir: self.directory.path().join(format!("node-{node}")),
+                ..self.settings.clone()
+            },
+            keep_for_pump: false,
+        });
+        self.nodes.insert(node, started.await.expect("started"));
+    }
+
+    /// Starts a node again at its old address.
+    pub async fn restart(&mut self, node: u64) {
+        let address = &self.addresses[&node];
+        let listener = TcpListener::bind(address).expect("its port is free again");
+        self.start_on(node, listener).await;
+    }
+
+    /// Stops a node.
+    pub async fn stop(&mut self, node: u64) {
+        let stopped = self.nodes.remove(&node).expect("it runs");
+        stopped.shutdown().await;
+    }
+
+    /// A client on a node.
+    pub fn client(&self, node: u64) -> GridClient<Sum> {
+        self.nodes[&node].client()
+    }
+}
+
+/// A deadline far beyond what any test takes when it passes.
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// A command under a key.
+pub fn request(key: u128, command: Command) -> CommandRequest<Command> {
+    CommandRequest { key: IdempotencyKey(key), fingerprint: 0, command }
+}
+
+/// The only partition of small clusters.
+pub const P0: PartitionId = PartitionId(0);
