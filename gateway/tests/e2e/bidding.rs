@@ -42,8 +42,11 @@ async fn bids_follow_the_rule_and_are_watched() {
     assert_eq!(seen["data"].get("own"), None);
     assert_eq!(anna.expect_type("bid_placed").await["data"]["own"], true);
 
-    let exact = json!({"type": "place_bid", "auction_id": auction, "amount": 120.50});
-    ben.data(exact).await;
+    // A JSON number is read digit by digit; 120.50 would be 120.5 as a floating-point number.
+    let exact =
+        format!(r#"{{"type":"place_bid","id":"exact","auction_id":"{auction}","amount":120.50}}"#);
+    ben.send_text(&exact).await;
+    assert_eq!(ben.expect_type("reply").await["id"], "exact");
     let close = format!("/v1/auctions/{auction}/close");
     let (status, refused) = grid.post(&close, person(1), json!({})).await;
     assert_eq!(

@@ -189,6 +189,8 @@ struct AppendReplies {
     in_flight: Arc<AtomicUsize>,
     window: Arc<Semaphore>,
     timeout: Duration,
+    /// There will be no further request; the replies end with the last one owed.
+    input_ended: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -202,15 +204,23 @@ impl AppendReplies {
     /// The next reply; `None` when the stream has ended. Time counts only while one is owed.
     async fn next(&mut self) -> Option<Result<AppendResult, Option<TransportError>>> {
         loop {
-            match tokio::time::timeout(self.timeout, self.receiver.recv()).await {
+            let ended = self.input_ended.is_cancelled();
+            if ended && self.in_flight.load(Ordering::Acquire) == 0 {
+                return None;
+            }
+            let received = tokio::select! {
+                received = tokio::time::timeout(self.timeout, self.receiver.recv()) => received,
+                () = self.input_ended.cancelled(), if !ended => continue,
+            };
+            match received {
                 Ok(None) => return None,
                 Ok(Some(Err(error))) => return Some(Err(Some(error))),
                 Ok(Some(Ok(bytes))) => {
-                    self.in_flight.fetch_sub(1, Ordering::Relaxed);
+                    self.in_flight.fetch_sub(1, Ordering::AcqRel);
                     self.window.add_permits(1);
                     return Some(codec::decode(&bytes).map_err(|_| None));
                 }
-                Err(_) if self.in_flight.load(Ordering::Relaxed) == 0 => {}
+                Err(_) if self.in_flight.load(Ordering::Acquire) == 0 => {}
                 Err(_) => return Some(Err(None)),
             }
         }
@@ -251,22 +261,24 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 in_flight: Arc::new(AtomicUsize::new(0)),
                 window: Arc::new(Semaphore::new(APPENDS_IN_FLIGHT_MAX)),
                 timeout: option.hard_ttl().max(APPEND_TIMEOUT_MIN),
+                input_ended: CancellationToken::new(),
                 stop: CancellationToken::new(),
             };
             let (in_flight, window) =
                 (Arc::clone(&replies.in_flight), Arc::clone(&replies.window));
-            let stop = replies.stop.clone();
+            let (stop, input_ended) = (replies.stop.clone(), replies.input_ended.clone());
             tokio::spawn(stop.run_until_cancelled_owned(async move {
                 while let Some(request) = input.next().await {
                     let Ok(permit) = window.acquire().await else { return };
                     permit.forget();
-                    in_flight.fetch_add(1, Ordering::Relaxed);
+                    in_flight.fetch_add(1, Ordering::AcqRel);
                     let Ok(bytes) = encoded(&request) else { return };
                     if sender.send(bytes).await.is_err() {
                         return;
                     }
                 }
-                // Keep the stream open until the replies are read or the reader goes away.
+                input_ended.cancel();
+                // Dropping the sender would end the stream before the replies owed are read.
                 std::future::pending::<()>().await;
             }));
             let replies = stream::unfold(Some(replies), move |state| async move {

@@ -101,6 +101,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `count` nodes.
     pub async fn start(count: u64, partitions: u32, settings: NodeSettings) -> Self {
+        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
         let listeners: BTreeMap<u64, TcpListener> = (1..=count)
             .map(|node| (node, TcpListener::bind("127.0.0.1:0").expect("a free port")))
             .collect();

@@ -68,7 +68,7 @@ impl AuctionSpace {
             _ => {}
         }
         if let Some(&auction_id) = self.index.unfinished.get(&item_id) {
-            // Its end may be due already, later in the order of ids than a tick got to.
+            // Its end may be due, with a tick that has not come to it yet.
             self.settle(context, auction_id);
             if self.index.unfinished.contains_key(&item_id) {
                 return Err(Refusal::ItemAlreadyOnAuction { auction_id });

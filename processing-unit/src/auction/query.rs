@@ -2,6 +2,9 @@
 
 use std::ops::Bound;
 
+use grid_core::Timestamp;
+use uuid::Uuid;
+
 use super::messages::{Answer, AuctionView, BidView, ItemView, OwnBidView, Query, Status};
 use super::space::AuctionSpace;
 use super::state::{Auction, Bid};
@@ -76,18 +79,12 @@ impl AuctionSpace {
     }
 
     fn bids_of(&self, bidder: UserId, limit: usize) -> Vec<OwnBidView> {
-        let first = (
-            bidder,
-            grid_core::Timestamp::ZERO,
-            AuctionId(uuid::Uuid::nil()),
-            0,
-        );
+        let first = (bidder, Timestamp::ZERO, AuctionId(Uuid::nil()), 0);
+        let end_of_time = Timestamp::from_millis(u64::MAX);
+        let last = (bidder, end_of_time, AuctionId(Uuid::max()), u32::MAX);
         self.index
             .by_bidder
-            .range(first..)
-            .take_while(|(user, ..)| *user == bidder)
-            .collect::<Vec<_>>()
-            .into_iter()
+            .range(first..=last)
             .rev()
             .take(limit)
             .filter_map(|(_, _, auction_id, place)| {

@@ -88,9 +88,10 @@ impl BoxOfficeSpace {
             if let Some(state) = event.seats.get_mut(*seat as usize) {
                 *state = Seat::held(number);
             }
-            index.count(*seat, SeatMove::FreeToHeld);
-            labels.push(index.layout.label(&event.terms, *seat));
-            total += index.layout.price(*seat);
+            let row_number = index.layout.row_of(*seat);
+            index.count(row_number, SeatMove::FreeToHeld);
+            labels.push(index.layout.label_in(&event.terms, row_number, *seat));
+            total += index.layout.row_price(row_number);
         }
         context.emit(C::from(Change::SeatsHeld {
             event_id,
@@ -163,7 +164,7 @@ impl Event {
 impl EventIndex {
     fn check_limit(&self, event: &Event, buyer: UserId, quantity: u32) -> Result<(), Refusal> {
         let limit = event.terms.max_seats_per_buyer;
-        let has = self.seats_of(buyer);
+        let has = self.buyers.seats_of(buyer);
         if has.saturating_add(quantity) > limit {
             return Err(Refusal::TooManySeats { limit, has });
         }

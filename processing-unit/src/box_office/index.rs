@@ -1,14 +1,12 @@
 //! What is derived from an event's state and kept beside it for speed: never in a snapshot, rebuilt
 //! by a restore, compared with a recount by the invariants' check.
 
-use std::collections::BTreeSet;
-
 use grid_core::FixedHashMap;
 
+use super::buyers::Buyers;
 use super::layout::Layout;
-use super::messages::SeatIndex;
 use super::seat::Occupancy;
-use super::state::{Event, Hold, Sale};
+use super::state::{Event, Hold};
 use crate::ids::{HoldId, UserId};
 
 /// One event's layout, counters and look-ups.
@@ -22,11 +20,7 @@ pub(super) struct EventIndex {
     pub(super) holds: FixedHashMap<HoldId, u32>,
     /// Remembered expired holds with their buyers.
     pub(super) expired: FixedHashMap<HoldId, UserId>,
-    /// Held and sold seats.
-    pub(super) seats_of: FixedHashMap<UserId, u32>,
-    pub(super) holds_of: BTreeSet<(UserId, HoldId)>,
-    /// Numbers in the event's list of sales.
-    pub(super) sales_of: BTreeSet<(UserId, u32)>,
+    pub(super) buyers: Buyers,
 }
 
 /// How many seats of a section are free and held; the rest is sold.
@@ -54,9 +48,7 @@ impl EventIndex {
             sections: vec![SectionCounters::default(); layout.sections.len()],
             holds: FixedHashMap::default(),
             expired: event.expired.iter().copied().collect(),
-            seats_of: FixedHashMap::default(),
-            holds_of: BTreeSet::new(),
-            sales_of: BTreeSet::new(),
+            buyers: Buyers::default(),
             layout,
         };
         let mut seats = event.seats.iter();
@@ -77,47 +69,28 @@ impl EventIndex {
             index.add_hold(number, hold);
         }
         for (number, sale) in (0..).zip(event.sales.iter()) {
-            *index.seats_of.entry(sale.buyer).or_default() += sale.tickets.len() as u32;
-            index.add_sale(number, sale);
+            let seats = sale.tickets.len() as u32;
+            index.buyers.add_sale(sale.buyer, number, seats);
         }
         index
     }
 
-    /// How many seats a buyer holds and owns.
-    pub(super) fn seats_of(&self, buyer: UserId) -> u32 {
-        self.seats_of.get(&buyer).copied().unwrap_or(0)
-    }
-
+    /// Notes an open hold.
     pub(super) fn add_hold(&mut self, number: u32, hold: &Hold) {
         self.holds.insert(hold.hold_id, number);
-        self.holds_of.insert((hold.buyer, hold.hold_id));
-        *self.seats_of.entry(hold.buyer).or_default() += hold.seats.len() as u32;
+        let seats = hold.seats.len() as u32;
+        self.buyers.add_hold(hold.buyer, number, seats);
     }
 
-    /// Forgets a hold whose seats became free.
-    pub(super) fn remove_hold(&mut self, hold: &Hold) {
-        self.forget_hold(hold);
-        if let Some(seats) = self.seats_of.get_mut(&hold.buyer) {
-            *seats = seats.saturating_sub(hold.seats.len() as u32);
-            if *seats == 0 {
-                self.seats_of.remove(&hold.buyer);
-            }
-        }
-    }
-
-    /// Forgets a hold whose seats the buyer keeps.
-    pub(super) fn forget_hold(&mut self, hold: &Hold) {
+    /// Forgets a hold whose seats are no longer the buyer's.
+    pub(super) fn remove_hold(&mut self, number: u32, hold: &Hold) {
         self.holds.remove(&hold.hold_id);
-        self.holds_of.remove(&(hold.buyer, hold.hold_id));
+        let seats = hold.seats.len() as u32;
+        self.buyers.remove_hold(hold.buyer, number, seats);
     }
 
-    pub(super) fn add_sale(&mut self, number: u32, sale: &Sale) {
-        self.sales_of.insert((sale.buyer, number));
-    }
-
-    /// Counts a seat's move.
-    pub(super) fn count(&mut self, seat: SeatIndex, seat_move: SeatMove) {
-        let row_number = self.layout.row_of(seat);
+    /// Counts the move of a seat in this row.
+    pub(super) fn count(&mut self, row_number: usize, seat_move: SeatMove) {
         let Some(row) = self.layout.rows.get(row_number) else {
             return;
         };

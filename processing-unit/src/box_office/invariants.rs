@@ -32,7 +32,7 @@ impl BoxOfficeSpace {
                 let recounted = EventIndex::new(event);
                 index.check_equals(&recounted).map_err(wrong)?;
                 let limit = event.terms.max_seats_per_buyer;
-                if recounted.seats_of.values().any(|seats| *seats > limit) {
+                if recounted.buyers.most_seats() > limit {
                     return Err(wrong("a buyer is over the limit".to_owned()));
                 }
             }
@@ -79,9 +79,7 @@ impl EventIndex {
             ("sections", self.sections == recounted.sections),
             ("holds", self.holds == recounted.holds),
             ("expired", self.expired == recounted.expired),
-            ("seats_of", self.seats_of == recounted.seats_of),
-            ("holds_of", self.holds_of == recounted.holds_of),
-            ("sales_of", self.sales_of == recounted.sales_of),
+            ("buyers", self.buyers.agrees_with(&recounted.buyers)),
         ];
         match parts.iter().find(|(_, equal)| !equal) {
             Some((name, _)) => Err(format!("index {name} differs from a recount")),

@@ -97,9 +97,14 @@ impl Layout {
 
     /// The price of a seat.
     pub(super) fn price(&self, seat: SeatIndex) -> i64 {
-        let section = self.rows.get(self.row_of(seat)).map(|row| row.section);
-        section
-            .and_then(|section| self.sections.get(section as usize))
+        self.row_price(self.row_of(seat))
+    }
+
+    /// The price of a row's seats.
+    pub(super) fn row_price(&self, row_number: usize) -> i64 {
+        self.rows
+            .get(row_number)
+            .and_then(|row| self.sections.get(row.section as usize))
             .map_or(0, |section| section.price)
     }
 
@@ -130,7 +135,11 @@ impl Layout {
 
     /// The label of a seat.
     pub(super) fn label(&self, event: &NewEvent, seat: SeatIndex) -> String {
-        let row_number = self.row_of(seat);
+        self.label_in(event, self.row_of(seat), seat)
+    }
+
+    /// The label of a seat whose row is known.
+    pub(super) fn label_in(&self, event: &NewEvent, row_number: usize, seat: SeatIndex) -> String {
         let Some(row) = self.rows.get(row_number) else {
             return String::new();
         };

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Rules: a hold is all or nothing; best available is chosen and held in one step (adjacent, same
-//! row, best row first, leaving no single free seat where an alternative exists: see
-//! [`BestAvailable`](best_available)); a buyer holds and owns at most `max_seats_per_buyer` seats of
+//! row, best row first, leaving no single free seat where an alternative exists: the
+//! ladder is in `best_available.rs`); a buyer holds and owns at most `max_seats_per_buyer` seats of
 //! an event; nothing is held before the on-sale time; a hold that has expired cannot be confirmed.
 //!
 //! A hold is expired from `expires_at` on, also while a tick has not come to returning its seats. The
@@ -25,6 +25,7 @@
 mod messages;
 
 mod best_available;
+mod buyers;
 mod holding;
 mod index;
 mod invariants;

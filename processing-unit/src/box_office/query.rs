@@ -2,8 +2,6 @@
 
 use std::ops::Bound;
 
-use uuid::Uuid;
-
 use super::index::EventIndex;
 use super::messages::{
     Answer, EventView, HoldView, OwnTicketView, Query, SeatIndex, SeatStates, SectionCount,
@@ -12,7 +10,7 @@ use super::messages::{
 use super::seat::Occupancy;
 use super::space::BoxOfficeSpace;
 use super::state::{Event, Hold};
-use crate::ids::{EventId, HoldId, UserId};
+use crate::ids::{EventId, UserId};
 
 impl BoxOfficeSpace {
     /// Answers a question. Lists cost what they skip, so callers page.
@@ -72,17 +70,25 @@ impl BoxOfficeSpace {
     }
 
     fn holds_of(&self, buyer: UserId, limit: usize) -> Vec<HoldView> {
-        self.ids
-            .iter()
-            .filter_map(|event_id| Some((*event_id, self.event(*event_id)?)))
-            .flat_map(|(event_id, (event, index))| {
-                let held = index.holds_of.range((buyer, HoldId(Uuid::nil()))..);
-                held.take_while(move |(holder, _)| *holder == buyer)
-                    .filter_map(|(_, hold_id)| event.holds.get(*index.holds.get(hold_id)?))
-                    .map(move |hold| hold_view(event_id, event, index, hold))
-            })
-            .take(limit)
-            .collect()
+        let mut views = Vec::new();
+        for event_id in &self.ids {
+            let Some((event, index)) = self.event(*event_id) else {
+                continue;
+            };
+            let numbers = index.buyers.holds_of(buyer).iter();
+            let mut holds: Vec<_> = numbers.filter_map(|hold| event.holds.get(*hold)).collect();
+            holds.sort_unstable_by_key(|hold| hold.hold_id);
+            holds.truncate(limit - views.len());
+            views.extend(
+                holds
+                    .into_iter()
+                    .map(|hold| hold_view(*event_id, event, index, hold)),
+            );
+            if views.len() == limit {
+                break;
+            }
+        }
+        views
     }
 
     fn tickets_of(&self, buyer: UserId, limit: usize) -> Vec<OwnTicketView> {
@@ -90,8 +96,8 @@ impl BoxOfficeSpace {
             .iter()
             .filter_map(|event_id| Some((*event_id, self.event(*event_id)?)))
             .flat_map(|(event_id, (event, index))| {
-                let numbers = index.sales_of.range((buyer, 0)..=(buyer, u32::MAX));
-                let sales = numbers.filter_map(|(_, number)| event.sales.get(*number as usize));
+                let numbers = index.buyers.sales_of(buyer).iter();
+                let sales = numbers.filter_map(|number| event.sales.get(*number as usize));
                 sales.flat_map(move |sale| {
                     sale.tickets.iter().map(move |ticket| OwnTicketView {
                         event_id,

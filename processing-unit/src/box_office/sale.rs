@@ -33,7 +33,7 @@ impl BoxOfficeSpace {
             .take_hold(event_id, number)
             .ok_or(Refusal::HoldNotFound)?;
         let EventWriter { event, index, .. } = writer;
-        index.forget_hold(&hold);
+        index.remove_hold(number, &hold);
         let sale_number = event.sales.len() as u32;
         let mut sale = Sale {
             hold_id,
@@ -45,11 +45,12 @@ impl BoxOfficeSpace {
         let mut tickets = smallvec::SmallVec::with_capacity(hold.seats.len());
         for seat in hold.seats {
             let ticket_id = TicketId(context.mint_id());
-            let price = index.layout.price(seat);
+            let row_number = index.layout.row_of(seat);
+            let price = index.layout.row_price(row_number);
             if let Some(state) = event.seats.get_mut(seat as usize) {
                 *state = Seat::sold(sale_number);
             }
-            index.count(seat, SeatMove::HeldToSold);
+            index.count(row_number, SeatMove::HeldToSold);
             sale.tickets.push(SoldTicket { ticket_id, seat });
             sold.push(SoldSeat {
                 ticket_id,
@@ -58,11 +59,12 @@ impl BoxOfficeSpace {
             });
             tickets.push(TicketView {
                 ticket_id,
-                seat: index.layout.label(&event.terms, seat),
+                seat: index.layout.label_in(&event.terms, row_number, seat),
                 price,
             });
         }
-        index.add_sale(sale_number, &sale);
+        let seats = sale.tickets.len() as u32;
+        index.buyers.add_sale(buyer, sale_number, seats);
         event.sales.push(sale);
         context.emit(C::from(Change::SeatsSold {
             event_id,
@@ -124,12 +126,13 @@ impl EventWriter<'_> {
         reason: ReleaseReason,
     ) -> Option<u32> {
         let hold = self.take_hold(event_id, number)?;
-        self.index.remove_hold(&hold);
+        self.index.remove_hold(number, &hold);
         for seat in &hold.seats {
             if let Some(state) = self.event.seats.get_mut(*seat as usize) {
                 *state = Seat::FREE;
             }
-            self.index.count(*seat, SeatMove::HeldToFree);
+            let row_number = self.index.layout.row_of(*seat);
+            self.index.count(row_number, SeatMove::HeldToFree);
         }
         if reason == ReleaseReason::Expired {
             let forgotten = self.event.expired.remember(hold.hold_id, hold.buyer);

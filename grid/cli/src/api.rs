@@ -1,0 +1,266 @@
+//! Requests to the gateways over HTTP.
+//!
+//! A request goes to the gateway that answered last and moves on to the next when that one is away.
+//! What changes something carries an idempotency key from its first attempt on, so that trying again
+//! is safe.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+
+/// How long one attempt may take.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a request is tried while the grid is there but not ready for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it is tried while no gateway answers at all.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Entries of a page.
+const PAGE_LIMIT: usize = 1_000;
+
+/// Money on the wire.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Money {
+    /// A decimal string.
+    pub(crate) amount: String,
+    /// Its currency's code.
+    pub(crate) currency: String,
+}
+
+impl Money {
+    /// As minor units.
+    pub(crate) fn minor(&self) -> anyhow::Result<i64> {
+        processing_unit::Currency::from_code(&self.currency)
+            .and_then(|currency| currency.parse_amount(&self.amount).ok())
+            .ok_or_else(|| anyhow::anyhow!("the gateway sent no amount: {self}"))
+    }
+}
+
+impl std::fmt::Display for Money {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.amount, self.currency)
+    }
+}
+
+/// A list's page.
+#[derive(Debug, Deserialize)]
+struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+/// A problem document.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    code: String,
+    detail: String,
+}
+
+/// What one attempt came to, when it did not succeed.
+enum Attempt {
+    /// Nobody there.
+    Away(String),
+    /// The grid asks to try again.
+    Later(Problem),
+    Refused(Problem),
+}
+
+/// A client of all gateways.
+#[derive(Debug)]
+pub(crate) struct Api {
+    http: reqwest::Client,
+    gateways: Vec<String>,
+    current: AtomicUsize,
+    user: Uuid,
+}
+
+impl Api {
+    /// Acts as `user`, a manager.
+    pub(crate) fn new(gateways: Vec<String>, user: Uuid) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIMEOUT).build()?;
+        Ok(Self { http, gateways, current: AtomicUsize::new(0), user })
+    }
+
+    /// Where requests may go.
+    pub(crate) fn gateways(&self) -> &[String] {
+        &self.gateways
+    }
+
+    /// Reads something.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.request(Method::GET, path, None, None).await
+    }
+
+    /// Reads a list to its end. `path` has no query yet, or ends with one.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut after: Option<String> = None;
+        let separator = if path.contains('?') { '&' } else { '?' };
+        loop {
+            let mut page = format!("{path}{separator}limit={PAGE_LIMIT}");
+            if let Some(after) = &after {
+                page.push_str("&after=");
+                page.push_str(after);
+            }
+            let page: Page<T> = self.get(&page).await?;
+            items.extend(page.items);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// Does something, once. Without a key one is made up.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        key: Option<&str>,
+    ) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(body)?;
+        let random = random_uuid()?.to_string();
+        self.request(Method::POST, path, Some(body), Some(key.unwrap_or(&random))).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        key: Option<&str>,
+    ) -> anyhow::Result<T> {
+        let started = Instant::now();
+        let mut answered = Instant::now();
+        let mut has_answered = false;
+        loop {
+            let turn = self.current.load(Ordering::Relaxed);
+            let gateway = &self.gateways[turn % self.gateways.len()];
+            match self.attempt(gateway, &method, path, body.as_deref(), key).await {
+                Ok(text) => {
+                    return serde_json::from_slice(&text).map_err(|error| {
+                        anyhow::anyhow!("{gateway}{path} answered something else: {error}")
+                    });
+                }
+                Err(Attempt::Refused(Problem { code, detail })) => {
+                    return Err(Failure::Refused { code, message: detail }.into());
+                }
+                Err(Attempt::Later(Problem { code, detail })) => {
+                    (has_answered, answered) = (true, Instant::now());
+                    if started.elapsed() > PATIENCE {
+                        return Err(Failure::Refused { code, message: detail }.into());
+                    }
+                }
+                Err(Attempt::Away(why)) => {
+                    let patience = if has_answered { PATIENCE } else { CONNECT_PATIENCE };
+                    let since = if has_answered { answered } else { started };
+                    if since.elapsed() > patience {
+                        let text = format!(
+                            "no gateway answers ({}: {why}); is the grid up? start it with `grid up`",
+                            self.gateways.join(", ")
+                        );
+                        return Err(Failure::Unreachable(text).into());
+                    }
+                }
+            }
+            self.current.store(turn.wrapping_add(1), Ordering::Relaxed);
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        gateway: &str,
+        method: &Method,
+        path: &str,
+        body: Option<&[u8]>,
+        key: Option<&str>,
+    ) -> Result<Vec<u8>, Attempt> {
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{gateway}{path}"))
+            .header("x-user-id", self.user.to_string())
+            .header("x-roles", "manager");
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_vec());
+        }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let away = |error: reqwest::Error| Attempt::Away(root_cause(&error));
+        let response = request.send().await.map_err(away)?;
+        let status = response.status();
+        let text = response.bytes().await.map_err(away)?.to_vec();
+        if status.is_success() {
+            return Ok(text);
+        }
+        let mut problem: Problem = serde_json::from_slice(&text).unwrap_or_default();
+        if problem.code.is_empty() {
+            problem.code = status.as_u16().to_string();
+            problem.detail = format!("{gateway}{path} answered {status}");
+        }
+        if status.as_u16() == 503 || status.as_u16() == 429 {
+            Err(Attempt::Later(problem))
+        } else {
+            Err(Attempt::Refused(problem))
+        }
+    }
+}
+
+/// The innermost text of an error; what is around it repeats the address.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// A part of a path, with everything that is not plain text escaped.
+pub(crate) fn escape(part: &str) -> String {
+    let mut escaped = String::with_capacity(part.len());
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// A random id.
+pub(crate) fn random_uuid() -> anyhow::Result<Uuid> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_escaped() {
+        assert_eq!(escape("Floor A/1"), "Floor%20A%2F1");
+        assert_eq!(escape("é"), "%C3%A9");
+    }
+
+    #[tokio::test]
+    async fn a_grid_that_is_not_there_is_named() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", closed.local_addr().expect("bound"));
+        drop(closed);
+        let api = Api::new(vec![address.clone()], Uuid::nil()).expect("a client");
+        let error = api.get::<serde_json::Value>("/health").await.expect_err("nobody");
+        assert_eq!(crate::failure::exit_code(&error), 3);
+        assert!(error.to_string().contains(&address), "{error}");
+    }
+}

@@ -1,0 +1,48 @@
+//! The commands, one file each. `grid load` has its own module beside this one.
+
+pub(crate) mod auction;
+pub(crate) mod event;
+pub(crate) mod import;
+pub(crate) mod load;
+pub(crate) mod node;
+pub(crate) mod report;
+pub(crate) mod sample;
+pub(crate) mod status;
+pub(crate) mod up;
+mod up_demo;
+pub(crate) mod verify;
+
+use crate::cli::Command;
+use crate::context::Context;
+
+/// Carries a command out.
+pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => up::run(context, args).await,
+        Command::Node(args) => node::run(args).await,
+        Command::Status => status::run(&context).await,
+        Command::Import(command) => import::run(&context, command).await,
+        Command::Sample(command) => sample::run(context.output, command),
+        Command::Event(command) => event::run(&context, command).await,
+        Command::Auction(command) => auction::run(&context, command).await,
+        Command::Report(args) => report::run(&context, args).await,
+        Command::Load(command) => load::run(&context, command).await,
+        Command::Verify(args) => verify::run(&context, args).await,
+    }
+}
+
+impl Command {
+    /// How many threads the command wants; `None` for one a core.
+    pub(crate) fn worker_threads(&self) -> Option<usize> {
+        match self {
+            Self::Load(command) => Some(command.threads()),
+            Self::Node(_) => None,
+            _ => Some(2),
+        }
+    }
+
+    /// Whether its log is for programs.
+    pub(crate) fn logs_json(&self) -> bool {
+        matches!(self, Self::Node(args) if args.log_json)
+    }
+}

@@ -1,0 +1,204 @@
+//! One node's process: started, started again when it dies, stopped.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Order;
+
+/// The pause before a node that died is started again, doubled each time up to the second.
+const RESTART_PAUSE_MIN: Duration = Duration::from_millis(200);
+/// See [`RESTART_PAUSE_MIN`].
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A node that ran this long begins anew with the shortest pause.
+const STEADY_AFTER: Duration = Duration::from_secs(20);
+/// How long a node may take to stop before it is killed.
+const STOP_WAIT: Duration = Duration::from_secs(20);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeSpec {
+    /// The node's number.
+    pub(crate) id: u64,
+    /// Everything after the program's name.
+    pub(crate) arguments: Vec<String>,
+    /// The node's directory, for its log and the number of its process.
+    pub(crate) directory: PathBuf,
+}
+
+/// How a node's process stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ChildState {
+    /// The running process.
+    pub(crate) pid: Option<u32>,
+    /// How often it ended by itself.
+    pub(crate) deaths: u32,
+    /// How it ended last.
+    pub(crate) last_end: Option<String>,
+}
+
+/// A node that is kept running. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct NodeProcess {
+    spec: NodeSpec,
+    state: watch::Receiver<ChildState>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl NodeProcess {
+    /// Starts it, and again whenever it ends. `orders` is told to every process that is started.
+    pub(crate) fn start(
+        spec: NodeSpec,
+        orders: watch::Receiver<Option<Order>>,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&spec.directory)
+            .with_context(|| format!("cannot make {}", spec.directory.display()))?;
+        let (sender, state) = watch::channel(ChildState::default());
+        let stop = CancellationToken::new();
+        let keeper =
+            Keeper { spec: spec.clone(), state: sender, orders, stop: stop.clone() };
+        let task = tokio::spawn(keeper.run());
+        Ok(Self { spec, state, stop, task })
+    }
+
+    /// The node's number.
+    pub(crate) fn id(&self) -> u64 {
+        self.spec.id
+    }
+
+    /// How it stands.
+    pub(crate) fn state(&self) -> ChildState {
+        self.state.borrow().clone()
+    }
+
+    /// Where it logs.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.spec.directory.join("node.log")
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if self.task.await.is_err() {
+            tracing::error!(node = self.spec.id, "the node's keeper ended early");
+        }
+    }
+}
+
+struct Keeper {
+    spec: NodeSpec,
+    state: watch::Sender<ChildState>,
+    orders: watch::Receiver<Option<Order>>,
+    stop: CancellationToken,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut pause = RESTART_PAUSE_MIN;
+        loop {
+            let started = Instant::now();
+            let end = match self.spawn() {
+                Ok(child) => match self.live(child).await {
+                    Some(end) => end,
+                    None => return,
+                },
+                Err(error) => format!("{error:#}"),
+            };
+            if started.elapsed() > STEADY_AFTER {
+                pause = RESTART_PAUSE_MIN;
+            }
+            tracing::warn!(node = self.spec.id, %end, "a node ended and is started again");
+            self.state.send_modify(|state| {
+                state.pid = None;
+                state.deaths += 1;
+                state.last_end = Some(end);
+            });
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(RESTART_PAUSE_MAX);
+        }
+    }
+
+    fn spawn(&self) -> anyhow::Result<Child> {
+        let log_path = self.spec.directory.join("node.log");
+        let log = OpenOptions::new().create(true).append(true).open(&log_path);
+        let log = log.with_context(|| format!("cannot write {}", log_path.display()))?;
+        let program = std::env::current_exe().context("cannot find this program's file")?;
+        let child = Command::new(program)
+            .args(&self.spec.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // The terminal's Ctrl-C is for `grid up` alone, which then stops its nodes in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start a node")?;
+        let pid = child.id();
+        if let Some(pid) = pid {
+            let path = self.spec.directory.join("node.pid");
+            std::fs::write(&path, pid.to_string())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        self.state.send_modify(|state| state.pid = pid);
+        Ok(child)
+    }
+
+    /// Looks after a running process. Returns how it ended, or `None` when it was asked to.
+    async fn live(&mut self, mut child: Child) -> Option<String> {
+        let mut input = child.stdin.take();
+        let mut told: Option<Order> = None;
+        loop {
+            let order = self.orders.borrow_and_update().clone();
+            if order != told
+                && let (Some(order), Some(pipe)) = (&order, &mut input)
+                && let Ok(mut line) = serde_json::to_vec(order)
+            {
+                line.push(b'\n');
+                // A node that no longer reads has ended, which is noticed below.
+                let _ = pipe.write_all(&line).await;
+                told = Some(order.clone());
+            }
+            tokio::select! {
+                ended = child.wait() => return Some(describe(ended)),
+                () = self.stop.cancelled() => {
+                    drop(input.take());
+                    stop(self.spec.id, &mut child).await;
+                    return None;
+                }
+                Ok(()) = self.orders.changed() => {}
+            }
+        }
+    }
+}
+
+async fn stop(id: u64, child: &mut Child) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended just now, which is what is wanted.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    if tokio::time::timeout(STOP_WAIT, child.wait()).await.is_err() {
+        tracing::warn!(node = id, "a node did not stop in time and is killed");
+        // As above.
+        let _ = child.kill().await;
+    }
+}
+
+fn describe(ended: std::io::Result<ExitStatus>) -> String {
+    match ended {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
