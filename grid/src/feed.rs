@@ -82,7 +82,7 @@ enum Place<S: Space> {
     Local {
         source: FeedSource<S>,
         applied: watch::Receiver<u64>,
-        replay: Option<Replay<S>>,
+        replay: Option<Box<Replay<S>>>,
     },
     Remote {
         sender: StreamSender,
@@ -150,7 +150,7 @@ impl<S: Space> Feed<S> {
 async fn next_local<S: Space>(
     source: &FeedSource<S>,
     applied: &mut watch::Receiver<u64>,
-    replay: &mut Option<Replay<S>>,
+    replay: &mut Option<Box<Replay<S>>>,
     after: u64,
 ) -> Result<FeedSlice<S::Change>, FeedError> {
     loop {
@@ -161,13 +161,13 @@ async fn next_local<S: Space>(
                 return Ok(FeedSlice { batches, upto_index });
             }
             Recent::Ahead => return Err(FeedError::CursorAhead),
-            Recent::TooOld(_) => {
+            Recent::TooOld => {
                 let at_hand = match replay.take() {
-                    Some(replay) if replay.state.applied_index() >= after => replay,
+                    Some(replay) if replay.state.applied_index() >= after => *replay,
                     _ => Replay::begin(source.clone(), after).await?,
                 };
                 let (at_hand, slice) = at_hand.step(after, present).await?;
-                *replay = Some(at_hand);
+                *replay = Some(Box::new(at_hand));
                 return Ok(slice);
             }
             Recent::Nothing => {

@@ -22,6 +22,8 @@ use crate::wal::Wal;
 
 /// What a refused client is told to wait when a partition's queue is full.
 const OVERLOAD_RETRY_AFTER_MS: u64 = 100;
+/// And when the log has no room for long.
+const FULL_DISK_RETRY_AFTER_MS: u64 = 2_000;
 
 /// One replica and everything around it.
 pub(crate) struct Member<S: Space> {
@@ -31,6 +33,7 @@ pub(crate) struct Member<S: Space> {
     pub(crate) submissions: mpsc::Sender<Submission<S::Reply>>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) replays: Arc<tokio::sync::Semaphore>,
+    pub(crate) wal: Arc<Wal>,
 }
 
 /// A node's replicas and its place among its peers.
@@ -76,7 +79,15 @@ impl<S: Space> Members<S> {
             },
             replicas: self.replicas.values().map(Member::status).collect(),
             unreachable: self.transport.unreachable(),
+            refusals: self.nodes.iter().filter_map(|node| self.refusal(*node)).collect(),
         }
+    }
+}
+
+impl<S: Space> Members<S> {
+    fn refusal(&self, node: NodeId) -> Option<String> {
+        let refusal = self.transport.refusal(node)?;
+        Some(format!("node {node}: {}", refusal.detail))
     }
 }
 
@@ -98,10 +109,14 @@ impl<S: Space> Member<S> {
             decided(Err(ProposalError::NotLeader(leadership.leader)));
             return Ok(());
         }
+        if !self.wal.writable() {
+            metrics::counter!("grid_overloaded_total", "reason" => "disk").increment(1);
+            return Err(FULL_DISK_RETRY_AFTER_MS);
+        }
         let decided = Box::new(decided);
         let submission = Submission::Command { key, fingerprint, body, deadline, decided };
         self.submissions.try_send(submission).map_err(|_| {
-            metrics::counter!("grid_overloaded_total").increment(1);
+            metrics::counter!("grid_overloaded_total", "reason" => "queue").increment(1);
             OVERLOAD_RETRY_AFTER_MS
         })
     }

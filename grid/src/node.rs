@@ -338,6 +338,7 @@ impl Starting<'_> {
             submissions,
             leadership: watched,
             replays: Arc::clone(&self.replays),
+            wal: Arc::clone(&self.wal),
         })
     }
 

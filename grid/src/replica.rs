@@ -33,8 +33,8 @@ pub(crate) enum Recent<C> {
     Slice(Vec<Arc<ChangeBatch<C>>>, u64),
     /// Nothing yet.
     Nothing,
-    /// It no longer reaches back that far; it covers what follows this index.
-    TooOld(u64),
+    /// It no longer reaches back that far.
+    TooOld,
     /// The place is beyond the end.
     Ahead,
 }
@@ -172,7 +172,7 @@ impl<S: Space> ReplicaState<S> {
             return Recent::Ahead;
         }
         if index < ring.floor {
-            return Recent::TooOld(ring.floor);
+            return Recent::TooOld;
         }
         if index == ring.upto {
             return Recent::Nothing;

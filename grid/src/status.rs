@@ -65,6 +65,8 @@ pub struct NodeStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// Peers that cannot be reached just now.
     pub unreachable: Vec<NodeId>,
+    /// Peers that refuse this node or that it refuses, and why.
+    pub refusals: Vec<String>,
 }
 
 /// A replica's whole state in one hash.

@@ -18,6 +18,7 @@ mod import;
 mod load;
 mod output;
 mod sample;
+mod sequence;
 mod supervise;
 
 use std::process::ExitCode;

@@ -70,7 +70,7 @@ where
 {
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.into_iter().map(Into::into).collect::<Vec<_>>());
     table

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::types::{Entry, EntryBytes, LeaderTerm, LogId, TypeConfig, Vote};
-use crate::wal::{RecoveredGroup, Wal, WalEntry};
+use crate::wal::{Done, RecoveredGroup, Wal, WalEntry};
 
 /// The most bytes of entries that are read from the log at once to be sent to one peer.
 const READ_BYTES_MAX: usize = 4 << 20;
@@ -139,7 +139,7 @@ fn from_wal(entry: WalEntry) -> io::Result<Entry> {
 }
 
 /// A completion that an async caller waits for.
-fn completion() -> (Box<dyn FnOnce(io::Result<()>) + Send>, oneshot::Receiver<io::Result<()>>) {
+fn completion() -> (Done, oneshot::Receiver<io::Result<()>>) {
     let (sender, receiver) = oneshot::channel();
     let done = move |result| {
         // The caller may have gone away; the write stands all the same.

@@ -341,6 +341,7 @@ impl Replier {
     }
 
     /// Whether the caller's connection is gone, so that no reply can reach it.
+    #[cfg(test)]
     pub(crate) fn is_closed(&self) -> bool {
         self.connection.is_closed()
     }

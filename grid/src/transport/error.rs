@@ -62,6 +62,7 @@ pub(crate) enum TransportError {
 
 impl TransportError {
     /// Whether the same call may succeed later.
+    #[cfg(test)]
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. }

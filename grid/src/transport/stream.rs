@@ -20,7 +20,9 @@ use tokio::sync::Notify;
 use super::connection::Connection;
 use super::error::TransportError;
 use super::frame::{Frame, Kind, PAYLOAD_BYTES_MAX};
-use super::outbound::{Admission, PushError};
+#[cfg(test)]
+use super::outbound::Admission;
+use super::outbound::PushError;
 
 /// Most messages received and not yet read on one stream. When full, the stream is reset.
 pub(crate) const STREAM_QUEUE_MAX: usize = 1024;
@@ -156,6 +158,7 @@ impl StreamSender {
     ///
     /// # Errors
     /// As [`StreamSender::send`].
+    #[cfg(test)]
     pub(crate) fn try_send(&self, message: Bytes) -> Result<(), TransportError> {
         let frame = self.state.frame(message)?;
         self.state
@@ -166,6 +169,7 @@ impl StreamSender {
     }
 
     /// The node at the other end.
+    #[cfg(test)]
     pub(crate) fn peer(&self) -> u64 {
         self.state.connection.peer()
     }

@@ -12,13 +12,13 @@ use grid_core::{
 
 /// Adds numbers; `deadline` lets one be added later.
 #[derive(Debug, Default, Clone)]
-pub struct Sum {
+pub(crate) struct Sum {
     total: u64,
     later: BTreeMap<Timestamp, u64>,
 }
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub enum Command {
+pub(crate) enum Command {
     Add(u64),
     AddAfter { wait_ms: u64, number: u64 },
 }
@@ -90,18 +90,17 @@ impl Space for Sum {
 }
 
 /// Nodes in one process, each with its own directory and sockets.
-pub struct Cluster {
+pub(crate) struct Cluster {
     directory: tempfile::TempDir,
     addresses: BTreeMap<u64, String>,
-    pub nodes: BTreeMap<u64, GridNode<Sum>>,
-    pub partitions: u32,
-    pub settings: NodeSettings,
+    pub(crate) nodes: BTreeMap<u64, GridNode<Sum>>,
+    pub(crate) partitions: u32,
+    pub(crate) settings: NodeSettings,
 }
 
 impl Cluster {
     /// Starts `count` nodes.
-    pub async fn start(count: u64, partitions: u32, settings: NodeSettings) -> Self {
-        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
+    pub(crate) async fn start(count: u64, partitions: u32, settings: NodeSettings) -> Self {
         let listeners: BTreeMap<u64, TcpListener> = (1..=count)
             .map(|node| (node, TcpListener::bind("127.0.0.1:0").expect("a free port")))
             .collect();
@@ -137,33 +136,33 @@ impl Cluster {
     }
 
     /// Starts a node again at its old address.
-    pub async fn restart(&mut self, node: u64) {
+    pub(crate) async fn restart(&mut self, node: u64) {
         let address = &self.addresses[&node];
         let listener = TcpListener::bind(address).expect("its port is free again");
         self.start_on(node, listener).await;
     }
 
     /// Stops a node.
-    pub async fn stop(&mut self, node: u64) {
+    pub(crate) async fn stop(&mut self, node: u64) {
         let stopped = self.nodes.remove(&node).expect("it runs");
         stopped.shutdown().await;
     }
 
     /// A client on a node.
-    pub fn client(&self, node: u64) -> GridClient<Sum> {
+    pub(crate) fn client(&self, node: u64) -> GridClient<Sum> {
         self.nodes[&node].client()
     }
 }
 
 /// A deadline far beyond what any test takes when it passes.
-pub fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
 /// A command under a key.
-pub fn request(key: u128, command: Command) -> CommandRequest<Command> {
+pub(crate) fn request(key: u128, command: Command) -> CommandRequest<Command> {
     CommandRequest { key: IdempotencyKey(key), fingerprint: 0, command }
 }
 
 /// The only partition of small clusters.
-pub const P0: PartitionId = PartitionId(0);
+pub(crate) const P0: PartitionId = PartitionId(0);

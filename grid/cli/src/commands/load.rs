@@ -1,0 +1,218 @@
+//! `grid load`: measures the grid under load and checks afterwards.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::SignedDuration;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::api::{Api, random_uuid};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::load::check::Checker;
+use crate::load::report::{Report, Stopwatch};
+use crate::load::venue::{EventView, SeatMap, create};
+use crate::load::{Plan, bidding, onsale, rush};
+
+/// `grid load …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum LoadCommand {
+    /// Buyers of seats. With --rate: hold, pay or let go, sold out over the run; without: each
+    /// connection holds fresh seats as fast as it can
+    Onsale(OnsaleArgs),
+    /// Bidders. With --rate at that rate, without as fast as they can
+    Bidding(BiddingArgs),
+}
+
+/// What both understand.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// WebSocket connections, spread over the gateways
+    #[arg(long, alias = "buyers", alias = "bidders", value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// Requests a second in all, on a schedule fixed in advance [default: as fast as answers come]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// How long, such as 60s
+    #[arg(long, default_value = "60s")]
+    duration: SignedDuration,
+    /// Runs; with more than one, medians are given too
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Threads of the load generator
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
+    /// Do not read back what was acknowledged
+    #[arg(long)]
+    no_check: bool,
+    /// How long the check waits for the database to catch up, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    patience: u64,
+    /// The database [default: DATABASE_URL, or that of the running grid]
+    #[arg(long, value_name = "URL", conflicts_with = "no_database")]
+    database_url: Option<String>,
+    /// Check against the grid only
+    #[arg(long)]
+    no_database: bool,
+}
+
+/// `grid load onsale`
+#[derive(Debug, Args)]
+pub(crate) struct OnsaleArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// The sale [default: the one imported last]
+    #[arg(long, value_name = "UUID")]
+    event: Option<Uuid>,
+}
+
+/// `grid load bidding`
+#[derive(Debug, Args)]
+pub(crate) struct BiddingArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How many auctions to create
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    auctions: u32,
+    /// Open auctions to use instead, separated by commas
+    #[arg(long, value_name = "UUID", value_delimiter = ',')]
+    auction: Vec<Uuid>,
+}
+
+impl LoadCommand {
+    fn common(&self) -> &CommonArgs {
+        match self {
+            Self::Onsale(args) => &args.common,
+            Self::Bidding(args) => &args.common,
+        }
+    }
+
+    /// Threads of the load generator.
+    pub(crate) fn threads(&self) -> usize {
+        self.common().threads as usize
+    }
+}
+
+impl CommonArgs {
+    fn plan(&self, api: &Api, seed: u64) -> anyhow::Result<Plan> {
+        let duration = Duration::try_from(self.duration)
+            .ok()
+            .filter(|duration| !duration.is_zero())
+            .ok_or_else(|| Failure::Usage("--duration must be positive".to_owned()))?;
+        Ok(Plan {
+            gateways: api.gateways().to_vec(),
+            connections: self.connections as usize,
+            rate: self.rate.map(f64::from),
+            duration,
+            seed,
+        })
+    }
+
+    async fn checker<'a>(&self, context: &Context, api: &'a Api) -> anyhow::Result<Checker<'a>> {
+        let url = match self.no_database {
+            true => None,
+            false => context.database_url(self.database_url.as_deref())?,
+        };
+        let patience = Duration::from_secs(self.patience);
+        Checker::new(context.output, api, url.as_deref(), patience).await
+    }
+}
+
+/// Loads, checks, reports.
+pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Result<()> {
+    let api = context.api()?;
+    let report = match &command {
+        LoadCommand::Onsale(args) => run_onsale(context, &api, args).await?,
+        LoadCommand::Bidding(args) => run_bidding(context, &api, args).await?,
+    };
+    report.print(context.output)?;
+    if report.is_ok() { Ok(()) } else { Err(Failure::Reported.into()) }
+}
+
+async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::Result<Report> {
+    let common = &args.common;
+    let event_id = match args.event {
+        Some(event_id) => event_id,
+        None => latest_event(context, api).await?,
+    };
+    let event = EventView::read(api, event_id).await?;
+    let seed = random_uuid()?.as_u128() as u64;
+    let checked = if common.rate.is_some() { "tickets" } else { "holds" };
+    let mut report = Report::new("hold", checked);
+    for number in 1..=common.runs {
+        let plan = common.plan(api, seed.wrapping_add(u64::from(number)))?;
+        let map = SeatMap::read(api, event_id).await?;
+        if common.rate.is_none() {
+            let watch = Stopwatch::start();
+            let (recorder, stages) = rush::run(context.output, &plan, api, &event, &map).await?;
+            let mut run = watch.stop(&recorder)?;
+            if !common.no_check {
+                run.check = Some(common.checker(context, api).await?.rush(&stages).await?);
+            }
+            report.add(run);
+            continue;
+        }
+        // The first run sells the event itself, every further one a copy of it.
+        let (sold_id, map) = if number == 1 {
+            (event_id, map)
+        } else {
+            let copy = create(api, &event.copy(&map, number, true)).await?;
+            (copy, SeatMap::read(api, copy).await?)
+        };
+        let limit = event.max_seats_per_buyer;
+        let watch = Stopwatch::start();
+        let (recorder, account) = onsale::run(context.output, &plan, sold_id, limit, map).await?;
+        let mut run = watch.stop(&recorder)?;
+        if !common.no_check {
+            run.check = Some(common.checker(context, api).await?.sale(sold_id, &account).await?);
+        }
+        report.add(run);
+    }
+    Ok(report)
+}
+
+async fn run_bidding(context: &Context, api: &Api, args: &BiddingArgs) -> anyhow::Result<Report> {
+    let common = &args.common;
+    let seed = random_uuid()?.as_u128() as u64;
+    let mut report = Report::new("bid", "bids");
+    for number in 1..=common.runs {
+        let plan = common.plan(api, seed.wrapping_add(u64::from(number)))?;
+        let watch = Stopwatch::start();
+        let count = args.auctions as usize;
+        let (recorder, lots) =
+            bidding::run(context.output, &plan, api, &args.auction, count).await?;
+        let mut run = watch.stop(&recorder)?;
+        if !common.no_check {
+            run.check = Some(common.checker(context, api).await?.bids(&lots).await?);
+        }
+        report.add(run);
+    }
+    Ok(report)
+}
+
+/// The sale imported last, or the only one.
+async fn latest_event(context: &Context, api: &Api) -> anyhow::Result<Uuid> {
+    #[derive(Deserialize)]
+    struct Listed {
+        event_id: Uuid,
+    }
+    let events: Vec<Listed> = api.list("/v1/events").await?;
+    let remembered = context.data_dir.last_event().and_then(|text| text.parse().ok());
+    if let Some(known) = remembered
+        && events.iter().any(|event| event.event_id == known)
+    {
+        return Ok(known);
+    }
+    match events.as_slice() {
+        [only] => Ok(only.event_id),
+        [] => Err(Failure::Usage(
+            "there is no sale; create one with `grid import venue samples/arena.json`".to_owned(),
+        )
+        .into()),
+        _ => Err(Failure::Usage(
+            "there are several sales; name one with --event (see `grid event list`)".to_owned(),
+        )
+        .into()),
+    }
+}
