@@ -22,6 +22,10 @@ use crate::replica::ReplicaState;
 
 /// Entries proposed and not yet applied.
 const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// While an entry is in flight the next one waits until this many commands have gathered (or the
+/// flight has ended): each entry has a fixed cost on every replica, and many small ones are paid for
+/// with throughput.
+const PIPELINED_COMMANDS_MIN: usize = 128;
 /// The most bytes of commands in one entry; a single larger command still gets its own.
 const ENTRY_BYTES_MAX: usize = 4 << 20;
 /// A tick that did not take effect is proposed again after this.
@@ -107,9 +111,33 @@ impl<S: Space> Proposer<S> {
                 refuse(waiting.drain(..), leader);
                 continue;
             }
+            if !self.gather(&mut waiting, &in_flight).await {
+                return;
+            }
             let batch = take_batch(&mut waiting);
             self.propose(batch, permit).await;
         }
+    }
+
+    /// Waits for more commands as long as entries are in flight and few wait. `false` when stopped.
+    async fn gather(
+        &mut self,
+        waiting: &mut Vec<Submission<S::Reply>>,
+        in_flight: &Arc<Semaphore>,
+    ) -> bool {
+        // One permit is this entry's own.
+        let all_others = ENTRIES_IN_FLIGHT_MAX as u32 - 1;
+        while waiting.len() < PIPELINED_COMMANDS_MIN {
+            let room = ENTRY_COMMANDS_MAX - waiting.len();
+            tokio::select! {
+                biased;
+                landed = in_flight.acquire_many(all_others) => return landed.is_ok(),
+                taken = self.submissions.recv_many(waiting, room) => if taken == 0 {
+                    return false;
+                },
+            }
+        }
+        true
     }
 
     async fn propose(

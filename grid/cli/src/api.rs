@@ -84,8 +84,16 @@ pub(crate) struct Api {
 impl Api {
     /// Acts as `user`, a manager.
     pub(crate) fn new(gateways: Vec<String>, user: Uuid) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(ATTEMPT_TIMEOUT).build()?;
-        Ok(Self { http, gateways, current: AtomicUsize::new(0), user })
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(ATTEMPT_TIMEOUT)
+            .build()?;
+        Ok(Self {
+            http,
+            gateways,
+            current: AtomicUsize::new(0),
+            user,
+        })
     }
 
     /// Where requests may go.
@@ -127,7 +135,8 @@ impl Api {
     ) -> anyhow::Result<T> {
         let body = serde_json::to_vec(body)?;
         let random = random_uuid()?.to_string();
-        self.request(Method::POST, path, Some(body), Some(key.unwrap_or(&random))).await
+        self.request(Method::POST, path, Some(body), Some(key.unwrap_or(&random)))
+            .await
     }
 
     async fn request<T: DeserializeOwned>(
@@ -143,23 +152,38 @@ impl Api {
         loop {
             let turn = self.current.load(Ordering::Relaxed);
             let gateway = &self.gateways[turn % self.gateways.len()];
-            match self.attempt(gateway, &method, path, body.as_deref(), key).await {
+            match self
+                .attempt(gateway, &method, path, body.as_deref(), key)
+                .await
+            {
                 Ok(text) => {
                     return serde_json::from_slice(&text).map_err(|error| {
                         anyhow::anyhow!("{gateway}{path} answered something else: {error}")
                     });
                 }
                 Err(Attempt::Refused(Problem { code, detail })) => {
-                    return Err(Failure::Refused { code, message: detail }.into());
+                    return Err(Failure::Refused {
+                        code,
+                        message: detail,
+                    }
+                    .into());
                 }
                 Err(Attempt::Later(Problem { code, detail })) => {
                     (has_answered, answered) = (true, Instant::now());
                     if started.elapsed() > PATIENCE {
-                        return Err(Failure::Refused { code, message: detail }.into());
+                        return Err(Failure::Refused {
+                            code,
+                            message: detail,
+                        }
+                        .into());
                     }
                 }
                 Err(Attempt::Away(why)) => {
-                    let patience = if has_answered { PATIENCE } else { CONNECT_PATIENCE };
+                    let patience = if has_answered {
+                        PATIENCE
+                    } else {
+                        CONNECT_PATIENCE
+                    };
                     let since = if has_answered { answered } else { started };
                     if since.elapsed() > patience {
                         let text = format!(
@@ -189,7 +213,9 @@ impl Api {
             .header("x-user-id", self.user.to_string())
             .header("x-roles", "manager");
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_vec());
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_vec());
         }
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
@@ -259,7 +285,10 @@ mod tests {
         let address = format!("http://{}", closed.local_addr().expect("bound"));
         drop(closed);
         let api = Api::new(vec![address.clone()], Uuid::nil()).expect("a client");
-        let error = api.get::<serde_json::Value>("/health").await.expect_err("nobody");
+        let error = api
+            .get::<serde_json::Value>("/health")
+            .await
+            .expect_err("nobody");
         assert_eq!(crate::failure::exit_code(&error), 3);
         assert!(error.to_string().contains(&address), "{error}");
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::commands::{auction, event, import, load, node, report, sample, status, up, verify};
+use crate::commands::{auction, event, import, load, node, report, sample, up, verify};
 use crate::failure::EXIT_CODES;
 
 /// Sells concert seats and runs auctions on a replicated in-memory data grid.

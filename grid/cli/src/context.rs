@@ -75,7 +75,10 @@ impl Context {
         if let Some(url) = given {
             return Ok(Some(url.to_owned()));
         }
-        if let Some(url) = std::env::var(DATABASE_URL_VARIABLE).ok().filter(|url| !url.is_empty()) {
+        if let Some(url) = std::env::var(DATABASE_URL_VARIABLE)
+            .ok()
+            .filter(|url| !url.is_empty())
+        {
             return Ok(Some(url));
         }
         Ok(self.data_dir.read()?.and_then(|file| file.database_url))

@@ -61,7 +61,13 @@ impl NodeEntry {
 impl GridFile {
     /// A grid that is new.
     pub(crate) fn new(grid_id: Uuid, partitions: u32, nodes: Vec<NodeEntry>) -> Self {
-        Self { format: FORMAT, grid_id, partitions, nodes, database_url: None }
+        Self {
+            format: FORMAT,
+            grid_id,
+            partitions,
+            nodes,
+            database_url: None,
+        }
     }
 
     /// Every gateway's address.
@@ -112,7 +118,11 @@ impl DataDir {
     /// Makes sure that no other `grid up` uses it.
     pub(crate) fn lock(&self) -> anyhow::Result<UpLock> {
         let path = self.path.join("up.lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let file = file.map_err(|error| self.unusable(&format!("cannot be used: {error}")))?;
         if file.try_lock().is_err() {
             let why = "is used by another `grid up`; stop that one, or choose another directory \
@@ -190,8 +200,12 @@ impl DataDir {
         let path = self.path.join(name);
         let part = self.path.join(format!("{name}.part"));
         let write = || -> std::io::Result<()> {
-            let mut file =
-                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&part)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&part, &path)?;
@@ -231,7 +245,10 @@ mod tests {
         let (_folder, directory) = directory();
         let key = directory.ticket_key().expect("made");
         assert_eq!(directory.ticket_key().expect("read"), key);
-        let mode = fs::metadata(directory.ticket_key_path()).expect("there").permissions().mode();
+        let mode = fs::metadata(directory.ticket_key_path())
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -239,7 +256,10 @@ mod tests {
     fn a_newer_format_is_refused() {
         let (_folder, directory) = directory();
         assert!(directory.read().expect("readable").is_none());
-        let grid = GridFile { format: FORMAT + 1, ..GridFile::new(Uuid::nil(), 4, Vec::new()) };
+        let grid = GridFile {
+            format: FORMAT + 1,
+            ..GridFile::new(Uuid::nil(), 4, Vec::new())
+        };
         directory.write(&grid).expect("written");
         let error = directory.read().expect_err("refused");
         assert_eq!(crate::failure::exit_code(&error), 6, "{error:#}");
@@ -250,7 +270,10 @@ mod tests {
     fn one_up_at_a_time() {
         let (_folder, directory) = directory();
         let lock = directory.lock().expect("free");
-        assert_eq!(crate::failure::exit_code(&directory.lock().expect_err("held")), 6);
+        assert_eq!(
+            crate::failure::exit_code(&directory.lock().expect_err("held")),
+            6
+        );
         drop(lock);
         directory.lock().expect("free again");
     }

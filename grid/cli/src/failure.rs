@@ -78,7 +78,9 @@ impl Failure {
 
 /// The exit code of an error.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    error.downcast_ref::<Failure>().map_or(1, Failure::exit_code)
+    error
+        .downcast_ref::<Failure>()
+        .map_or(1, Failure::exit_code)
 }
 
 /// The error as a JSON document; `None` where the result itself was one.

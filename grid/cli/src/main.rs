@@ -35,7 +35,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output { json: cli.global.json };
+    let output = Output {
+        json: cli.global.json,
+    };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -77,9 +79,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 fn init_logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
 
-    let default = if matches!(command, Command::Node(_)) { "info,openraft=warn" } else { "warn" };
+    let default = if matches!(command, Command::Node(_)) {
+        "info,openraft=warn"
+    } else {
+        "warn"
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if command.logs_json() {
         logging.json().init();
     } else {

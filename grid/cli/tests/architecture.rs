@@ -9,14 +9,19 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 620;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the workspace")
 }
 
 fn dependencies(manifest: &Path) -> Vec<String> {
     let text = fs::read_to_string(manifest).expect("a manifest");
     let manifest: toml::Table = text.parse().expect("valid TOML");
     let table = manifest.get("dependencies").and_then(toml::Value::as_table);
-    table.map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    table
+        .map(|table| table.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -39,10 +44,23 @@ fn crates_depend_only_downwards() {
         ("grid/core", &[][..]),
         ("grid", &["grid-core", "grid-config"][..]),
         ("processing-unit", &["grid-core"][..]),
-        ("data-pump", &["grid", "grid-core", "grid-config", "processing-unit"][..]),
-        ("gateway", &["grid", "grid-core", "grid-config", "processing-unit"][..]),
+        (
+            "data-pump",
+            &["grid", "grid-core", "grid-config", "processing-unit"][..],
+        ),
+        (
+            "gateway",
+            &["grid", "grid-core", "grid-config", "processing-unit"][..],
+        ),
     ]);
-    let own = ["grid-config", "grid-core", "grid", "processing-unit", "data-pump", "gateway"];
+    let own = [
+        "grid-config",
+        "grid-core",
+        "grid",
+        "processing-unit",
+        "data-pump",
+        "gateway",
+    ];
     for (folder, allowed) in allowed {
         for dependency in dependencies(&root().join(folder).join("Cargo.toml")) {
             let is_own = own.contains(&dependency.as_str());
@@ -57,14 +75,33 @@ fn crates_depend_only_downwards() {
 #[test]
 fn the_pure_crates_have_no_way_to_the_outside() {
     let harmless = [
-        "bincode", "blake3", "bytes", "grid-core", "rustc-hash", "serde", "serde_bytes", "smallvec",
-        "thiserror", "uuid", "xxhash-rust",
+        "bincode",
+        "blake3",
+        "bytes",
+        "grid-core",
+        "rustc-hash",
+        "serde",
+        "serde_bytes",
+        "smallvec",
+        "thiserror",
+        "uuid",
+        "xxhash-rust",
     ];
-    let forbidden =
-        ["SystemTime", "Instant::now", "std::fs", "std::net", "std::env", "std::thread", "f64"];
+    let forbidden = [
+        "SystemTime",
+        "Instant::now",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::thread",
+        "f64",
+    ];
     for folder in ["grid/core", "processing-unit"] {
         for dependency in dependencies(&root().join(folder).join("Cargo.toml")) {
-            assert!(harmless.contains(&dependency.as_str()), "{folder} uses {dependency}");
+            assert!(
+                harmless.contains(&dependency.as_str()),
+                "{folder} uses {dependency}"
+            );
         }
         for path in sources(&root().join(folder).join("src")) {
             let text = fs::read_to_string(&path).expect("a source file");
@@ -81,23 +118,42 @@ fn openraft_is_named_in_one_folder_only() {
     for folder in ["grid", "gateway", "data-pump", "processing-unit", "config"] {
         for path in sources(&root().join(folder).join("src")) {
             let text = fs::read_to_string(&path).expect("a source file");
-            let named = text.lines().any(|line| {
-                line.contains("openraft") && !line.trim_start().starts_with("//")
-            });
-            assert!(!named || path.starts_with(&raft), "{} names openraft", path.display());
+            let named = text
+                .lines()
+                .any(|line| line.contains("openraft") && !line.trim_start().starts_with("//"));
+            assert!(
+                !named || path.starts_with(&raft),
+                "{} names openraft",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn a_file_holds_one_idea_and_says_which() {
-    for folder in ["config", "grid", "gateway", "data-pump", "processing-unit", "benches"] {
+    for folder in [
+        "config",
+        "grid",
+        "gateway",
+        "data-pump",
+        "processing-unit",
+        "benches",
+    ] {
         for path in sources(&root().join(folder).join("src")) {
             let text = fs::read_to_string(&path).expect("a source file");
             let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
             let lines = code.lines().count();
-            assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", path.display());
-            assert!(text.starts_with("//!"), "{} does not open with its purpose", path.display());
+            assert!(
+                lines <= FILE_LINES_MAX,
+                "{} has {lines} lines",
+                path.display()
+            );
+            assert!(
+                text.starts_with("//!"),
+                "{} does not open with its purpose",
+                path.display()
+            );
         }
     }
 }

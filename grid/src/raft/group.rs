@@ -212,7 +212,8 @@ impl<S: Space> Group<S> {
         &self,
         mut seen: impl FnMut(&GroupState) -> bool + Send,
     ) {
-        let mut metrics = self.raft.metrics();
+        // Not `metrics()`, which changes with every entry.
+        let mut metrics = self.raft.server_metrics();
         loop {
             if !seen(&self.state()) || metrics.changed().await.is_err() {
                 return;

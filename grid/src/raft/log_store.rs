@@ -178,7 +178,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let purged = self.known.lock().purged;
-        let last = match self.wal.last_entry(self.group) {
+        let last = match self.wal.last_entry(self.group).map_err(invalid)? {
             Some((index, meta)) => Some(log_id(index, &meta)?),
             None => purged,
         };
@@ -235,7 +235,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let (done, receiver) = completion();
         self.known.lock().purged = Some(upto);
-        self.wal.purge_to(self.group, upto.index, meta(&upto, KIND_BLANK), done);
+        self.wal.purge_to(self.group, upto.index, &meta(&upto, KIND_BLANK), done);
         completed(receiver).await
     }
 }

@@ -16,7 +16,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn end(&self) -> u64 {
+    /// One past its last index that still counts.
+    pub(super) fn end(&self) -> u64 {
         self.first_index + u64::from(self.count)
     }
 }
@@ -28,6 +29,8 @@ pub(super) enum Source {
     OnDisk(Place),
     /// There is no such entry (yet).
     End,
+    /// There should be, but no record of it is known.
+    Lost,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +69,15 @@ impl Index {
     ) -> Self {
         let mut groups: BTreeMap<u32, Group> = BTreeMap::new();
         for (group, places) in places {
-            let last = places.back().map(|place| place.end() - 1);
-            groups.insert(group, Group { places, last, ..Group::default() });
+            let last = places.back().map(|place| place.end().saturating_sub(1));
+            groups.insert(
+                group,
+                Group {
+                    places,
+                    last,
+                    ..Group::default()
+                },
+            );
         }
         for (group, recovered) in recovered {
             let group = groups.entry(*group).or_default();
@@ -83,30 +93,39 @@ impl Index {
         }
     }
 
-    /// Makes entries readable and returns the operation's number.
+    /// Makes entries readable and returns the operation's number. They must follow the group's last.
+    ///
+    /// Operations must be numbered in the order in which the writer gets them.
     pub(super) fn append(&mut self, group: u32, entries: Vec<WalEntry>) -> u64 {
         let number = self.next_operation;
         self.next_operation += 1;
         let bytes: usize = entries.iter().map(cost).sum();
         let place = self.groups.entry(group).or_default();
-        if let (Some(last), Some(first)) = (place.last, entries.first()) {
-            assert_eq!(first.index, last + 1, "group {group}: entries follow without a gap");
-        }
         place.last = entries.last().map(|entry| entry.index).or(place.last);
-        place.cache.extend(entries.into_iter().map(|entry| (number, entry)));
+        place
+            .cache
+            .extend(entries.into_iter().map(|entry| (number, entry)));
         self.appended.push_back((number, group, bytes));
         self.cached_bytes += bytes;
         number
     }
 
     pub(super) fn truncate_after(&mut self, group: u32, last: Option<u64>) {
-        let Some(group) = self.groups.get_mut(&group) else { return };
-        let end = last.map_or(0, |last| last + 1);
-        while group.cache.back().is_some_and(|(_, entry)| entry.index >= end) {
+        let Some(group) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let end = last.map_or(0, |last| last.saturating_add(1));
+        while group
+            .cache
+            .back()
+            .is_some_and(|(_, entry)| entry.index >= end)
+        {
             group.cache.pop_back();
         }
         truncate_places(&mut group.places, end);
-        group.last = group.last.filter(|present| *present < end).or(last);
+        if group.last.is_some_and(|present| present >= end) {
+            group.last = last;
+        }
         if group.last.is_some() && group.last <= group.purged {
             group.last = None;
         }
@@ -115,10 +134,18 @@ impl Index {
     pub(super) fn purge_to(&mut self, group: u32, index: u64) {
         let group = self.groups.entry(group).or_default();
         group.purged = group.purged.max(Some(index));
-        while group.cache.front().is_some_and(|(_, entry)| entry.index <= index) {
+        while group
+            .cache
+            .front()
+            .is_some_and(|(_, entry)| entry.index <= index)
+        {
             group.cache.pop_front();
         }
-        while group.places.front().is_some_and(|place| place.end() <= index + 1) {
+        while group
+            .places
+            .front()
+            .is_some_and(|place| place.end().saturating_sub(1) <= index)
+        {
             group.places.pop_front();
         }
         if group.last <= group.purged {
@@ -135,9 +162,9 @@ impl Index {
     }
 
     /// The writer's turn of a truncation: what it laid out before is cut off as well.
-    pub(super) fn placed_truncation(&mut self, group: u32, last: Option<u64>) {
+    pub(super) fn placed_truncation(&mut self, group: u32, end: u64) {
         if let Some(group) = self.groups.get_mut(&group) {
-            truncate_places(&mut group.places, last.map_or(0, |last| last + 1));
+            truncate_places(&mut group.places, end);
         }
     }
 
@@ -151,7 +178,11 @@ impl Index {
             self.appended.pop_front();
             self.cached_bytes -= bytes;
             if let Some(group) = self.groups.get_mut(&group) {
-                while group.cache.front().is_some_and(|(appended, _)| *appended <= number) {
+                while group
+                    .cache
+                    .front()
+                    .is_some_and(|(appended, _)| *appended <= number)
+                {
                     group.cache.pop_front();
                 }
             }
@@ -165,7 +196,9 @@ impl Index {
         end: u64,
         bytes_max: usize,
     ) -> Result<Source, WalError> {
-        let Some(group) = self.groups.get(&group) else { return Ok(Source::End) };
+        let Some(group) = self.groups.get(&group) else {
+            return Ok(Source::End);
+        };
         if let Some(purged) = group.purged
             && index <= purged
         {
@@ -187,32 +220,35 @@ impl Index {
             });
             return Ok(Source::Cached(run.cloned().collect()));
         }
-        let after = group.places.partition_point(|place| place.first_index <= index);
-        let place = after.checked_sub(1).and_then(|place| group.places.get(place));
-        Ok(place.filter(|place| index < place.end()).map_or(Source::End, |p| Source::OnDisk(*p)))
+        let after = group
+            .places
+            .partition_point(|place| place.first_index <= index);
+        let Some(place) = after
+            .checked_sub(1)
+            .and_then(|place| group.places.get(place))
+        else {
+            return Ok(Source::End);
+        };
+        Ok(if index < place.end() {
+            Source::OnDisk(*place)
+        } else {
+            Source::Lost
+        })
     }
 
     pub(super) fn last_index(&self, group: u32) -> Option<u64> {
         self.groups.get(&group)?.last
     }
-
-    pub(super) fn purged(&self, group: u32) -> Option<u64> {
-        self.groups.get(&group)?.purged
-    }
-
-    /// The oldest segment that holds a live entry, and whose.
-    pub(super) fn pinned_by(&self) -> Option<(u64, u32)> {
-        let oldest = |(number, group): (&u32, &Group)| Some((group.places.front()?.segment, *number));
-        self.groups.iter().filter_map(oldest).min()
-    }
 }
 
-fn truncate_places(places: &mut VecDeque<Place>, end: u64) {
+/// Takes away what a group's records say from `end` on.
+pub(super) fn truncate_places(places: &mut VecDeque<Place>, end: u64) {
     while let Some(place) = places.back_mut() {
         if place.first_index >= end {
             places.pop_back();
         } else {
-            place.count = place.count.min((end - place.first_index) as u32);
+            let kept = u32::try_from(end - place.first_index).unwrap_or(u32::MAX);
+            place.count = place.count.min(kept);
             return;
         }
     }

@@ -22,16 +22,19 @@
 //! What it deliberately does not do: know what the bytes mean, repair damage, compact live entries of
 //! a slow group (see `retention`, which makes that group take a snapshot).
 
+mod checkpoint;
 mod index;
+mod pins;
 mod record;
 mod recovery;
 mod segment;
+mod spare;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -42,7 +45,8 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use index::{Index, Source};
+use index::{Index, Place, Source};
+use pins::Pins;
 use record::Kind;
 use writer::{Operation, Shared, Writer};
 
@@ -52,6 +56,11 @@ pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 const CACHE_BYTES_MAX: usize = 64 << 20;
 /// Operations waiting for the writer; beyond it the caller waits. Raft keeps far fewer in flight.
 const QUEUE_MAX: usize = 8_192;
+
+/// An append is laid out in records of at most this part of a segment; no entry may be larger.
+const RECORD_DIVISOR: u64 = 2;
+/// The length of an entry's meta has one byte.
+const META_BYTES_MAX: usize = u8::MAX as usize;
 
 /// What is called when an operation is durable, or failed.
 pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -111,6 +120,15 @@ pub(crate) struct RecoveredGroup {
     pub(crate) purged: Option<(u64, Bytes)>,
 }
 
+impl RecoveredGroup {
+    fn advance_purged(&mut self, purged: Option<(u64, Bytes)>) {
+        let index = |purged: &Option<(u64, Bytes)>| purged.as_ref().map(|(index, _)| *index);
+        if index(&purged) > index(&self.purged) {
+            self.purged = purged;
+        }
+    }
+}
+
 /// A record that was being written when the machine stopped; it has been cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TornTail {
@@ -125,13 +143,25 @@ pub(crate) struct TornTail {
 pub(crate) enum WalError {
     /// Bytes that must be a record are not. Move the directory away; the node rejoins its peers.
     #[error("{} is damaged at offset {offset}: {what}", file.display())]
-    Corrupt { file: PathBuf, offset: u64, what: String },
+    Corrupt {
+        file: PathBuf,
+        offset: u64,
+        what: String,
+    },
     /// The directory is another node's. Use the right one.
     #[error("{} belongs to node {node_id} of grid {grid_id:032x}", file.display())]
-    ForeignLog { file: PathBuf, grid_id: u128, node_id: u64 },
+    ForeignLog {
+        file: PathBuf,
+        grid_id: u128,
+        node_id: u64,
+    },
     /// Written by a newer build. Use that one.
     #[error("{} has format {found}, this build reads up to {supported}", file.display())]
-    NewerFormat { file: PathBuf, found: u32, supported: u32 },
+    NewerFormat {
+        file: PathBuf,
+        found: u32,
+        supported: u32,
+    },
     /// Another process has the directory open.
     #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
@@ -152,11 +182,20 @@ pub(crate) struct WalStats {
     pub(crate) last_sync_us: u64,
 }
 
+fn lost(group: u32, index: u64) -> WalError {
+    WalError::Io {
+        what: format!("entry {index} of group {group} is in no segment"),
+        source: io::ErrorKind::NotFound.into(),
+    }
+}
+
 /// The log. Dropping it stops the writer after what is queued.
 #[derive(Debug)]
 pub(crate) struct Wal {
     shared: Arc<Shared>,
+    /// Held while an operation is entered in the index and queued, so that both see one order.
     queue: Mutex<Option<SyncSender<Operation>>>,
+    record_bytes_max: usize,
     writer: Mutex<Option<JoinHandle<()>>>,
     _lock: File,
 }
@@ -170,75 +209,170 @@ impl Wal {
         let directory = options.directory.clone();
         let io = |what: &str| {
             let what = format!("{what} {}", directory.display());
-            move |source| WalError::Io { what: what.clone(), source }
+            move |source| WalError::Io {
+                what: what.clone(),
+                source,
+            }
         };
         fs::create_dir_all(&directory).map_err(io("cannot make"))?;
         let lock = File::create(directory.join("lock")).map_err(io("cannot lock"))?;
-        if lock.try_lock().is_err() {
-            return Err(WalError::InUse(directory));
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(WalError::InUse(directory)),
+            Err(TryLockError::Error(error)) => return Err(io("cannot lock")(error)),
         }
         let recovery = recovery::recover(&options)?;
         let recovered = Recovered {
             groups: recovery.groups.clone(),
             torn_tail: recovery.torn_tail.clone(),
         };
+        let pins = Pins::of(&recovery.entries, &recovery.groups);
         let index = Index::new(recovery.entries, &recovery.groups, options.cache_bytes_max);
-        let shared = Arc::new(Shared::new(index, recovery.segments));
+        let shared = Arc::new(Shared::new(
+            index,
+            recovery.segments,
+            pins,
+            options.segment_bytes,
+        ));
+        let record_bytes_max = (options.segment_bytes / RECORD_DIVISOR) as usize;
         let (queue, operations) = sync_channel(QUEUE_MAX);
-        let writer =
-            Writer::start(options, Arc::clone(&shared), recovery.groups, recovery.tail, operations)?;
+        let writer = Writer::start(
+            options,
+            Arc::clone(&shared),
+            recovery.groups,
+            recovery.tail,
+            operations,
+        )?;
         let wal = Self {
             shared,
             queue: Mutex::new(Some(queue)),
+            record_bytes_max,
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         };
         Ok((wal, recovered))
     }
 
-    fn push(&self, operation: Operation) {
-        let queue = self.queue.lock().clone();
-        let refused = match queue {
-            Some(queue) => queue.send(operation).err().map(|error| error.0),
-            None => Some(operation),
+    /// Enters an operation with `enter`, in one order with all others, and queues what it returns.
+    ///
+    /// Waits while the queue is full, and lets others wait.
+    fn submit(&self, done: Option<Done>, enter: impl FnOnce(&mut Index) -> Vec<Operation>) {
+        let queue = self.queue.lock();
+        let refused = match &*queue {
+            None => done,
+            Some(sender) => {
+                let mut operations = enter(&mut self.shared.index.lock());
+                if let Some(last) = operations.last_mut() {
+                    last.done = done;
+                }
+                let refused = operations
+                    .into_iter()
+                    .find_map(|next| sender.send(next).err());
+                refused.and_then(|error| error.0.done)
+            }
         };
-        if let Some(done) = refused.and_then(|operation| operation.done) {
+        drop(queue);
+        if let Some(done) = refused {
             done(Err(io::Error::other("the log is closed")));
         }
     }
 
     /// Appends entries that follow the group's last. They can be read at once.
+    ///
+    /// `done` gets [`io::ErrorKind::InvalidInput`] when they do not follow, or when one is larger
+    /// than half a segment; the log is as before then. It runs on the writer's thread and must not
+    /// call the log.
     pub(crate) fn append(&self, group: u32, entries: Vec<WalEntry>, done: Done) {
         if entries.is_empty() {
             return done(Ok(()));
         }
-        let body = record::encode_entries(&entries);
-        let number = self.shared.index.lock().append(group, entries);
-        self.push(Operation { kind: Kind::Entries, group, body, number, done: Some(done) });
+        let refuse = |done: Done, what: &str| {
+            done(Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("group {group}: {what}"),
+            )));
+        };
+        let fits = |entry: &WalEntry| {
+            entry.meta.len() <= META_BYTES_MAX
+                && record::entry_bytes(entry) <= self.record_bytes_max
+        };
+        if !entries.iter().all(fits) {
+            return refuse(done, "an entry is too large for the log");
+        }
+        let follows = |pair: &[WalEntry]| pair[0].index.checked_add(1) == Some(pair[1].index);
+        let last = self.shared.index.lock().last_index(group);
+        let first = entries[0].index;
+        if last.is_some_and(|last| last + 1 != first) || !entries.windows(2).all(follows) {
+            return refuse(done, "entries do not follow without a gap");
+        }
+        let chunks = self.chunks(entries);
+        self.submit(Some(done), |index| {
+            let append = |(body, entries): (Vec<u8>, Vec<WalEntry>)| {
+                let number = index.append(group, entries);
+                Operation {
+                    kind: Kind::Entries,
+                    group,
+                    body,
+                    number,
+                    done: None,
+                }
+            };
+            chunks.into_iter().map(append).collect()
+        });
+    }
+
+    /// Divides entries so that each part fits a record.
+    fn chunks(&self, entries: Vec<WalEntry>) -> Vec<(Vec<u8>, Vec<WalEntry>)> {
+        let mut chunks = Vec::with_capacity(1);
+        let mut chunk = Vec::with_capacity(entries.len());
+        let mut bytes = 0;
+        for entry in entries {
+            let more = record::entry_bytes(&entry);
+            if bytes + more > self.record_bytes_max && !chunk.is_empty() {
+                let full = std::mem::take(&mut chunk);
+                chunks.push((record::encode_entries(&full), full));
+                bytes = 0;
+            }
+            bytes += more;
+            chunk.push(entry);
+        }
+        chunks.push((record::encode_entries(&chunk), chunk));
+        chunks
     }
 
     /// Keeps a group's vote.
     pub(crate) fn save_vote(&self, group: u32, vote: Bytes, done: Done) {
-        self.push(Operation::new(Kind::Vote, group, vote.to_vec(), Some(done)));
+        self.submit(Some(done), |_| {
+            vec![Operation::new(Kind::Vote, group, vote.into())]
+        });
     }
 
     /// Keeps a group's committed position, without waiting for a sync: it is a hint.
     pub(crate) fn save_committed(&self, group: u32, committed: Bytes) {
-        self.push(Operation::new(Kind::Committed, group, committed.to_vec(), None));
+        self.submit(None, |_| {
+            vec![Operation::new(Kind::Committed, group, committed.into())]
+        });
     }
 
     /// Forgets a group's entries after `last`, or all of them.
     pub(crate) fn truncate_after(&self, group: u32, last: Option<u64>, done: Done) {
-        self.shared.index.lock().truncate_after(group, last);
-        let body = record::encode_truncate(last);
-        self.push(Operation::new(Kind::TruncateAfter, group, body, Some(done)));
+        self.submit(Some(done), |index| {
+            index.truncate_after(group, last);
+            vec![Operation::new(
+                Kind::TruncateAfter,
+                group,
+                record::encode_truncate(last),
+            )]
+        });
     }
 
     /// Lets a group's entries up to `index` go; `meta` is that entry's.
-    pub(crate) fn purge_to(&self, group: u32, index: u64, meta: Bytes, done: Done) {
-        self.shared.index.lock().purge_to(group, index);
-        let body = record::encode_purge(index, &meta);
-        self.push(Operation::new(Kind::PurgeTo, group, body, Some(done)));
+    pub(crate) fn purge_to(&self, group: u32, index: u64, meta: &[u8], done: Done) {
+        let body = record::encode_purge(index, meta);
+        self.submit(Some(done), |entries| {
+            entries.purge_to(group, index);
+            vec![Operation::new(Kind::PurgeTo, group, body)]
+        });
     }
 
     /// A group's entries in a range, fewer when it ends earlier or `bytes_max` is reached (but at
@@ -256,25 +390,32 @@ impl Wal {
         let mut bytes = 0;
         let mut next = range.start;
         while next < range.end && (entries.is_empty() || bytes < bytes_max) {
-            let found = self.shared.index.lock().look_up(group, next, range.end, bytes_max)?;
+            let found = self
+                .shared
+                .index
+                .lock()
+                .look_up(group, next, range.end, bytes_max)?;
             let run = match found {
                 Source::End => break,
                 Source::Cached(run) => run,
-                Source::OnDisk(place) => {
-                    let segment = self.shared.segments.lock().get(&place.segment).cloned();
-                    let Some(segment) = segment else {
-                        return Err(self.gone_or_lost(group, next));
-                    };
-                    match segment.read_entries(&place) {
-                        Ok(run) => run,
-                        // A purge may have freed the segment meanwhile.
-                        Err(error) => match self.gone_or_lost(group, next) {
-                            purged @ WalError::Purged { .. } => return Err(purged),
-                            _ => return Err(error),
-                        },
+                Source::Lost => return Err(lost(group, next)),
+                Source::OnDisk(place) => match self.read_place(&place, group, next) {
+                    Ok(run) => run,
+                    Err(error) => {
+                        // A purge or truncation may have freed the segment meanwhile.
+                        let again = self
+                            .shared
+                            .index
+                            .lock()
+                            .look_up(group, next, range.end, 1)?;
+                        match again {
+                            Source::OnDisk(same) if same == place => return Err(error),
+                            _ => continue,
+                        }
                     }
-                }
+                },
             };
+            let before = next;
             for entry in run {
                 if entry.index < next {
                     continue;
@@ -286,28 +427,36 @@ impl Wal {
                 next = entry.index + 1;
                 entries.push(entry);
             }
+            if next == before {
+                return Err(lost(group, next));
+            }
         }
         Ok(entries)
     }
 
-    fn gone_or_lost(&self, group: u32, index: u64) -> WalError {
-        match self.shared.index.lock().purged(group) {
-            Some(purged) if purged >= index => WalError::Purged { purged },
-            _ => WalError::Io {
-                what: format!("entry {index} of group {group} is in no segment"),
-                source: io::ErrorKind::NotFound.into(),
-            },
-        }
+    fn read_place(&self, place: &Place, group: u32, index: u64) -> Result<Vec<WalEntry>, WalError> {
+        let segment = self.shared.segments.lock().get(&place.segment).cloned();
+        segment
+            .ok_or_else(|| lost(group, index))?
+            .read_entries(place)
     }
 
-    /// A group's last entry's index and meta.
-    pub(crate) fn last_entry(&self, group: u32) -> Option<(u64, Bytes)> {
-        let last = self.shared.index.lock().last_index(group)?;
-        let entry = self.read(group, last..last + 1, usize::MAX).ok()?.pop()?;
-        Some((entry.index, entry.meta))
+    /// A group's last entry's index and meta; `None` when it has no entries.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn last_entry(&self, group: u32) -> Result<Option<(u64, Bytes)>, WalError> {
+        let Some(last) = self.shared.index.lock().last_index(group) else {
+            return Ok(None);
+        };
+        let entry = self
+            .read(group, last..last.saturating_add(1), usize::MAX)?
+            .pop();
+        let entry = entry.ok_or_else(|| lost(group, last))?;
+        Ok(Some((entry.index, entry.meta)))
     }
 
-    /// Whether there is room: the next segment is ready, or the present one is far from full.
+    /// Whether the log works and there is room: the next segment is ready, or the present one is far from full.
     pub(crate) fn writable(&self) -> bool {
         self.shared.writable()
     }
@@ -319,7 +468,7 @@ impl Wal {
 
     /// The oldest segment and the group whose entries keep it.
     pub(crate) fn pinned_by(&self) -> Option<(u64, u32)> {
-        self.shared.index.lock().pinned_by()
+        self.shared.pins.lock().oldest()
     }
 
     /// Writes and syncs what is queued and stops the writer. Later operations fail.

@@ -120,7 +120,11 @@ pub(super) enum Read<'a> {
 /// Reads the record at the beginning of `bytes`.
 pub(super) fn read(bytes: &[u8], salt: u64) -> Read<'_> {
     if bytes.len() < HEADER_BYTES {
-        return if bytes.iter().all(|byte| *byte == 0) { Read::Nothing } else { Read::Bad };
+        return if bytes.iter().all(|byte| *byte == 0) {
+            Read::Nothing
+        } else {
+            Read::Bad
+        };
     }
     let mut header = &bytes[..HEADER_BYTES];
     let length = header.get_u32_le();
@@ -139,14 +143,46 @@ pub(super) fn read(bytes: &[u8], salt: u64) -> Read<'_> {
     if checksum(salt, &bytes[LENGTH_AND_CRC_BYTES..end], length) != crc {
         return Read::Bad;
     }
-    let Some(kind) = Kind::from_code(kind) else { return Read::Bad };
+    let Some(kind) = Kind::from_code(kind) else {
+        return Read::Bad;
+    };
     let body = &bytes[HEADER_BYTES..end];
-    Read::Record(Record { number, synced, kind, group, body, span: span(body.len()) })
+    let span = span(body.len());
+    if bytes[end..].iter().take(span - end).any(|byte| *byte != 0) {
+        return Read::Bad;
+    }
+    Read::Record(Record {
+        number,
+        synced,
+        kind,
+        group,
+        body,
+        span,
+    })
+}
+
+/// How many bytes an entry takes in an entries record.
+pub(super) fn entry_bytes(entry: &WalEntry) -> usize {
+    entry.meta.len() + entry.payload.len() + 5
+}
+
+/// Whether `bytes` begin like a record with a number after `number`; cheap, so that a search does not
+/// compute a checksum at every offset.
+pub(super) fn may_be_after(mut bytes: &[u8], number: u64) -> bool {
+    if bytes.len() < HEADER_BYTES {
+        return false;
+    }
+    let end = LENGTH_AND_CRC_BYTES + bytes.get_u32_le() as usize;
+    bytes.advance(4);
+    let (found, synced) = (bytes.get_u64_le(), bytes.get_u64_le());
+    // A segment holds fewer records than bytes.
+    let numbers = number + 1..number.saturating_add(1 << 32);
+    end >= HEADER_BYTES && numbers.contains(&found) && synced < found
 }
 
 /// The body of an entries record: first index, count, then length-prefixed meta and payload each.
 pub(super) fn encode_entries(entries: &[WalEntry]) -> Vec<u8> {
-    let size: usize = entries.iter().map(|e| e.meta.len() + e.payload.len() + 5).sum();
+    let size: usize = entries.iter().map(entry_bytes).sum();
     let mut body = Vec::with_capacity(12 + size);
     body.put_u64_le(entries.first().map_or(0, |entry| entry.index));
     body.put_u32_le(entries.len() as u32);
@@ -175,14 +211,18 @@ pub(super) fn decode_entries(mut body: Bytes) -> Option<Vec<WalEntry>> {
         }
         let meta = usize::from(body.get_u8());
         let payload = body.get_u32_le() as usize;
-        if body.len() < meta + payload {
+        if body.len() < meta.saturating_add(payload) {
             return None;
         }
         let meta = body.split_to(meta);
         let payload = body.split_to(payload);
-        entries.push(WalEntry { index: first + place, meta, payload });
+        entries.push(WalEntry {
+            index: first + place,
+            meta,
+            payload,
+        });
     }
-    Some(entries)
+    body.is_empty().then_some(entries)
 }
 
 /// The body of a truncation: whether anything stays, and up to where.

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::index::Place;
-use super::record::{self, Kind, Read, Record};
+use super::index::{Place, truncate_places};
+use super::record::{self, ALIGNMENT, Kind, Read, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
-use super::{RecoveredGroup, TornTail, WalError, WalOptions};
+use super::{RecoveredGroup, TornTail, WalError, WalOptions, checkpoint};
 
 /// Where the writer goes on.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(super) struct Recovery {
     pub(super) tail: Tail,
 }
 
-/// Reads all segments in order.
+/// Reads all segments in order, one at a time.
 ///
 /// # Errors
 /// See [`WalError`]; nothing on disk is changed then.
@@ -42,130 +43,232 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
         entries: BTreeMap::new(),
         segments: BTreeMap::new(),
         torn_tail: None,
-        tail: Tail { segment: None, number: 0 },
+        tail: Tail {
+            segment: None,
+            number: 0,
+        },
     };
-    let files = open_segments(options)?;
+    let files = segment_files(options)?;
     let last = files.keys().next_back().copied();
     let mut expected = files.keys().next().copied();
-    for (number, (segment, bytes)) in files {
+    let mut bytes = Vec::new();
+    let mut torn = None;
+    let mut unborn = None;
+    for (number, path) in files {
+        let corrupt = |what: &str| damage(&path, 0, what);
         if expected != Some(number) {
-            let file = segment.path.clone();
-            let what = "the segment before this one is missing".to_owned();
-            return Err(WalError::Corrupt { file, offset: 0, what });
+            return Err(corrupt("the segment before this one is missing"));
         }
         expected = Some(number + 1);
-        let end = recovery.replay(&segment, &bytes, last == Some(number))?;
-        recovery.segments.insert(number, Arc::clone(&segment));
-        recovery.tail.segment = Some((segment, end));
-    }
-    recovery.drop_purged();
-    Ok(recovery)
-}
-
-type Opened = BTreeMap<u64, (Arc<Segment>, Vec<u8>)>;
-
-fn open_segments(options: &WalOptions) -> Result<Opened, WalError> {
-    let directory = &options.directory;
-    let io = |path: &Path| {
-        let what = format!("cannot read {}", path.display());
-        move |source| WalError::Io { what, source }
-    };
-    let mut opened = BTreeMap::new();
-    for entry in fs::read_dir(directory).map_err(io(directory))? {
-        let path = entry.map_err(io(directory))?.path();
-        if path.extension().is_none_or(|extension| extension != "seg") {
-            continue;
-        }
-        let file = File::options().read(true).write(true).open(&path).map_err(io(&path))?;
-        let length = file.metadata().map_err(io(&path))?.len();
-        let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(io(&path))?;
-        let Some(header) = Header::decode(&path, &bytes)? else {
-            // The machine stopped between naming the segment and writing to it.
-            fs::remove_file(&path).map_err(io(&path))?;
-            continue;
+        let is_last = last == Some(number);
+        let file = read_whole(&path, &mut bytes)?;
+        let header = match Header::decode(&path, &bytes) {
+            Ok(Some(header)) => header,
+            // A header is synced before its segment's first record: one that is torn in a segment
+            // without records is of a segment that nothing was written to.
+            Ok(None) | Err(WalError::Corrupt { .. })
+                if is_last
+                    && (recovery.tail.segment.is_some() || number == 1)
+                    && bytes
+                        .iter()
+                        .skip(HEADER_BYTES as usize)
+                        .all(|byte| *byte == 0) =>
+            {
+                unborn = Some(path);
+                break;
+            }
+            Ok(None) => return Err(corrupt("the segment's header is missing")),
+            Err(error) => return Err(error),
         };
         let (grid_id, node_id) = (header.grid_id, header.node_id);
         if (grid_id, node_id) != (options.grid_id, options.node_id) {
-            return Err(WalError::ForeignLog { file: path, grid_id, node_id });
+            return Err(WalError::ForeignLog {
+                file: path,
+                grid_id,
+                node_id,
+            });
         }
-        let segment = header.segment;
-        let open = Segment { path, file, header, bytes: length };
-        opened.insert(segment, (Arc::new(open), bytes));
+        let follows = header.first_number.checked_sub(1);
+        let follows =
+            follows.filter(|n| recovery.segments.is_empty() || *n == recovery.tail.number);
+        if header.segment != number {
+            return Err(corrupt("the file has another segment's name"));
+        }
+        let Some(follows) = follows else {
+            return Err(corrupt("records are missing before this segment"));
+        };
+        recovery.tail.number = follows;
+        let segment = Arc::new(Segment {
+            path,
+            file,
+            header,
+            bytes: bytes.len() as u64,
+        });
+        let end = recovery.replay(&segment, &bytes, is_last)?;
+        if is_last {
+            torn = recovery.find_torn(&segment, &bytes, end)?;
+        }
+        recovery.segments.insert(number, Arc::clone(&segment));
+        recovery.tail.segment = Some((segment, end as u64));
     }
-    Ok(opened)
+    // A truncation may have left a purged beginning.
+    recovery.drop_purged();
+    recovery.check_complete()?;
+    recovery.settle(options, torn, unborn.as_deref())?;
+    Ok(recovery)
+}
+
+fn damage(file: &Path, offset: usize, what: &str) -> WalError {
+    WalError::Corrupt {
+        file: file.to_owned(),
+        offset: offset as u64,
+        what: what.to_owned(),
+    }
+}
+
+fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> WalError + use<> {
+    let what = format!("cannot {what} {}", path.display());
+    move |source| WalError::Io { what, source }
+}
+
+fn segment_files(options: &WalOptions) -> Result<BTreeMap<u64, PathBuf>, WalError> {
+    let directory = &options.directory;
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).map_err(io_error("read", directory))? {
+        let path = entry.map_err(io_error("read", directory))?.path();
+        if path.extension().is_none_or(|extension| extension != "seg") {
+            continue;
+        }
+        let number = Segment::number_of(&path)
+            .ok_or_else(|| damage(&path, 0, "the file's name is not a segment's"))?;
+        files.insert(number, path);
+    }
+    Ok(files)
+}
+
+fn read_whole(path: &Path, bytes: &mut Vec<u8>) -> Result<File, WalError> {
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(io_error("open", path))?;
+    bytes.clear();
+    file.read_to_end(bytes).map_err(io_error("read", path))?;
+    Ok(file)
 }
 
 impl Recovery {
     /// Takes in one segment's records and returns where they end.
     fn replay(
         &mut self,
-        segment: &Arc<Segment>,
+        segment: &Segment,
         bytes: &[u8],
         is_last: bool,
-    ) -> Result<u64, WalError> {
+    ) -> Result<usize, WalError> {
         let mut offset = HEADER_BYTES as usize;
-        if self.tail.number == 0 {
-            self.tail.number = segment.header.first_number - 1;
-        }
         while offset < bytes.len() {
-            let corrupt = |what: &str| WalError::Corrupt {
-                file: segment.path.clone(),
-                offset: offset as u64,
-                what: what.to_owned(),
-            };
+            let corrupt = |what: &str| damage(&segment.path, offset, what);
             match record::read(&bytes[offset..], segment.header.salt) {
                 Read::Record(found) if found.number == self.tail.number + 1 => {
                     self.tail.number = found.number;
                     let span = found.span;
                     self.take(segment.header.segment, offset as u32, &found)
-                        .ok_or_else(|| corrupt("a record's body is malformed"))?;
+                        .ok_or_else(|| corrupt("a record does not fit those before it"))?;
                     offset += span;
                 }
                 Read::Record(_) => return Err(corrupt("a record is missing before this one")),
-                Read::Nothing | Read::Bad if is_last => {
-                    self.cut(segment, bytes, offset)?;
-                    return Ok(offset as u64);
-                }
-                Read::Nothing => return Ok(offset as u64),
+                Read::Nothing => break,
+                Read::Bad if is_last => break,
                 Read::Bad => return Err(corrupt("a record fails its checksum")),
             }
         }
-        Ok(offset as u64)
+        Ok(offset)
     }
 
-    /// Decides whether what stands at `offset` of the last segment is a torn tail, and cuts it.
-    fn cut(&mut self, segment: &Segment, bytes: &[u8], offset: usize) -> Result<(), WalError> {
-        let Some(last) = bytes[offset..].iter().rposition(|byte| *byte != 0) else {
-            return Ok(());
+    /// Decides whether what stands at `offset` of the last segment is a torn tail.
+    fn find_torn(
+        &self,
+        segment: &Segment,
+        bytes: &[u8],
+        offset: usize,
+    ) -> Result<Option<TornTail>, WalError> {
+        let rest = bytes.get(offset..).unwrap_or_default();
+        let Some(last) = rest.iter().rposition(|byte| *byte != 0) else {
+            return Ok(None);
         };
         // Damage, not a torn write, if a later record was laid out when this one was synced already.
         let missing = self.tail.number + 1;
-        let mut at = offset + record::ALIGNMENT;
-        while at + record::HEADER_BYTES <= offset + last + record::ALIGNMENT && at < bytes.len() {
-            if let Read::Record(later) = record::read(&bytes[at..], segment.header.salt)
+        for at in (ALIGNMENT..=last).step_by(ALIGNMENT) {
+            if record::may_be_after(&rest[at..], missing)
+                && let Read::Record(later) = record::read(&rest[at..], segment.header.salt)
                 && later.synced >= missing
             {
-                return Err(WalError::Corrupt {
-                    file: segment.path.clone(),
-                    offset: offset as u64,
-                    what: format!("record {missing} fails its checksum, and later ones follow"),
-                });
+                let what = format!("record {missing} fails its checksum, and later ones follow");
+                return Err(damage(&segment.path, offset, &what));
             }
-            at += record::ALIGNMENT;
         }
-        let io = |source| WalError::Io {
-            what: format!("cannot cut the torn end of {}", segment.path.display()),
-            source,
-        };
-        let zeros = vec![0; bytes.len() - offset];
-        segment.file.write_all_at(&zeros, offset as u64).map_err(io)?;
-        segment.file.sync_all().map_err(io)?;
-        self.torn_tail = Some(TornTail {
+        let (offset, bytes) = (offset as u64, last as u64 + 1);
+        Ok(Some(TornTail {
             file: segment.path.clone(),
-            offset: offset as u64,
-            bytes: last as u64 + 1,
-        });
+            offset,
+            bytes,
+        }))
+    }
+
+    /// Refuses a log whose oldest segments are missing.
+    fn check_complete(&self) -> Result<(), WalError> {
+        let Some(oldest) = self.segments.values().next() else {
+            return Ok(());
+        };
+        for (group, places) in &self.entries {
+            let Some(first) = places.front() else {
+                continue;
+            };
+            let purged = self.groups.get(group).and_then(|held| held.purged.as_ref());
+            let is_complete = match purged {
+                Some((purged, _)) => first.first_index <= purged.saturating_add(1),
+                None => oldest.header.segment == 1 || first.first_index <= 1,
+            };
+            if !is_complete {
+                let what = format!("group {group} misses entries before {}", first.first_index);
+                return Err(damage(&oldest.path, 0, &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the torn tail and makes sure that all that was found is on disk: from now on it counts
+    /// as synced.
+    fn settle(
+        &mut self,
+        options: &WalOptions,
+        torn: Option<TornTail>,
+        unborn: Option<&Path>,
+    ) -> Result<(), WalError> {
+        if let Some(path) = unborn {
+            fs::remove_file(path).map_err(io_error("remove", path))?;
+        }
+        if let (Some(torn), Some((segment, _))) = (&torn, &self.tail.segment) {
+            let zeros = vec![0; torn.bytes as usize];
+            let path = &segment.path;
+            segment
+                .file
+                .write_all_at(&zeros, torn.offset)
+                .map_err(io_error("cut", path))?;
+            segment.file.sync_all().map_err(io_error("sync", path))?;
+        }
+        self.torn_tail = torn;
+        if options.sync {
+            for segment in self.segments.values() {
+                segment
+                    .file
+                    .sync_all()
+                    .map_err(io_error("sync", &segment.path))?;
+            }
+            let directory = &options.directory;
+            let opened = File::open(directory).map_err(io_error("open", directory))?;
+            opened.sync_all().map_err(io_error("sync", directory))?;
+        }
         Ok(())
     }
 
@@ -176,51 +279,71 @@ impl Recovery {
             Kind::Committed => self.groups.entry(found.group).or_default().committed = Some(body()),
             Kind::PurgeTo => {
                 let purged = record::decode_purge(found.body)?;
-                self.groups.entry(found.group).or_default().purged = Some(purged);
+                self.purge(found.group, purged.0);
+                self.groups
+                    .entry(found.group)
+                    .or_default()
+                    .advance_purged(Some(purged));
             }
             Kind::TruncateAfter => {
-                let end = record::decode_truncate(found.body)?.map_or(0, |last| last + 1);
+                let end =
+                    record::decode_truncate(found.body)?.map_or(0, |last| last.saturating_add(1));
                 self.truncate(found.group, end);
             }
             Kind::Entries => {
                 let (first_index, count) = record::entries_range(found.body)?;
                 self.truncate(found.group, first_index);
+                let before = self.entries.get(&found.group).and_then(VecDeque::back);
+                if count == 0 || before.is_some_and(|before| before.end() != first_index) {
+                    return None;
+                }
                 self.groups.entry(found.group).or_default();
                 let span = u32::try_from(found.span).ok()?;
-                let place = Place { first_index, segment, offset, span, count };
-                self.entries.entry(found.group).or_default().push_back(place);
+                let place = Place {
+                    first_index,
+                    segment,
+                    offset,
+                    span,
+                    count,
+                };
+                self.entries
+                    .entry(found.group)
+                    .or_default()
+                    .push_back(place);
             }
             Kind::Checkpoint => {
-                for (group, held) in super::writer::decode_checkpoint(found.body)? {
-                    self.groups.insert(group, held);
-                }
+                self.groups = checkpoint::decode(found.body)?;
+                self.drop_purged();
             }
         }
         Some(())
     }
 
     fn truncate(&mut self, group: u32, end: u64) {
-        let Some(places) = self.entries.get_mut(&group) else { return };
-        while let Some(place) = places.back_mut() {
-            if place.first_index >= end {
-                places.pop_back();
-            } else {
-                place.count = place.count.min((end - place.first_index) as u32);
-                return;
-            }
+        if let Some(places) = self.entries.get_mut(&group) {
+            truncate_places(places, end);
         }
     }
 
     fn drop_purged(&mut self) {
-        for (group, recovered) in &self.groups {
-            let Some((purged, _)) = recovered.purged else { continue };
-            let Some(places) = self.entries.get_mut(group) else { continue };
-            while places
-                .front()
-                .is_some_and(|place| place.first_index + u64::from(place.count) <= purged + 1)
-            {
-                places.pop_front();
-            }
+        let purged = |(group, held): (&u32, &RecoveredGroup)| {
+            held.purged.as_ref().map(|(index, _)| (*group, *index))
+        };
+        let purged: Vec<_> = self.groups.iter().filter_map(purged).collect();
+        for (group, index) in purged {
+            self.purge(group, index);
+        }
+    }
+
+    fn purge(&mut self, group: u32, index: u64) {
+        let Some(places) = self.entries.get_mut(&group) else {
+            return;
+        };
+        while places
+            .front()
+            .is_some_and(|place| place.end().saturating_sub(1) <= index)
+        {
+            places.pop_front();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A segment: one file of the log.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::index::Place;
 use super::record::{self, Read};
-use super::{WalEntry, WalError};
+use super::{WalEntry, WalError, WalOptions};
 
 const MAGIC: &[u8; 8] = b"SGWAL\r\n\0";
 /// The newest layout that this build reads.
@@ -65,7 +65,11 @@ impl Header {
         let found = fields.get_u32_le();
         if found > FORMAT {
             let file = file.to_owned();
-            return Err(WalError::NewerFormat { file, found, supported: FORMAT });
+            return Err(WalError::NewerFormat {
+                file,
+                found,
+                supported: FORMAT,
+            });
         }
         if crc32c::crc32c(covered) != crc.get_u32_le() {
             return Err(bad("the segment's header fails its checksum"));
@@ -95,7 +99,47 @@ impl Segment {
         directory.join(format!("wal-{segment:016x}.seg"))
     }
 
-    /// Reads the entries of one record.
+    /// The number in the name of a segment's file.
+    pub(super) fn number_of(path: &Path) -> Option<u64> {
+        let digits = path
+            .file_name()?
+            .to_str()?
+            .strip_prefix("wal-")?
+            .strip_suffix(".seg")?;
+        u64::from_str_radix(digits, 16).ok()
+    }
+
+    /// Makes a zeroed file the next segment. It gets its name when its header is on disk.
+    pub(super) fn create(
+        options: &WalOptions,
+        spare: &Path,
+        segment: u64,
+        first_number: u64,
+    ) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(spare)?;
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        let header = Header {
+            grid_id: options.grid_id,
+            node_id: options.node_id,
+            segment,
+            salt: u64::from_le_bytes(salt),
+            first_number,
+        };
+        file.write_all_at(&header.encode(), 0)?;
+        file.sync_all()?;
+        let path = Self::path(&options.directory, segment);
+        fs::rename(spare, &path)?;
+        File::open(&options.directory)?.sync_all()?;
+        Ok(Self {
+            path,
+            file,
+            header,
+            bytes: options.segment_bytes,
+        })
+    }
+
+    /// Reads the entries of one record that still count.
     pub(super) fn read_entries(&self, place: &Place) -> Result<Vec<WalEntry>, WalError> {
         let corrupt = |what: &str| WalError::Corrupt {
             file: self.path.clone(),
@@ -103,32 +147,22 @@ impl Segment {
             what: what.to_owned(),
         };
         let mut bytes = vec![0; place.span as usize];
-        self.file.read_exact_at(&mut bytes, u64::from(place.offset)).map_err(|source| {
-            WalError::Io { what: format!("cannot read {}", self.path.display()), source }
-        })?;
+        self.file
+            .read_exact_at(&mut bytes, u64::from(place.offset))
+            .map_err(|source| WalError::Io {
+                what: format!("cannot read {}", self.path.display()),
+                source,
+            })?;
         let Read::Record(found) = record::read(&bytes, self.header.salt) else {
             return Err(corrupt("a record fails its checksum"));
         };
         let body = Bytes::copy_from_slice(found.body);
-        let entries = record::decode_entries(body).ok_or_else(|| corrupt("a record is malformed"))?;
+        let mut entries =
+            record::decode_entries(body).ok_or_else(|| corrupt("a record is malformed"))?;
+        entries.truncate(place.count as usize);
         match entries.first() {
             Some(first) if first.index == place.first_index => Ok(entries),
             _ => Err(corrupt("a record is not the one that was written there")),
         }
     }
-}
-
-/// Fills a file with zeros up to `bytes` and syncs it.
-pub(super) fn fill_with_zeros(path: &Path, bytes: u64) -> io::Result<()> {
-    const BLOCK: usize = 1 << 20;
-    let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
-    let block = vec![0; BLOCK];
-    let mut left = bytes;
-    while left > 0 {
-        let part = left.min(BLOCK as u64) as usize;
-        file.write_all(&block[..part])?;
-        left -= part as u64;
-    }
-    file.set_len(bytes)?;
-    file.sync_all()
 }

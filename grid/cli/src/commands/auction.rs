@@ -115,8 +115,16 @@ struct Bid {
 pub(crate) async fn run(context: &Context, command: AuctionCommand) -> anyhow::Result<()> {
     match command {
         AuctionCommand::Create(args) => create(context, args).await,
-        AuctionCommand::List { status, category, query } => {
-            list(context, &[("status", status), ("category", category), ("q", query)]).await
+        AuctionCommand::List {
+            status,
+            category,
+            query,
+        } => {
+            list(
+                context,
+                &[("status", status), ("category", category), ("q", query)],
+            )
+            .await
         }
         AuctionCommand::Show { auction_id } => show(context, &auction_id).await,
         AuctionCommand::Start { auction_id } => step(context, &auction_id, "start").await,
@@ -145,8 +153,13 @@ async fn create(context: &Context, args: CreateArgs) -> anyhow::Result<()> {
     if let Some(seconds) = args.soft_close {
         body["soft_close"] = json!({"window_s": seconds, "extend_s": seconds});
     }
-    let created: Value = context.api()?.post("/v1/auctions", &body, args.key.as_deref()).await?;
-    context.output.result(&created, || format!("created auction {}", text_of(&created["auction_id"])))
+    let created: Value = context
+        .api()?
+        .post("/v1/auctions", &body, args.key.as_deref())
+        .await?;
+    context.output.result(&created, || {
+        format!("created auction {}", text_of(&created["auction_id"]))
+    })
 }
 
 async fn list(context: &Context, filters: &[(&str, Option<String>)]) -> anyhow::Result<()> {
@@ -156,12 +169,20 @@ async fn list(context: &Context, filters: &[(&str, Option<String>)]) -> anyhow::
             path.push_str(&format!("{name}={}&", escape(value)));
         }
     }
-    let values: Vec<Value> = context.api()?.list(path.trim_end_matches(['?', '&'])).await?;
+    let values: Vec<Value> = context
+        .api()?
+        .list(path.trim_end_matches(['?', '&']))
+        .await?;
     let auctions: Vec<Auction> = serde_json::from_value(Value::Array(values.clone()))?;
     context.output.result(&json!({ "auctions": values }), || {
-        let mut rows = table(["auction", "title", "category", "status", "price", "bids", "ends"]);
+        let mut rows = table([
+            "auction", "title", "category", "status", "price", "bids", "ends",
+        ]);
         for auction in &auctions {
-            let price = auction.current_price.as_ref().unwrap_or(&auction.starting_price);
+            let price = auction
+                .current_price
+                .as_ref()
+                .unwrap_or(&auction.starting_price);
             rows.add_row([
                 auction.auction_id.clone(),
                 auction.title.clone(),
@@ -193,7 +214,11 @@ async fn show(context: &Context, auction_id: &str) -> anyhow::Result<()> {
                 bid.user_id.clone(),
                 bid.amount.to_string(),
                 bid.at.clone(),
-                if bid.withdrawn { "withdrawn".to_owned() } else { String::new() },
+                if bid.withdrawn {
+                    "withdrawn".to_owned()
+                } else {
+                    String::new()
+                },
             ]);
         }
         let mut text = format!("{}: {}", auction.title, auction.status);
@@ -215,7 +240,9 @@ async fn show(context: &Context, auction_id: &str) -> anyhow::Result<()> {
 async fn step(context: &Context, auction_id: &str, step: &str) -> anyhow::Result<()> {
     let path = format!("/v1/auctions/{}/{step}", escape(auction_id));
     let done: Value = context.api()?.post(&path, &json!({}), None).await?;
-    context.output.result(&done, || format!("auction {auction_id} is {}", text_of(&done["status"])))
+    context.output.result(&done, || {
+        format!("auction {auction_id} is {}", text_of(&done["status"]))
+    })
 }
 
 fn text_of(value: &Value) -> &str {

@@ -61,34 +61,37 @@ pub(crate) async fn run(context: &Context, command: EventCommand) -> anyhow::Res
     match command {
         EventCommand::List => list(context).await,
         EventCommand::Show { event_id } => show(context, &event_id).await,
-        EventCommand::Create { file } => {
-            import_venue(context, &VenueArgs::plain(file)).await
-        }
+        EventCommand::Create { file } => import_venue(context, &VenueArgs::plain(file)).await,
     }
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
     let values: Vec<Value> = context.api()?.list("/v1/events").await?;
     let events: Vec<Event> = serde_json::from_value(Value::Array(values.clone()))?;
-    context.output.result(&serde_json::json!({ "events": values }), || {
-        let mut rows = table(["event", "name", "venue", "on sale", "seats", "held", "sold"]);
-        for event in &events {
-            rows.add_row([
-                event.event_id.clone(),
-                event.name.clone(),
-                event.venue.clone(),
-                event.on_sale_at.clone(),
-                grouped(event.seats),
-                grouped(event.count(|section| section.held)),
-                grouped(event.count(|section| section.sold)),
-            ]);
-        }
-        rows.to_string()
-    })
+    context
+        .output
+        .result(&serde_json::json!({ "events": values }), || {
+            let mut rows = table(["event", "name", "venue", "on sale", "seats", "held", "sold"]);
+            for event in &events {
+                rows.add_row([
+                    event.event_id.clone(),
+                    event.name.clone(),
+                    event.venue.clone(),
+                    event.on_sale_at.clone(),
+                    grouped(event.seats),
+                    grouped(event.count(|section| section.held)),
+                    grouped(event.count(|section| section.sold)),
+                ]);
+            }
+            rows.to_string()
+        })
 }
 
 async fn show(context: &Context, event_id: &str) -> anyhow::Result<()> {
-    let value: Value = context.api()?.get(&format!("/v1/events/{}", escape(event_id))).await?;
+    let value: Value = context
+        .api()?
+        .get(&format!("/v1/events/{}", escape(event_id)))
+        .await?;
     let event: Event = serde_json::from_value(value.clone())?;
     context.output.result(&value, || {
         let mut rows = table(["section", "price", "seats", "free", "held", "sold"]);

@@ -134,8 +134,8 @@ pub(crate) async fn import_venue(context: &Context, args: &VenueArgs) -> anyhow:
         max_seats_per_buyer: args.max_seats_per_buyer,
         hold_seconds: args.hold_seconds,
     };
-    let body = venue::read(&text, &defaults, now)
-        .map_err(|mistakes| refuse(&args.file, &mistakes))?;
+    let body =
+        venue::read(&text, &defaults, now).map_err(|mistakes| refuse(&args.file, &mistakes))?;
     let api = context.api()?;
     let created: Value = api.post("/v1/events", &body, args.key.as_deref()).await?;
     let event: CreatedEvent = serde_json::from_value(created.clone())?;
@@ -157,8 +157,8 @@ enum Imported {
 
 async fn import_lots(context: &Context, args: &LotsArgs) -> anyhow::Result<()> {
     let text = read_file(&args.file)?;
-    let lots = lots::read(&text, &args.currency)
-        .map_err(|mistakes| refuse(&args.file, &mistakes))?;
+    let lots =
+        lots::read(&text, &args.currency).map_err(|mistakes| refuse(&args.file, &mistakes))?;
     let start = args.start.unwrap_or_else(Timestamp::now);
     let file = file_id(&text);
     let api = context.api()?;
@@ -189,8 +189,10 @@ async fn import_lots(context: &Context, args: &LotsArgs) -> anyhow::Result<()> {
             anyhow::Ok(imported)
         }
     });
-    let outcome: Result<Vec<Imported>, _> =
-        stream::iter(requests).buffered(REQUESTS_IN_FLIGHT_MAX).try_collect().await;
+    let outcome: Result<Vec<Imported>, _> = stream::iter(requests)
+        .buffered(REQUESTS_IN_FLIGHT_MAX)
+        .try_collect()
+        .await;
     bar.finish_and_clear();
     let imported = outcome.context("import again: what was imported is not imported twice")?;
     let created: Vec<&str> = imported
@@ -205,7 +207,10 @@ async fn import_lots(context: &Context, args: &LotsArgs) -> anyhow::Result<()> {
         json!({"lots": lots.len(), "created": created.len(), "known": known, "auctions": created});
     context.output.result(&document, || {
         let created = created.len();
-        format!("{} lots: {created} imported, {known} known from an earlier import", lots.len())
+        format!(
+            "{} lots: {created} imported, {known} known from an earlier import",
+            lots.len()
+        )
     })
 }
 

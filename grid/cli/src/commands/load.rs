@@ -127,7 +127,11 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
         LoadCommand::Bidding(args) => run_bidding(context, &api, args).await?,
     };
     report.print(context.output)?;
-    if report.is_ok() { Ok(()) } else { Err(Failure::Reported.into()) }
+    if report.is_ok() {
+        Ok(())
+    } else {
+        Err(Failure::Reported.into())
+    }
 }
 
 async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::Result<Report> {
@@ -138,7 +142,11 @@ async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::
     };
     let event = EventView::read(api, event_id).await?;
     let seed = random_uuid()?.as_u128() as u64;
-    let checked = if common.rate.is_some() { "tickets" } else { "holds" };
+    let checked = if common.rate.is_some() {
+        "tickets"
+    } else {
+        "holds"
+    };
     let mut report = Report::new("hold", checked);
     for number in 1..=common.runs {
         let plan = common.plan(api, seed.wrapping_add(u64::from(number)))?;
@@ -165,7 +173,13 @@ async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::
         let (recorder, account) = onsale::run(context.output, &plan, sold_id, limit, map).await?;
         let mut run = watch.stop(&recorder)?;
         if !common.no_check {
-            run.check = Some(common.checker(context, api).await?.sale(sold_id, &account).await?);
+            run.check = Some(
+                common
+                    .checker(context, api)
+                    .await?
+                    .sale(sold_id, &account)
+                    .await?,
+            );
         }
         report.add(run);
     }
@@ -198,7 +212,10 @@ async fn latest_event(context: &Context, api: &Api) -> anyhow::Result<Uuid> {
         event_id: Uuid,
     }
     let events: Vec<Listed> = api.list("/v1/events").await?;
-    let remembered = context.data_dir.last_event().and_then(|text| text.parse().ok());
+    let remembered = context
+        .data_dir
+        .last_event()
+        .and_then(|text| text.parse().ok());
     if let Some(known) = remembered
         && events.iter().any(|event| event.event_id == known)
     {

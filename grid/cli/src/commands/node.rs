@@ -74,7 +74,9 @@ pub(crate) struct NodeArgs {
 
 fn parse_member(text: &str) -> Result<(NodeId, String), String> {
     let (id, address) = text.split_once('=').ok_or("a member is NUMBER=ADDRESS")?;
-    let id = id.parse().map_err(|_| format!("{id} is no node's number"))?;
+    let id = id
+        .parse()
+        .map_err(|_| format!("{id} is no node's number"))?;
     Ok((id, address.to_owned()))
 }
 
@@ -97,7 +99,9 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
         .and_then(|text| parse_ticket_key(text.trim()))
         .ok_or_else(|| {
             let path = args.ticket_key.display();
-            Failure::Usage(format!("{path} holds no ticket key (64 hexadecimal digits)"))
+            Failure::Usage(format!(
+                "{path} holds no ticket key (64 hexadecimal digits)"
+            ))
         })?;
     let _lock = lock(&args.node_dir).await?;
     let node = start_node(&args, &settings).await?;
@@ -255,7 +259,10 @@ async fn lock(directory: &Path) -> anyhow::Result<File> {
     let patience = Instant::now() + PREDECESSOR_WAIT;
     while file.try_lock().is_err() {
         if Instant::now() > patience {
-            let text = format!("{} is used by another node; stop that one", directory.display());
+            let text = format!(
+                "{} is used by another node; stop that one",
+                directory.display()
+            );
             return Err(Failure::DataDirectory(text).into());
         }
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -269,7 +276,10 @@ mod tests {
 
     #[test]
     fn members_are_read() {
-        assert_eq!(parse_member("2=127.0.0.1:99"), Ok((2, "127.0.0.1:99".to_owned())));
+        assert_eq!(
+            parse_member("2=127.0.0.1:99"),
+            Ok((2, "127.0.0.1:99".to_owned()))
+        );
         assert!(parse_member("127.0.0.1:99").is_err());
         assert!(parse_member("one=127.0.0.1:99").is_err());
     }

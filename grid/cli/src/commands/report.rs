@@ -23,7 +23,9 @@ pub(crate) struct ReportArgs {
 
 /// Shows one, or their names.
 pub(crate) async fn run(context: &Context, args: ReportArgs) -> anyhow::Result<()> {
-    let Some(name) = args.name else { return list(context) };
+    let Some(name) = args.name else {
+        return list(context);
+    };
     let Some(url) = context.database_url(args.database_url.as_deref())? else {
         let text = "no database is known: is the grid up, and with a database? Otherwise give \
                     --database-url";
@@ -40,8 +42,9 @@ pub(crate) async fn run(context: &Context, args: ReportArgs) -> anyhow::Result<(
         .iter()
         .map(|row| {
             let fields = report.columns.iter().zip(row);
-            let row: Map<String, Value> =
-                fields.map(|(column, value)| (column.clone(), json!(value))).collect();
+            let row: Map<String, Value> = fields
+                .map(|(column, value)| (column.clone(), json!(value)))
+                .collect();
             Value::Object(row)
         })
         .collect();

@@ -54,7 +54,9 @@ impl ClusterStatus {
     /// How far each partition's leader has applied its log, by partition. A partition that has no
     /// leader just now is left out.
     pub(crate) fn applied(&self) -> std::collections::BTreeMap<u32, u64> {
-        self.leaders().map(|(_, replica)| (replica.partition, replica.applied_index)).collect()
+        self.leaders()
+            .map(|(_, replica)| (replica.partition, replica.applied_index))
+            .collect()
     }
 
     /// Every partition that some node holds.
@@ -88,11 +90,18 @@ struct Written {
 
 impl Written {
     fn absent(state: &'static str, error: Option<String>) -> Self {
-        Self { state, error, checkpoints: Vec::new(), dead_letters: Vec::new() }
+        Self {
+            state,
+            error,
+            checkpoints: Vec::new(),
+            dead_letters: Vec::new(),
+        }
     }
 
     async fn read(url: Option<&str>) -> Self {
-        let Some(url) = url else { return Self::absent("none", None) };
+        let Some(url) = url else {
+            return Self::absent("none", None);
+        };
         match Self::ask(url).await {
             Ok(written) => written,
             Err(error) => Self::absent("unreachable", Some(error.to_string())),
@@ -104,7 +113,12 @@ impl Written {
         let checkpoints = verifier.checkpoints().await?;
         let dead_letters = verifier.dead_letters(DEAD_LETTERS_MAX).await?;
         verifier.close().await?;
-        Ok(Self { state: "running", error: None, checkpoints, dead_letters })
+        Ok(Self {
+            state: "running",
+            error: None,
+            checkpoints,
+            dead_letters,
+        })
     }
 
     fn index_of(&self, partition: u32) -> Option<u64> {
@@ -122,7 +136,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     let cluster: ClusterStatus = serde_json::from_value(document.clone())?;
     let written = Written::read(context.database_url(None)?.as_deref()).await;
     document["database"] = serde_json::to_value(&written)?;
-    context.output.result(&document, || text(&cluster, &written))
+    context
+        .output
+        .result(&document, || text(&cluster, &written))
 }
 
 fn text(cluster: &ClusterStatus, written: &Written) -> String {
@@ -142,8 +158,16 @@ fn text(cluster: &ClusterStatus, written: &Written) -> String {
             unreachable.join(", "),
         ]);
     }
-    let mut partitions =
-        table(["partition", "leader", "term", "applied", "in SQL", "behind", "kept from", "queue"]);
+    let mut partitions = table([
+        "partition",
+        "leader",
+        "term",
+        "applied",
+        "in SQL",
+        "behind",
+        "kept from",
+        "queue",
+    ]);
     let mut leaders: Vec<_> = cluster.leaders().collect();
     leaders.sort_by_key(|(_, replica)| replica.partition);
     for (node, replica) in &leaders {
@@ -165,13 +189,18 @@ fn text(cluster: &ClusterStatus, written: &Written) -> String {
         for replica in node.status.iter().flat_map(|status| &status.replicas) {
             if let Some(fault) = &replica.fault {
                 let (node, partition) = (node.node_id, replica.partition);
-                text.push_str(&format!("node {node}, partition {partition} stopped: {fault}\n"));
+                text.push_str(&format!(
+                    "node {node}, partition {partition} stopped: {fault}\n"
+                ));
             }
         }
     }
     text.push_str(&match (written.state, &written.error) {
         ("running", _) => {
-            format!("database: running, {} changes parked\n", written.dead_letters.len())
+            format!(
+                "database: running, {} changes parked\n",
+                written.dead_letters.len()
+            )
         }
         (state, Some(error)) => format!("database: {state} ({error})\n"),
         (state, None) => format!("database: {state}\n"),

@@ -68,7 +68,12 @@ pub(crate) struct UpArgs {
 enum DatabaseState {
     None,
     Starting,
-    Running { url: String, source: String, version: Option<String>, durable: bool },
+    Running {
+        url: String,
+        source: String,
+        version: Option<String>,
+        durable: bool,
+    },
     Failed(String),
 }
 
@@ -90,7 +95,13 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     });
     let mut options = DatabaseOptions::new(context.data_dir.path());
     options.database_url.clone_from(&args.database_url);
-    let keeper = DatabaseKeeper { options, state, orders, context: &context, grid: grid.clone() };
+    let keeper = DatabaseKeeper {
+        options,
+        state,
+        orders,
+        context: &context,
+        grid: grid.clone(),
+    };
     let (stop_database, stopping) = watch::channel(false);
 
     let serving = async {
@@ -149,7 +160,11 @@ fn prepare(context: &Context, args: &UpArgs, configured: u32) -> anyhow::Result<
                 0 => ports[count + place],
                 first => gateway_port(first, place)?,
             };
-            Ok(NodeEntry { id: place as u64 + 1, raft_port: ports[place], gateway_port })
+            Ok(NodeEntry {
+                id: place as u64 + 1,
+                raft_port: ports[place],
+                gateway_port,
+            })
         })
         .collect::<anyhow::Result<_>>()?;
     let grid = GridFile::new(random_uuid()?, args.partitions.unwrap_or(configured), nodes);
@@ -170,15 +185,22 @@ fn start_nodes(
     grid: &GridFile,
     orders: &watch::Receiver<Option<Order>>,
 ) -> anyhow::Result<Vec<NodeProcess>> {
-    let members: Vec<String> =
-        grid.nodes.iter().map(|node| format!("{}=127.0.0.1:{}", node.id, node.raft_port)).collect();
+    let members: Vec<String> = grid
+        .nodes
+        .iter()
+        .map(|node| format!("{}=127.0.0.1:{}", node.id, node.raft_port))
+        .collect();
     let members = members.join(",");
     let text = |path: PathBuf| {
         path.into_os_string().into_string().map_err(|path| {
             Failure::DataDirectory(format!("{} is no UTF-8; choose another", path.display()))
         })
     };
-    let config = args.config.as_ref().map(std::fs::canonicalize).transpose()?;
+    let config = args
+        .config
+        .as_ref()
+        .map(std::fs::canonicalize)
+        .transpose()?;
     grid.nodes
         .iter()
         .map(|node| {
@@ -201,7 +223,14 @@ fn start_nodes(
             if args.no_database {
                 arguments.push("--no-database".to_owned());
             }
-            NodeProcess::start(NodeSpec { id: node.id, arguments, directory }, orders.clone())
+            NodeProcess::start(
+                NodeSpec {
+                    id: node.id,
+                    arguments,
+                    directory,
+                },
+                orders.clone(),
+            )
         })
         .collect()
 }
@@ -227,14 +256,23 @@ async fn serve(
         }
         false => None,
     };
-    let report = Ready { context, grid, nodes, state, took: started.elapsed() };
+    let report = Ready {
+        context,
+        grid,
+        nodes,
+        state,
+        took: started.elapsed(),
+    };
     report.print(context.output, demo.as_ref())?;
     std::future::pending().await
 }
 
 /// Waits until every gateway says that it is ready.
 async fn await_gateways(grid: &GridFile, nodes: &[NodeProcess]) -> anyhow::Result<()> {
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(2))
+        .build()?;
     for (entry, node) in grid.nodes.iter().zip(nodes) {
         let url = format!("{}/ready", entry.gateway_url());
         loop {
@@ -243,8 +281,9 @@ async fn await_gateways(grid: &GridFile, nodes: &[NodeProcess]) -> anyhow::Resul
             {
                 break;
             }
-            if let Some(dying) =
-                nodes.iter().find(|node| node.state().deaths >= DEATHS_BEFORE_READY_MAX)
+            if let Some(dying) = nodes
+                .iter()
+                .find(|node| node.state().deaths >= DEATHS_BEFORE_READY_MAX)
             {
                 return Err(will_not_start(dying).into());
             }
@@ -297,7 +336,12 @@ impl Ready<'_> {
         let database = match &self.state {
             DatabaseState::None => json!(null),
             DatabaseState::Starting => json!({"state": "starting"}),
-            DatabaseState::Running { url, source, version, durable } => json!({
+            DatabaseState::Running {
+                url,
+                source,
+                version,
+                durable,
+            } => json!({
                 "state": "running", "url": url, "source": source, "version": version,
                 "durable": durable,
             }),
@@ -327,16 +371,28 @@ impl Ready<'_> {
         for node in &self.grid.nodes {
             let port = node.gateway_port;
             let url = node.gateway_url();
-            text.push_str(&format!("  gateway {}   {url}   ws://127.0.0.1:{port}/v1/ws\n", node.id));
+            text.push_str(&format!(
+                "  gateway {}   {url}   ws://127.0.0.1:{port}/v1/ws\n",
+                node.id
+            ));
         }
         let directory = self.context.data_dir.path().display();
         text.push_str(&format!("  data        {directory}\n"));
         let database = match &self.state {
             DatabaseState::None => "none; changes are not written to SQL".to_owned(),
             DatabaseState::Starting => "still starting; the grid does not wait for it".to_owned(),
-            DatabaseState::Running { url, source, version, durable } => {
+            DatabaseState::Running {
+                url,
+                source,
+                version,
+                durable,
+            } => {
                 let version = version.as_deref().unwrap_or("not reached yet");
-                let durable = if *durable { "" } else { "; not safe against power loss" };
+                let durable = if *durable {
+                    ""
+                } else {
+                    "; not safe against power loss"
+                };
                 format!("{source}, PostgreSQL {version}{durable}\n              {url}")
             }
             DatabaseState::Failed(error) => format!("none: {error}"),
@@ -353,7 +409,8 @@ impl Ready<'_> {
             ),
         }
         if self.context.data_dir.path() != std::path::Path::new("data")
-            && self.context.data_dir.path() != std::env::current_dir().unwrap_or_default().join("data")
+            && self.context.data_dir.path()
+                != std::env::current_dir().unwrap_or_default().join("data")
         {
             text.push_str(&format!("(each with --data-dir {directory})\n"));
         }
@@ -398,7 +455,8 @@ impl DatabaseKeeper<'_> {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "there is no database; the grid sells without it");
-                    self.state.send_replace(DatabaseState::Failed(error.to_string()));
+                    self.state
+                        .send_replace(DatabaseState::Failed(error.to_string()));
                     if !error.is_retryable() {
                         return None;
                     }
@@ -413,7 +471,10 @@ impl DatabaseKeeper<'_> {
         self.grid.database_url = Some(database.url.clone());
         let written = self.context.data_dir.write(&self.grid).context("grid.json");
         if let Err(error) = written {
-            tracing::warn!(error = format!("{error:#}"), "reports will not find the database");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "reports will not find the database"
+            );
         }
         self.orders.send_replace(Some(Order::Database {
             url: database.url.clone(),

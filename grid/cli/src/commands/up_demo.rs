@@ -40,8 +40,10 @@ pub(crate) async fn create(api: &Api, data_dir: &DataDir) -> anyhow::Result<Demo
     let mut venue: Value = serde_json::from_str(&sample::venue()?)?;
     venue["on_sale_at"] = json!(now.to_string());
     venue["starts_at"] = json!((now + jiff::SignedDuration::from_hours(24 * 30)).to_string());
-    let event: CreatedEvent =
-        api.post("/v1/events", &venue, None).await.context("the demo's sale")?;
+    let event: CreatedEvent = api
+        .post("/v1/events", &venue, None)
+        .await
+        .context("the demo's sale")?;
     data_dir.remember_event(&event.event_id);
     let mut auctions = Vec::new();
     for (minutes, title, category, price) in AUCTIONS {
@@ -52,11 +54,17 @@ pub(crate) async fn create(api: &Api, data_dir: &DataDir) -> anyhow::Result<Demo
             "end_time": (now + jiff::SignedDuration::from_mins(*minutes)).to_string(),
             "soft_close": {"window_s": 60, "extend_s": 60},
         });
-        let created: CreatedAuction =
-            api.post("/v1/auctions", &body, None).await.context("a demo auction")?;
+        let created: CreatedAuction = api
+            .post("/v1/auctions", &body, None)
+            .await
+            .context("a demo auction")?;
         auctions.push((created.auction_id, *title));
     }
-    Ok(Demo { event_id: event.event_id, seats: event.seats, auctions })
+    Ok(Demo {
+        event_id: event.event_id,
+        seats: event.seats,
+        auctions,
+    })
 }
 
 impl Demo {

@@ -10,8 +10,8 @@ use super::status::ClusterStatus;
 use crate::api::Api;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::table;
 use crate::load::check::{await_written, compare_auction, compare_event};
+use crate::output::table;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
@@ -46,8 +46,15 @@ struct Digest {
 impl Digests {
     /// Whether every replica answered, and at one index.
     fn is_level(&self) -> bool {
-        let first = self.replicas.first().and_then(|replica| replica.applied_index);
-        first.is_some() && self.replicas.iter().all(|replica| replica.applied_index == first)
+        let first = self
+            .replicas
+            .first()
+            .and_then(|replica| replica.applied_index);
+        first.is_some()
+            && self
+                .replicas
+                .iter()
+                .all(|replica| replica.applied_index == first)
     }
 
     fn verdict(&self) -> &'static str {
@@ -79,7 +86,11 @@ pub(crate) async fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<(
         .iter()
         .filter(|digests| digests.verdict() != "equal")
         .map(|digests| {
-            format!("partition {}: the replicas are {}", digests.partition, digests.verdict())
+            format!(
+                "partition {}: the replicas are {}",
+                digests.partition,
+                digests.verdict()
+            )
         })
         .collect();
     let url = match args.no_database {
@@ -95,10 +106,20 @@ pub(crate) async fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<(
             "compared"
         }
     };
-    let verdict =
-        Verdict { ok: differences.is_empty(), replicas, database, events, auctions, differences };
+    let verdict = Verdict {
+        ok: differences.is_empty(),
+        replicas,
+        database,
+        events,
+        auctions,
+        differences,
+    };
     context.output.result(&verdict, || text(&verdict))?;
-    if verdict.ok { Ok(()) } else { Err(Failure::Reported.into()) }
+    if verdict.ok {
+        Ok(())
+    } else {
+        Err(Failure::Reported.into())
+    }
 }
 
 async fn compare_replicas(
@@ -136,7 +157,9 @@ async fn compare_database(
     let database = |error: &dyn std::fmt::Display| {
         Failure::Database(format!("the database cannot be read: {error}"))
     };
-    let mut verifier = Verifier::connect(url).await.map_err(|error| database(&error))?;
+    let mut verifier = Verifier::connect(url)
+        .await
+        .map_err(|error| database(&error))?;
     await_written(context.output, api, &mut verifier, deadline).await?;
     #[derive(Deserialize)]
     struct Event {
@@ -148,7 +171,9 @@ async fn compare_database(
     }
     let events: Vec<Event> = api.list("/v1/events").await?;
     let auctions: Vec<Auction> = api.list("/v1/auctions").await?;
-    let bar = context.output.bar((events.len() + auctions.len()) as u64, "sales and auctions");
+    let bar = context
+        .output
+        .bar((events.len() + auctions.len()) as u64, "sales and auctions");
     for event in &events {
         let found = compare_event(api, &mut verifier, event.event_id, deadline).await?;
         differences.extend(found);
@@ -160,7 +185,11 @@ async fn compare_database(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    for letter in verifier.dead_letters(100).await.map_err(|error| database(&error))? {
+    for letter in verifier
+        .dead_letters(100)
+        .await
+        .map_err(|error| database(&error))?
+    {
         differences.push(format!(
             "a change is parked: {} of {} at {}:{}:{}, {} ({})",
             letter.kind,
@@ -181,10 +210,17 @@ fn text(verdict: &Verdict) -> String {
     for digests in &verdict.replicas {
         let first = digests.replicas.first();
         let index = first.and_then(|replica| replica.applied_index);
-        let digest = first.and_then(|replica| replica.digest.clone()).unwrap_or_default();
+        let digest = first
+            .and_then(|replica| replica.digest.clone())
+            .unwrap_or_default();
         rows.add_row([
             digests.partition.to_string(),
-            digests.replicas.iter().filter(|replica| replica.digest.is_some()).count().to_string(),
+            digests
+                .replicas
+                .iter()
+                .filter(|replica| replica.digest.is_some())
+                .count()
+                .to_string(),
             index.map(|index| index.to_string()).unwrap_or_default(),
             digest.chars().take(16).collect(),
             digests.verdict().to_owned(),

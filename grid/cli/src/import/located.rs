@@ -40,8 +40,17 @@ impl<'a> Document<'a> {
     pub(super) fn parse(text: &'a str) -> Result<(Self, Located<'a>), Vec<Mistake>> {
         match serde_json::from_str::<&RawValue>(text) {
             Ok(raw) => {
-                let document = Self { text, mistakes: Vec::new() };
-                Ok((document, Located { raw, path: String::new() }))
+                let document = Self {
+                    text,
+                    mistakes: Vec::new(),
+                };
+                Ok((
+                    document,
+                    Located {
+                        raw,
+                        path: String::new(),
+                    },
+                ))
             }
             Err(error) => Err(vec![Mistake {
                 line: error.line() as u64,
@@ -55,7 +64,8 @@ impl<'a> Document<'a> {
     /// Notes a mistake.
     pub(super) fn wrong(&mut self, value: &Located<'a>, reason: impl Into<String>) {
         // A raw value is a slice of the text.
-        let offset = (value.raw.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        let offset =
+            (value.raw.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
         let before = self.text.get(..offset).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         self.mistakes.push(Mistake {
@@ -66,8 +76,9 @@ impl<'a> Document<'a> {
         });
     }
 
-    /// The value, or every mistake.
-    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Mistake>> {
+    /// The value, or every mistake in the text's order.
+    pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<T, Vec<Mistake>> {
+        self.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
         match value {
             Some(value) if self.mistakes.is_empty() => Ok(value),
             _ => Err(self.mistakes),
@@ -77,7 +88,10 @@ impl<'a> Document<'a> {
     /// The fields of an object.
     pub(super) fn object(&mut self, value: &Located<'a>) -> Option<Fields<'a>> {
         match serde_json::from_str(value.raw.get()) {
-            Ok(fields) => Some(Fields { owner: value.clone(), fields }),
+            Ok(fields) => Some(Fields {
+                owner: value.clone(),
+                fields,
+            }),
             Err(_) => {
                 self.wrong(value, "must be an object {…}");
                 None
@@ -92,7 +106,10 @@ impl<'a> Document<'a> {
                 elements
                     .into_iter()
                     .enumerate()
-                    .map(|(place, raw)| Located { raw, path: format!("{}[{place}]", value.path) })
+                    .map(|(place, raw)| Located {
+                        raw,
+                        path: format!("{}[{place}]", value.path),
+                    })
                     .collect(),
             ),
             Err(_) => {
@@ -152,7 +169,11 @@ impl<'a> Fields<'a> {
 
     fn locate(&self, name: &str, raw: &'a RawValue) -> Located<'a> {
         let path = &self.owner.path;
-        let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let path = if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
         Located { raw, path }
     }
 }
@@ -165,7 +186,9 @@ impl Located<'_> {
 }
 
 fn without_place(message: &str) -> &str {
-    message.rsplit_once(" at line ").map_or(message, |(reason, _)| reason)
+    message
+        .rsplit_once(" at line ")
+        .map_or(message, |(reason, _)| reason)
 }
 
 #[cfg(test)]
@@ -191,6 +214,9 @@ mod tests {
     #[test]
     fn broken_json_is_placed() {
         let mistakes = Document::parse("{\n\"a\": }").expect_err("broken");
-        assert_eq!(mistakes[0].to_string(), "line 2, column 6: no JSON: expected value");
+        assert_eq!(
+            mistakes[0].to_string(),
+            "line 2, column 6: no JSON: expected value"
+        );
     }
 }

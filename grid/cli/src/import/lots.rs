@@ -67,8 +67,10 @@ impl Lot {
 
 /// Reads a file, or names every mistake in it.
 pub(crate) fn read(text: &str, default_currency: &str) -> Result<Vec<Lot>, Vec<Mistake>> {
-    let mut reader =
-        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
     let header = match reader.headers() {
         Ok(header) => header.clone(),
         Err(error) => return Err(vec![mistake(1, "", error.to_string())]),
@@ -91,10 +93,18 @@ pub(crate) fn read(text: &str, default_currency: &str) -> Result<Vec<Lot>, Vec<M
         let line = record.position().map_or(0, csv::Position::line);
         if record.len() != header.len() {
             let (has, needs) = (record.len(), header.len());
-            mistakes.push(mistake(line, "", format!("has {has} fields, the header has {needs}")));
+            mistakes.push(mistake(
+                line,
+                "",
+                format!("has {has} fields, the header has {needs}"),
+            ));
             continue;
         }
-        let row = Row { line, header: &header, record: &record };
+        let row = Row {
+            line,
+            header: &header,
+            record: &record,
+        };
         if let Some(lot) = row.lot(default_currency, &mut mistakes) {
             if let Some(first) = lines_by_number.insert(lot.number.clone(), line) {
                 let reason = format!("lot {} is on line {first} too", lot.number);
@@ -106,11 +116,20 @@ pub(crate) fn read(text: &str, default_currency: &str) -> Result<Vec<Lot>, Vec<M
     if lots.is_empty() && mistakes.is_empty() {
         mistakes.push(mistake(1, "", "there are no lots in it".to_owned()));
     }
-    if mistakes.is_empty() { Ok(lots) } else { Err(mistakes) }
+    if mistakes.is_empty() {
+        Ok(lots)
+    } else {
+        Err(mistakes)
+    }
 }
 
 fn mistake(line: u64, place: &str, reason: String) -> Mistake {
-    Mistake { line, column: None, place: place.to_owned(), reason }
+    Mistake {
+        line,
+        column: None,
+        place: place.to_owned(),
+        reason,
+    }
 }
 
 fn check_header(header: &csv::StringRecord) -> Vec<Mistake> {
@@ -150,12 +169,7 @@ impl<'a> Row<'a> {
         mistakes.push(mistake(self.line, place, reason.into()));
     }
 
-    fn amount(
-        &self,
-        name: &str,
-        currency: Currency,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Option<i64> {
+    fn amount(&self, name: &str, currency: Currency, mistakes: &mut Vec<Mistake>) -> Option<i64> {
         let text = self.field(name)?;
         match currency.parse_amount(text) {
             Ok(minor) => Some(minor),
@@ -175,7 +189,11 @@ impl<'a> Row<'a> {
         }
         let code = self.field("currency").unwrap_or(default_currency);
         let Some(currency) = Currency::from_code(code) else {
-            self.wrong(mistakes, "currency", format!("{code} is no currency this build knows"));
+            self.wrong(
+                mistakes,
+                "currency",
+                format!("{code} is no currency this build knows"),
+            );
             return None;
         };
         let starting_price = self.amount("starting_price", currency, mistakes);
@@ -241,13 +259,17 @@ mod tests {
 
     #[test]
     fn a_lot_is_read() {
-        let text = format!("{HEADER}7,\"Clock, brass\",clocks,Ticks,100.00,200.00,50.00,80.00,,a.jpg\n");
+        let text =
+            format!("{HEADER}7,\"Clock, brass\",clocks,Ticks,100.00,200.00,50.00,80.00,,a.jpg\n");
         let lots = read(&text, "EUR").expect("right");
         let now = Timestamp::UNIX_EPOCH;
         let body = lots[0].body(now, now);
         assert_eq!(body["title"], "Lot 7: Clock, brass");
         assert_eq!(body["reserve_price"], "80.00");
-        assert_eq!(body["item"]["description"], "Ticks\n\nEstimate: EUR 100.00 to 200.00");
+        assert_eq!(
+            body["item"]["description"],
+            "Ticks\n\nEstimate: EUR 100.00 to 200.00"
+        );
         assert_eq!(body["item"]["images"][0], "a.jpg");
     }
 
@@ -264,8 +286,10 @@ mod tests {
              8,F,c,d,,,-1,,EUR,\n"
         );
         let mistakes = read(&text, "EUR").expect_err("wrong");
-        let lines: Vec<(u64, &str)> =
-            mistakes.iter().map(|mistake| (mistake.line, mistake.place.as_str())).collect();
+        let lines: Vec<(u64, &str)> = mistakes
+            .iter()
+            .map(|mistake| (mistake.line, mistake.place.as_str()))
+            .collect();
         assert_eq!(
             lines,
             [

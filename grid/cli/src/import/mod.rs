@@ -1,7 +1,7 @@
 //! Reading files for `grid import`. Pure: text in, request bodies or every mistake out.
 
-pub(crate) mod lots;
 mod located;
+pub(crate) mod lots;
 pub(crate) mod venue;
 
 use std::fmt;
@@ -41,20 +41,32 @@ impl fmt::Display for Mistake {
 /// Reads a text file.
 pub(crate) fn read_file(path: &Path) -> anyhow::Result<String> {
     let wrong = |why: String| Failure::BadInput(format!("{}: {why}", path.display()));
-    let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|error| wrong(error.to_string()))?
+        .len();
     if length > FILE_BYTES_MAX {
         return Err(wrong(format!("larger than {} MiB", FILE_BYTES_MAX >> 20)).into());
     }
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + error.as_bytes()[..at]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
         wrong(format!("line {line}: not UTF-8"))
     })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(text
+        .strip_prefix('\u{feff}')
+        .map(str::to_owned)
+        .unwrap_or(text))
 }
 
 /// Tells files apart by their content: 16 hexadecimal digits.
 pub(crate) fn file_id(text: &str) -> String {
-    blake3::hash(text.as_bytes()).to_hex().chars().take(16).collect()
+    blake3::hash(text.as_bytes())
+        .to_hex()
+        .chars()
+        .take(16)
+        .collect()
 }

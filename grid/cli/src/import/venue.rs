@@ -61,7 +61,9 @@ fn event<'a>(
     let mut body = Map::new();
     let name = match &with.name {
         Some(name) => Some(name.clone()),
-        None => document.required(&fields, "name").and_then(|name| document.string(&name)),
+        None => document
+            .required(&fields, "name")
+            .and_then(|name| document.string(&name)),
     };
     body.insert("name".to_owned(), json!(name));
     for field in ["artist", "venue"] {
@@ -70,9 +72,10 @@ fn event<'a>(
         }
     }
     let later = now + SignedDuration::from_hours(STARTS_IN_HOURS);
-    for (field, given, default) in
-        [("starts_at", with.starts_at, later), ("on_sale_at", with.on_sale_at, now)]
-    {
+    for (field, given, default) in [
+        ("starts_at", with.starts_at, later),
+        ("on_sale_at", with.on_sale_at, now),
+    ] {
         let time = match (given, fields.get(field)) {
             (Some(given), _) => given,
             (None, Some(value)) => time(document, &value).unwrap_or(default),
@@ -101,9 +104,15 @@ fn event<'a>(
         }
         currency
     });
-    body.insert("currency".to_owned(), json!(currency.map(|known| known.code().to_owned())));
+    body.insert(
+        "currency".to_owned(),
+        json!(currency.map(|known| known.code().to_owned())),
+    );
     let sections = document.required(&fields, "sections")?;
-    body.insert("sections".to_owned(), read_sections(document, &sections, currency)?);
+    body.insert(
+        "sections".to_owned(),
+        read_sections(document, &sections, currency)?,
+    );
     Some(Value::Object(body))
 }
 
@@ -150,7 +159,9 @@ fn read_rows<'a>(document: &mut Document<'a>, value: &Located<'a>) -> Option<Val
 /// A row's seats: how many, or their labels.
 fn read_seats<'a>(document: &mut Document<'a>, value: &Located<'a>) -> Option<Value> {
     if !value.json().starts_with('[') {
-        let is_number = value.json().starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        let is_number = value
+            .json()
+            .starts_with(|c: char| c.is_ascii_digit() || c == '-');
         if !is_number {
             document.wrong(value, "must be a number of seats or an array of labels");
             return None;
@@ -164,7 +175,9 @@ fn read_seats<'a>(document: &mut Document<'a>, value: &Located<'a>) -> Option<Va
     let mut known = BTreeSet::new();
     let mut read = Vec::with_capacity(labels.len());
     for label in &labels {
-        let Some(text) = document.string(label) else { continue };
+        let Some(text) = document.string(label) else {
+            continue;
+        };
         check_label(document, label, &text, false);
         if !known.insert(text.clone()) {
             document.wrong(label, format!("seat {text} is twice in its row"));
@@ -199,7 +212,10 @@ fn check_label<'a>(
     if label.is_empty() {
         document.wrong(value, "must not be empty");
     } else if !may_have_hyphen && label.contains('-') {
-        document.wrong(value, "must not contain '-', which separates SECTION-ROW-SEAT");
+        document.wrong(
+            value,
+            "must not contain '-', which separates SECTION-ROW-SEAT",
+        );
     }
 }
 
@@ -219,7 +235,10 @@ fn amount<'a>(
     value: &Located<'a>,
     currency: Option<Currency>,
 ) -> Option<String> {
-    let text = if value.json().starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+    let text = if value
+        .json()
+        .starts_with(|c: char| c.is_ascii_digit() || c == '-')
+    {
         value.json().to_owned()
     } else {
         document.string(value)?
@@ -236,7 +255,10 @@ fn amount<'a>(
 /// A field that is not known is a misspelt one.
 fn unknown<'a>(document: &mut Document<'a>, fields: &Fields<'a>, known: &[&str]) {
     for field in fields.others(known) {
-        document.wrong(&field, format!("unknown field; known are {}", known.join(", ")));
+        document.wrong(
+            &field,
+            format!("unknown field; known are {}", known.join(", ")),
+        );
     }
 }
 
@@ -252,7 +274,10 @@ mod tests {
     fn options_and_defaults_complete_a_venue() {
         let text = r#"{"name":"Arena","currency":"EUR",
             "sections":[{"name":"A-1","price":"50.00","rows":[{"name":"1","seats":2},{"name":"2","seats":["a","b"]}]}]}"#;
-        let with = Overrides { name: Some("Tour".to_owned()), ..Overrides::default() };
+        let with = Overrides {
+            name: Some("Tour".to_owned()),
+            ..Overrides::default()
+        };
         let body = read(text, &with, now()).expect("right");
         assert_eq!(body["name"], "Tour");
         assert_eq!(body["on_sale_at"], now().to_string());
@@ -271,7 +296,7 @@ mod tests {
         let mistakes = read(text, &Overrides::default(), now()).expect_err("wrong");
         let text: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         for expected in [
-            "line 1, column 38, colour: unknown field",
+            "line 1, column 37, colour: unknown field",
             "line 1, column 9, name: must be a string",
             "starts_at: must be a time",
             "line 3, column 22, sections[0].price: ",
@@ -285,7 +310,10 @@ mod tests {
             "line 5, column 2, sections[2]: `name` is missing",
             "sections[2]: `rows` is missing",
         ] {
-            assert!(text.iter().any(|line| line.contains(expected)), "{expected} in {text:#?}");
+            assert!(
+                text.iter().any(|line| line.contains(expected)),
+                "{expected} in {text:#?}"
+            );
         }
     }
 
@@ -293,6 +321,10 @@ mod tests {
     fn the_sample_is_right() {
         let sample = crate::sample::venue().expect("made");
         let body = read(&sample, &Overrides::default(), now()).expect("right");
-        assert!(body["sections"].as_array().is_some_and(|sections| sections.len() > 20));
+        assert!(
+            body["sections"]
+                .as_array()
+                .is_some_and(|sections| sections.len() > 20)
+        );
     }
 }

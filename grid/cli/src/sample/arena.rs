@@ -27,13 +27,18 @@ fn around(first: u32, count: u32) -> Vec<String> {
         let side = place % half;
         (side.abs_diff(half / 2), *place)
     });
-    order.into_iter().map(|place| (first + place).to_string()).collect()
+    order
+        .into_iter()
+        .map(|place| (first + place).to_string())
+        .collect()
 }
 
 fn rings() -> Vec<Ring> {
     vec![
         Ring {
-            names: ["B", "A", "C", "E", "D", "F"].map(|name| format!("Floor {name}")).to_vec(),
+            names: ["B", "A", "C", "E", "D", "F"]
+                .map(|name| format!("Floor {name}"))
+                .to_vec(),
             price: (189, 149),
             rows: 20,
             seats: (22, 0),
@@ -47,7 +52,10 @@ fn rings() -> Vec<Ring> {
             lettered: true,
         },
         Ring {
-            names: around(1, 16).into_iter().map(|name| format!("Club {name}")).collect(),
+            names: around(1, 16)
+                .into_iter()
+                .map(|name| format!("Club {name}"))
+                .collect(),
             price: (249, 219),
             rows: 4,
             seats: (14, 1),
@@ -69,7 +77,11 @@ fn row_name(place: u32, lettered: bool) -> String {
         return (place + 1).to_string();
     }
     let letter = char::from(b'A' + (place % 26) as u8);
-    if place < 26 { letter.to_string() } else { format!("{letter}{letter}") }
+    if place < 26 {
+        letter.to_string()
+    } else {
+        format!("{letter}{letter}")
+    }
 }
 
 /// The sections of a ring.
@@ -85,7 +97,9 @@ fn sections(ring: &Ring) -> Vec<(String, u32, Vec<u32>)> {
             let is_corner = place % 5 == 4;
             let rows = ring.rows - u32::from(is_corner);
             let (first, growth) = ring.seats;
-            let rows = (0..rows).map(|row| first + growth * row - u32::from(is_corner) * 2).collect();
+            let rows = (0..rows)
+                .map(|row| first + growth * row - u32::from(is_corner) * 2)
+                .collect();
             (name.clone(), price, rows)
         })
         .collect()
@@ -96,7 +110,11 @@ pub(crate) fn venue() -> anyhow::Result<String> {
     let mut all: Vec<(String, u32, Vec<u32>, bool)> = Vec::new();
     for ring in rings() {
         let lettered = ring.lettered;
-        all.extend(sections(&ring).into_iter().map(|(name, price, rows)| (name, price, rows, lettered)));
+        all.extend(
+            sections(&ring)
+                .into_iter()
+                .map(|(name, price, rows)| (name, price, rows, lettered)),
+        );
     }
     fit(&mut all)?;
     let mut text = String::from(
@@ -118,7 +136,9 @@ pub(crate) fn venue() -> anyhow::Result<String> {
                 .collect();
             let name = json!(name);
             let rows = rows.join(",\n");
-            format!("    {{\"name\": {name}, \"price\": \"{price}.00\", \"rows\": [\n{rows}\n    ]}}")
+            format!(
+                "    {{\"name\": {name}, \"price\": \"{price}.00\", \"rows\": [\n{rows}\n    ]}}"
+            )
         })
         .collect();
     text.push_str(&sections.join(",\n"));
@@ -158,7 +178,10 @@ mod tests {
             .iter()
             .flat_map(|section| section["rows"].as_array().expect("rows"))
             .collect();
-        let seats: u64 = rows.iter().map(|row| row["seats"].as_u64().expect("a number")).sum();
+        let seats: u64 = rows
+            .iter()
+            .map(|row| row["seats"].as_u64().expect("a number"))
+            .sum();
         assert_eq!(seats, 20_000);
         let longest = rows.iter().filter_map(|row| row["seats"].as_u64()).max();
         assert!(longest.is_some_and(|seats| seats <= 40), "{longest:?}");

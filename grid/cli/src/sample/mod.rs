@@ -18,7 +18,10 @@ mod tests {
             ("lots.csv", super::lots().expect("made")),
         ] {
             let committed = std::fs::read_to_string(folder.join(name)).expect("committed");
-            assert!(committed == made, "run `grid sample` and write samples/{name} anew");
+            assert!(
+                committed == made,
+                "run `grid sample` and write samples/{name} anew"
+            );
         }
     }
 }

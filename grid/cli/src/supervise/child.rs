@@ -65,10 +65,19 @@ impl NodeProcess {
             .with_context(|| format!("cannot make {}", spec.directory.display()))?;
         let (sender, state) = watch::channel(ChildState::default());
         let stop = CancellationToken::new();
-        let keeper =
-            Keeper { spec: spec.clone(), state: sender, orders, stop: stop.clone() };
+        let keeper = Keeper {
+            spec: spec.clone(),
+            state: sender,
+            orders,
+            stop: stop.clone(),
+        };
         let task = tokio::spawn(keeper.run());
-        Ok(Self { spec, state, stop, task })
+        Ok(Self {
+            spec,
+            state,
+            stop,
+            task,
+        })
     }
 
     /// The node's number.

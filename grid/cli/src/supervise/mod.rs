@@ -7,7 +7,7 @@
 mod child;
 mod ports;
 
-pub(crate) use child::{ChildState, NodeProcess, NodeSpec};
+pub(crate) use child::{NodeProcess, NodeSpec};
 pub(crate) use ports::reserve_ports;
 
 use serde::{Deserialize, Serialize};

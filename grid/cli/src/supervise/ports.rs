@@ -11,7 +11,10 @@ pub(crate) fn reserve_ports(count: usize) -> anyhow::Result<Vec<u16>> {
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .collect::<Result<_, _>>()
         .context("there is no free port")?;
-    bound.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    bound
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,12 @@
+//! The built binary, from outside: real processes, real sockets, a real database where the machine has
+//! one. Every wait is for a state, and fails the test after `PATIENCE`.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a test that leaves something out says so"
+)]
+
+mod faults;
+mod files;
+mod session;
+mod support;

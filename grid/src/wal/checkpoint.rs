@@ -1,0 +1,68 @@
+//! The body of a checkpoint: every group's vote, committed position and purge mark.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::{RecoveredGroup, record};
+
+fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    out.put_u32_le(bytes.map_or(0, |bytes| bytes.len() as u32 + 1));
+    out.put_slice(bytes.unwrap_or_default());
+}
+
+fn take_bytes(bytes: &mut Bytes) -> Option<Option<Bytes>> {
+    if bytes.len() < 4 {
+        return None;
+    }
+    match bytes.get_u32_le().checked_sub(1) {
+        None => Some(None),
+        Some(length) if length as usize <= bytes.len() => {
+            Some(Some(bytes.split_to(length as usize)))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Lays a checkpoint's body out.
+pub(super) fn encode(held: &BTreeMap<u32, RecoveredGroup>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (group, held) in held {
+        body.put_u32_le(*group);
+        put_bytes(&mut body, held.vote.as_deref());
+        put_bytes(&mut body, held.committed.as_deref());
+        let purged = held
+            .purged
+            .as_ref()
+            .map(|(index, meta)| record::encode_purge(*index, meta));
+        put_bytes(&mut body, purged.as_deref());
+    }
+    body
+}
+
+/// Reads it back.
+pub(super) fn decode(body: &[u8]) -> Option<BTreeMap<u32, RecoveredGroup>> {
+    let mut body = Bytes::copy_from_slice(body);
+    let mut groups = BTreeMap::new();
+    while !body.is_empty() {
+        if body.len() < 4 {
+            return None;
+        }
+        let group = body.get_u32_le();
+        let vote = take_bytes(&mut body)?;
+        let committed = take_bytes(&mut body)?;
+        let purged = match take_bytes(&mut body)? {
+            Some(bytes) => Some(record::decode_purge(&bytes)?),
+            None => None,
+        };
+        groups.insert(
+            group,
+            RecoveredGroup {
+                vote,
+                committed,
+                purged,
+            },
+        );
+    }
+    Some(groups)
+}
