@@ -3,7 +3,9 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use grid_core::entry::{ENTRY_FORMAT, RULES_VERSION};
-use grid_core::{CommandRecord, Entry, IdempotencyKey, PartitionId, PartitionState, Timestamp, codec};
+use grid_core::{
+    CommandRecord, Entry, IdempotencyKey, PartitionId, PartitionState, Timestamp, codec,
+};
 use processing_unit::box_office::{self, NewEvent, Row, RowSeats, Section};
 use processing_unit::{Command, Currency, EventId, Unit, UserId};
 use uuid::Uuid;
@@ -38,7 +40,10 @@ fn encoded(command: box_office::Command) -> Vec<u8> {
 }
 
 fn hall(event_id: EventId) -> box_office::Command {
-    let row = |number: u32| Row { name: number.to_string(), seats: RowSeats::Count(SEATS_IN_ROW) };
+    let row = |number: u32| Row {
+        name: number.to_string(),
+        seats: RowSeats::Count(SEATS_IN_ROW),
+    };
     box_office::Command::CreateEvent {
         host: UserId(Uuid::nil()),
         event: NewEvent {
@@ -80,7 +85,9 @@ fn holds(criterion: &mut Criterion) {
         })
         .collect();
     let mut group = criterion.benchmark_group("apply");
-    group.throughput(Throughput::Elements(u64::from(ENTRY_COMMANDS) * entries.len() as u64));
+    group.throughput(Throughput::Elements(
+        u64::from(ENTRY_COMMANDS) * entries.len() as u64,
+    ));
     group.bench_function("single-seat holds", |bencher| {
         bencher.iter_batched(
             || {

@@ -89,7 +89,10 @@ pub struct GridClient<S: Space> {
 
 impl<S: Space> Clone for GridClient<S> {
     fn clone(&self) -> Self {
-        Self { members: Arc::clone(&self.members), hints: Arc::clone(&self.hints) }
+        Self {
+            members: Arc::clone(&self.members),
+            hints: Arc::clone(&self.hints),
+        }
     }
 }
 
@@ -111,7 +114,10 @@ enum Attempt<T> {
 
 impl<S: Space> GridClient<S> {
     pub(crate) fn new(members: Arc<Members<S>>) -> Self {
-        Self { members, hints: Arc::default() }
+        Self {
+            members,
+            hints: Arc::default(),
+        }
     }
 
     /// Which partition owns which key.
@@ -143,10 +149,12 @@ impl<S: Space> GridClient<S> {
         loop {
             let attempt = match self.leader(partition)? {
                 Some(node) if node == self.members.node => {
-                    self.execute_here(partition, &request, body.clone(), deadline).await
+                    self.execute_here(partition, &request, body.clone(), deadline)
+                        .await
                 }
                 Some(node) => {
-                    self.execute_there(node, partition, &request, &body, deadline).await
+                    self.execute_there(node, partition, &request, &body, deadline)
+                        .await
                 }
                 None => Attempt::Elsewhere(None),
             };
@@ -157,7 +165,11 @@ impl<S: Space> GridClient<S> {
                 Attempt::Elsewhere(leader) => self.hint(partition, leader),
             }
             if remaining(deadline).is_zero() {
-                let error = if unknown { GridError::OutcomeUnknown } else { GridError::Unavailable };
+                let error = if unknown {
+                    GridError::OutcomeUnknown
+                } else {
+                    GridError::Unavailable
+                };
                 return Err(error);
             }
             self.pause(partition, deadline).await;
@@ -171,13 +183,20 @@ impl<S: Space> GridClient<S> {
         body: Bytes,
         deadline: Instant,
     ) -> Attempt<(Outcome<S::Reply>, u64)> {
-        let Some(member) = self.members.get(partition) else { return Attempt::Elsewhere(None) };
+        let Some(member) = self.members.get(partition) else {
+            return Attempt::Elsewhere(None);
+        };
         let (sender, receiver) = oneshot::channel();
-        let submitted =
-            member.submit(request.key, request.fingerprint, body, deadline, move |decision| {
+        let submitted = member.submit(
+            request.key,
+            request.fingerprint,
+            body,
+            deadline,
+            move |decision| {
                 // The caller may have stopped waiting; the decision stands.
                 let _ = sender.send(decision);
-            });
+            },
+        );
         if let Err(retry_after_ms) = submitted {
             return Attempt::Failed(GridError::Overloaded { retry_after_ms });
         }
@@ -225,7 +244,10 @@ impl<S: Space> GridClient<S> {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
-        self.members.transport.request(node, Lane::Control, service, payload.into(), timeout).await
+        self.members
+            .transport
+            .request(node, Lane::Control, service, payload.into(), timeout)
+            .await
     }
 
     /// Answers a query with the freshness asked for.
@@ -244,7 +266,12 @@ impl<S: Space> GridClient<S> {
             Read::Stale => Freshness::Stale,
             Read::AtLeast(cursor) => Freshness::AtLeast(cursor.index),
         };
-        let mut request = QueryRequest { partition, freshness, remaining_ms: 0, query };
+        let mut request = QueryRequest {
+            partition,
+            freshness,
+            remaining_ms: 0,
+            query,
+        };
         loop {
             let target = match read {
                 Read::Linearizable => self.leader(partition)?,
@@ -291,10 +318,14 @@ impl<S: Space> GridClient<S> {
             return Feed::nowhere(partition, from);
         };
         let cursor = from.unwrap_or(Cursor::after_entry(partition, 0));
-        let opened = codec::encode(&FeedHeader { from: cursor }).ok().and_then(|header| {
-            let transport = &self.members.transport;
-            transport.open_stream(node, Lane::Bulk, SERVICE_FEED, header.into()).ok()
-        });
+        let opened = codec::encode(&FeedHeader { from: cursor })
+            .ok()
+            .and_then(|header| {
+                let transport = &self.members.transport;
+                transport
+                    .open_stream(node, Lane::Bulk, SERVICE_FEED, header.into())
+                    .ok()
+            });
         match opened {
             Some((sender, receiver)) => Feed::remote(sender, receiver, cursor),
             None => Feed::nowhere(partition, from),
@@ -309,7 +340,10 @@ impl<S: Space> GridClient<S> {
         &self,
         partition: PartitionId,
     ) -> Result<watch::Receiver<Leadership>, GridError> {
-        let member = self.members.get(partition).ok_or(GridError::UnknownPartition)?;
+        let member = self
+            .members
+            .get(partition)
+            .ok_or(GridError::UnknownPartition)?;
         Ok(member.leadership.clone())
     }
 
@@ -329,14 +363,21 @@ impl<S: Space> GridClient<S> {
         index: u64,
         deadline: Instant,
     ) -> Result<(), GridError> {
-        let member = self.members.get(partition).ok_or(GridError::UnknownPartition)?;
+        let member = self
+            .members
+            .get(partition)
+            .ok_or(GridError::UnknownPartition)?;
         let (sender, receiver) = oneshot::channel();
         let decided = Box::new(move |result| {
             // The pump may have stopped; the checkpoint stands.
             let _ = sender.send(result);
         });
-        let submitted = member.submissions.try_send(Submission::Pumped { index, decided });
-        submitted.map_err(|_| GridError::Overloaded { retry_after_ms: 100 })?;
+        let submitted = member
+            .submissions
+            .try_send(Submission::Pumped { index, decided });
+        submitted.map_err(|_| GridError::Overloaded {
+            retry_after_ms: 100,
+        })?;
         match tokio::time::timeout_at(deadline.into(), receiver).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(_))) => Err(GridError::Unavailable),
@@ -356,8 +397,13 @@ impl<S: Space> GridClient<S> {
             if node == self.members.node {
                 return (node, Some(self.status()));
             }
-            let reply = self.ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline)).await;
-            (node, reply.ok().and_then(|bytes| codec::decode(&bytes).ok()))
+            let reply = self
+                .ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline))
+                .await;
+            (
+                node,
+                reply.ok().and_then(|bytes| codec::decode(&bytes).ok()),
+            )
         });
         futures_util::future::join_all(asking).await
     }
@@ -371,7 +417,11 @@ impl<S: Space> GridClient<S> {
         partition: PartitionId,
         deadline: Instant,
     ) -> Result<Vec<(NodeId, Option<ReplicaDigest>)>, GridError> {
-        let holders = self.members.placement.get(&partition).ok_or(GridError::UnknownPartition)?;
+        let holders = self
+            .members
+            .placement
+            .get(&partition)
+            .ok_or(GridError::UnknownPartition)?;
         let payload = codec::encode(&partition).map_err(|_| GridError::Malformed)?;
         let asking = holders.iter().map(|&node| {
             let payload = payload.clone();
@@ -382,8 +432,12 @@ impl<S: Space> GridClient<S> {
                         None => None,
                     }
                 } else {
-                    let reply = self.ask(node, SERVICE_DIGEST, payload, remaining(deadline)).await;
-                    reply.ok().and_then(|bytes| codec::decode::<DigestReply>(&bytes).ok())
+                    let reply = self
+                        .ask(node, SERVICE_DIGEST, payload, remaining(deadline))
+                        .await;
+                    reply
+                        .ok()
+                        .and_then(|bytes| codec::decode::<DigestReply>(&bytes).ok())
                 };
                 let digest = reply.map(|reply| ReplicaDigest {
                     node_id: node,
@@ -402,14 +456,22 @@ impl<S: Space> GridClient<S> {
         if let Some(member) = self.members.get(partition) {
             return Ok(member.leadership.borrow().leader);
         }
-        let holders = self.members.placement.get(&partition).ok_or(GridError::UnknownPartition)?;
+        let holders = self
+            .members
+            .placement
+            .get(&partition)
+            .ok_or(GridError::UnknownPartition)?;
         let hinted = self.hints.lock().get(&partition).copied();
         Ok(hinted.or_else(|| self.first_reachable(holders)))
     }
 
     /// A node that holds the partition, this one if it does.
     fn nearest(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
-        let holders = self.members.placement.get(&partition).ok_or(GridError::UnknownPartition)?;
+        let holders = self
+            .members
+            .placement
+            .get(&partition)
+            .ok_or(GridError::UnknownPartition)?;
         if holders.contains(&self.members.node) {
             return Ok(Some(self.members.node));
         }
@@ -417,7 +479,10 @@ impl<S: Space> GridClient<S> {
     }
 
     fn first_reachable(&self, holders: &[NodeId]) -> Option<NodeId> {
-        holders.iter().copied().find(|node| self.members.transport.is_reachable(*node))
+        holders
+            .iter()
+            .copied()
+            .find(|node| self.members.transport.is_reachable(*node))
     }
 
     /// Remembers where a partition without a replica here is led, or forgets a wrong hint.
@@ -476,9 +541,11 @@ fn executed<R>(
     index: u64,
 ) -> Result<Executed<R>, GridError> {
     match outcome {
-        Outcome::Reply { reply, replayed } => {
-            Ok(Executed { reply, replayed, position: Cursor::after_entry(partition, index) })
-        }
+        Outcome::Reply { reply, replayed } => Ok(Executed {
+            reply,
+            replayed,
+            position: Cursor::after_entry(partition, index),
+        }),
         Outcome::IdempotencyConflict => Err(GridError::IdempotencyConflict),
         Outcome::Malformed => Err(GridError::Malformed),
     }

@@ -110,17 +110,30 @@ impl<S: Space> Feed<S> {
         let applied = source.replica.applied();
         let present = *applied.borrow();
         let cursor = from.unwrap_or(Cursor::after_entry(partition, present));
-        Self { place: Place::Local { source, applied, replay: None }, cursor }
+        Self {
+            place: Place::Local {
+                source,
+                applied,
+                replay: None,
+            },
+            cursor,
+        }
     }
 
     /// A reader over a stream from a peer.
     pub(crate) fn remote(sender: StreamSender, receiver: StreamReceiver, cursor: Cursor) -> Self {
-        Self { place: Place::Remote { sender, receiver }, cursor }
+        Self {
+            place: Place::Remote { sender, receiver },
+            cursor,
+        }
     }
 
     /// A reader that finds no replica.
     pub(crate) fn nowhere(partition: PartitionId, from: Option<Cursor>) -> Self {
-        Self { place: Place::Nowhere, cursor: from.unwrap_or(Cursor::after_entry(partition, 0)) }
+        Self {
+            place: Place::Nowhere,
+            cursor: from.unwrap_or(Cursor::after_entry(partition, 0)),
+        }
     }
 
     /// The reader's place: what it has returned so far.
@@ -136,9 +149,11 @@ impl<S: Space> Feed<S> {
     pub async fn next(&mut self) -> Result<FeedSlice<S::Change>, FeedError> {
         let after = resume_after(self.cursor);
         let slice = match &mut self.place {
-            Place::Local { source, applied, replay } => {
-                next_local(source, applied, replay, after).await?
-            }
+            Place::Local {
+                source,
+                applied,
+                replay,
+            } => next_local(source, applied, replay, after).await?,
             Place::Remote { sender, receiver } => next_remote(sender, receiver).await?,
             Place::Nowhere => return Err(FeedError::Stopped),
         };
@@ -158,7 +173,10 @@ async fn next_local<S: Space>(
         match source.replica.recent(after) {
             Recent::Slice(batches, upto_index) => {
                 *replay = None;
-                return Ok(FeedSlice { batches, upto_index });
+                return Ok(FeedSlice {
+                    batches,
+                    upto_index,
+                });
             }
             Recent::Ahead => return Err(FeedError::CursorAhead),
             Recent::TooOld => {
@@ -187,9 +205,15 @@ async fn next_remote<C: serde::de::DeserializeOwned>(
     let message = message.map_err(|_| FeedError::Stopped)?;
     let message: FeedMessage<C> = codec::decode(&message).map_err(|_| FeedError::Stopped)?;
     // The acknowledgement opens the sender's window for one more slice.
-    sender.send(bytes::Bytes::new()).await.map_err(|_| FeedError::Stopped)?;
+    sender
+        .send(bytes::Bytes::new())
+        .await
+        .map_err(|_| FeedError::Stopped)?;
     let (batches, upto_index) = message?;
-    Ok(FeedSlice { batches: batches.into_iter().map(Arc::new).collect(), upto_index })
+    Ok(FeedSlice {
+        batches: batches.into_iter().map(Arc::new).collect(),
+        upto_index,
+    })
 }
 
 /// A copy of the partition's past, on its way to the present.
@@ -210,7 +234,11 @@ impl<S: Space> Replay<S> {
             tokio::task::spawn_blocking(move || snapshots.restore_before::<S>(after)).await;
         let restored = restored.map_err(|_| FeedError::Stopped)?;
         let state = restored.unwrap_or_else(|| PartitionState::new(source.replica.partition()));
-        Ok(Self { state, source, _permit: permit })
+        Ok(Self {
+            state,
+            source,
+            _permit: permit,
+        })
     }
 
     /// Applies the next run of entries, up to `present`, and returns the changes after `after`.
@@ -252,7 +280,9 @@ impl<S: Space> Replay<S> {
                 let result = match payload {
                     Some(bytes) => self.state.apply(index, &bytes).map(|applied| applied.batch),
                     None => {
-                        self.state.apply_blank(index).map_err(|_| FeedError::CursorTooOld)?;
+                        self.state
+                            .apply_blank(index)
+                            .map_err(|_| FeedError::CursorTooOld)?;
                         continue;
                     }
                 };
@@ -265,6 +295,9 @@ impl<S: Space> Replay<S> {
                 }
             }
         }
-        Ok(FeedSlice { batches, upto_index: self.state.applied_index().max(after) })
+        Ok(FeedSlice {
+            batches,
+            upto_index: self.state.applied_index().max(after),
+        })
     }
 }

@@ -53,7 +53,9 @@ pub(crate) struct Members<S: Space> {
 /// and first leaders are spread evenly.
 pub(crate) fn place(partition: PartitionId, nodes: &[NodeId], replicas: usize) -> Vec<NodeId> {
     let first = partition.0 as usize;
-    (0..replicas.min(nodes.len())).map(|step| nodes[(first + step) % nodes.len()]).collect()
+    (0..replicas.min(nodes.len()))
+        .map(|step| nodes[(first + step) % nodes.len()])
+        .collect()
 }
 
 impl<S: Space> Members<S> {
@@ -79,7 +81,11 @@ impl<S: Space> Members<S> {
             },
             replicas: self.replicas.values().map(Member::status).collect(),
             unreachable: self.transport.unreachable(),
-            refusals: self.nodes.iter().filter_map(|node| self.refusal(*node)).collect(),
+            refusals: self
+                .nodes
+                .iter()
+                .filter_map(|node| self.refusal(*node))
+                .collect(),
         }
     }
 }
@@ -114,7 +120,13 @@ impl<S: Space> Member<S> {
             return Err(FULL_DISK_RETRY_AFTER_MS);
         }
         let decided = Box::new(decided);
-        let submission = Submission::Command { key, fingerprint, body, deadline, decided };
+        let submission = Submission::Command {
+            key,
+            fingerprint,
+            body,
+            deadline,
+            decided,
+        };
         self.submissions.try_send(submission).map_err(|_| {
             metrics::counter!("grid_overloaded_total", "reason" => "queue").increment(1);
             OVERLOAD_RETRY_AFTER_MS
@@ -138,13 +150,17 @@ impl<S: Space> Member<S> {
             Freshness::AtLeast(index) => {
                 let mut applied = self.replica.applied();
                 let caught_up = applied.wait_for(|applied| *applied >= index);
-                if tokio::time::timeout_at(deadline.into(), caught_up).await.is_err() {
+                if tokio::time::timeout_at(deadline.into(), caught_up)
+                    .await
+                    .is_err()
+                {
                     return QueryReply::NotYet;
                 }
             }
         }
-        let (answer, index) =
-            self.replica.read(|state| (state.space().query(query), state.applied_index()));
+        let (answer, index) = self
+            .replica
+            .read(|state| (state.space().query(query), state.applied_index()));
         QueryReply::Answer { answer, index }
     }
 

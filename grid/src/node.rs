@@ -80,7 +80,10 @@ impl<S: Space> std::fmt::Debug for GridNode<S> {
 
 fn in_file(what: &str, path: &Path) -> impl Fn(std::io::Error) -> StartError {
     let what = format!("{what} {}", path.display());
-    move |source| StartError::Io { what: what.clone(), source }
+    move |source| StartError::Io {
+        what: what.clone(),
+        source,
+    }
 }
 
 /// Checks that the directory is this node's, or makes it so.
@@ -160,7 +163,9 @@ impl<S: Space> GridNode<S> {
         let node = options.node_id;
         let nodes: Vec<NodeId> = options.members.keys().copied().collect();
         if !nodes.contains(&node) {
-            return Err(StartError::Options(format!("node {node} is not among the members")));
+            return Err(StartError::Options(format!(
+                "node {node} is not among the members"
+            )));
         }
         let layout = SlotLayout::new(options.cluster.partitions)
             .ok_or_else(|| StartError::Options("between 1 and 4096 partitions".to_owned()))?;
@@ -183,7 +188,10 @@ impl<S: Space> GridNode<S> {
             members: options.members.clone(),
             handler: Arc::clone(&services) as Arc<dyn crate::transport::Handler>,
         })
-        .map_err(|source| StartError::Io { what: "cannot listen".to_owned(), source })?;
+        .map_err(|source| StartError::Io {
+            what: "cannot listen".to_owned(),
+            source,
+        })?;
 
         let placement: BTreeMap<PartitionId, Vec<NodeId>> = layout
             .iter()
@@ -226,16 +234,29 @@ impl<S: Space> GridNode<S> {
         for (partition, member) in &members.replicas {
             let holders = &members.placement[partition];
             if holders.first() == Some(&node) {
-                member.group.initialize(holders.iter().copied().collect()).await?;
+                member
+                    .group
+                    .initialize(holders.iter().copied().collect())
+                    .await?;
             }
         }
         let policy = RetentionPolicy {
             snapshot_every_entries: options.settings.snapshot_every_entries,
             keep_for_pump: options.keep_for_pump,
         };
-        let Starting { tasks, stop, failure, .. } = starting;
+        let Starting {
+            tasks,
+            stop,
+            failure,
+            ..
+        } = starting;
         tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
-        Ok(Self { members, failure: failure.subscribe(), tasks, stop })
+        Ok(Self {
+            members,
+            failure: failure.subscribe(),
+            tasks,
+            stop,
+        })
     }
 
     /// A handle for this process.
@@ -257,7 +278,11 @@ impl<S: Space> GridNode<S> {
     /// peers elect new leaders after their timeout.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        let stopping = self.members.replicas.values().map(|member| member.group.shutdown());
+        let stopping = self
+            .members
+            .replicas
+            .values()
+            .map(|member| member.group.shutdown());
         futures_util::future::join_all(stopping).await;
         self.members.transport.shutdown().await;
         self.tasks.close();
@@ -288,7 +313,10 @@ impl Starting<'_> {
         partition: PartitionId,
         holders: &[NodeId],
     ) -> Result<Member<S>, StartError> {
-        let directory = self.directory.join("snapshots").join(format!("p{partition}"));
+        let directory = self
+            .directory
+            .join("snapshots")
+            .join(format!("p{partition}"));
         let snapshots = SnapshotStore::open(directory.clone(), self.grid_id, partition)
             .map_err(in_file("cannot open", &directory))?;
         let (state, restored) = match snapshots.restore_newest::<S>() {
@@ -296,7 +324,9 @@ impl Starting<'_> {
             None => (PartitionState::new(partition), None),
         };
         let recovered = self.recovered.groups.get(&partition.0);
-        let purged = recovered.and_then(|group| group.purged.as_ref()).map(|(index, _)| *index);
+        let purged = recovered
+            .and_then(|group| group.purged.as_ref())
+            .map(|(index, _)| *index);
         if let Some(purged) = purged
             && purged > state.applied_index()
         {
@@ -381,7 +411,12 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { format: DATA_FORMAT, grid_id: "1".to_owned(), node_id: 1, partitions: 4 }
+        Identity {
+            format: DATA_FORMAT,
+            grid_id: "1".to_owned(),
+            node_id: 1,
+            partitions: 4,
+        }
     }
 
     #[test]
@@ -390,14 +425,26 @@ mod tests {
         claim(directory.path(), &identity()).expect("empty");
         claim(directory.path(), &identity()).expect("its own");
 
-        let other = Identity { grid_id: "2".to_owned(), ..identity() };
+        let other = Identity {
+            grid_id: "2".to_owned(),
+            ..identity()
+        };
         let refused = claim(directory.path(), &other);
-        assert!(matches!(refused, Err(StartError::ForeignData { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StartError::ForeignData { .. })),
+            "{refused:?}"
+        );
 
-        let newer = Identity { format: DATA_FORMAT + 1, ..identity() };
+        let newer = Identity {
+            format: DATA_FORMAT + 1,
+            ..identity()
+        };
         let text = serde_json::to_vec(&newer).expect("plain");
         fs::write(directory.path().join("node.json"), text).expect("written");
         let refused = claim(directory.path(), &identity());
-        assert!(matches!(refused, Err(StartError::NewerFormat { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StartError::NewerFormat { .. })),
+            "{refused:?}"
+        );
     }
 }

@@ -47,7 +47,10 @@ pub(crate) enum Submission<R> {
         decided: Box<dyn FnOnce(Decision<R>) + Send>,
     },
     /// The pump's checkpoint.
-    Pumped { index: u64, decided: Box<dyn FnOnce(Result<(), ProposalError>) + Send> },
+    Pumped {
+        index: u64,
+        decided: Box<dyn FnOnce(Result<(), ProposalError>) + Send>,
+    },
 }
 
 /// What a proposer works with.
@@ -64,7 +67,9 @@ type PumpWaiting = Vec<Box<dyn FnOnce(Result<(), ProposalError>) + Send>>;
 
 /// The machine's clock.
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -86,7 +91,9 @@ impl<S: Space> Proposer<S> {
         let mut waiting: Vec<Submission<S::Reply>> = Vec::new();
         let mut ticked: Option<(Timestamp, Instant)> = None;
         loop {
-            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+                return;
+            };
             let mut tick = false;
             while waiting.is_empty() && !tick {
                 let due = *deadline.borrow_and_update();
@@ -152,10 +159,18 @@ impl<S: Space> Proposer<S> {
         let present = Instant::now();
         for submission in batch {
             match submission {
-                Submission::Command { deadline, decided, .. } if deadline <= present => {
+                Submission::Command {
+                    deadline, decided, ..
+                } if deadline <= present => {
                     decided(Err(ProposalError::NotLeader(None)));
                 }
-                Submission::Command { key, fingerprint, body, decided, .. } => {
+                Submission::Command {
+                    key,
+                    fingerprint,
+                    body,
+                    decided,
+                    ..
+                } => {
                     bodies.push((key, fingerprint, body));
                     waiting.push(decided);
                 }
@@ -192,8 +207,12 @@ impl<S: Space> Proposer<S> {
         let ended = move |result: Result<(u64, Option<Outcomes>), _>| {
             drop(permit);
             let result = result.map(|(index, outcomes)| {
-                let outcomes = outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());
-                (index, outcomes.map(|outcomes| *outcomes).unwrap_or_default())
+                let outcomes =
+                    outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());
+                (
+                    index,
+                    outcomes.map(|outcomes| *outcomes).unwrap_or_default(),
+                )
             });
             answer(waiting, pump_waiting, result, partition);
         };
@@ -266,7 +285,9 @@ fn is_due(due: Option<Timestamp>) -> bool {
 }
 
 async fn until_due(due: Option<Timestamp>, ticked: Option<(Timestamp, Instant)>) {
-    let Some(due) = due else { return std::future::pending().await };
+    let Some(due) = due else {
+        return std::future::pending().await;
+    };
     let mut wait = Duration::from_millis(due.millis_since(now())).min(DEADLINE_SLEEP_MAX);
     if let Some((last, at)) = ticked
         && last == due

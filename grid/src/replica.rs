@@ -177,7 +177,9 @@ impl<S: Space> ReplicaState<S> {
         if index == ring.upto {
             return Recent::Nothing;
         }
-        let start = ring.batches.partition_point(|(batch, _)| batch.index <= index);
+        let start = ring
+            .batches
+            .partition_point(|(batch, _)| batch.index <= index);
         let more = ring.batches.len() - start;
         let batches: Vec<_> = ring
             .batches
@@ -214,5 +216,9 @@ impl<C> Ring<C> {
 /// The entry after which a reader at `cursor` goes on: an entry of which only a part was seen is
 /// read again.
 pub(crate) fn resume_after(cursor: Cursor) -> u64 {
-    if cursor.seq == u32::MAX { cursor.index } else { cursor.index.saturating_sub(1) }
+    if cursor.seq == u32::MAX {
+        cursor.index
+    } else {
+        cursor.index.saturating_sub(1)
+    }
 }

@@ -56,9 +56,14 @@ pub(crate) async fn run<S: Space>(
 }
 
 async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin: bool) {
-    let (applied, pumped) =
-        member.replica.read(|state| (state.applied_index(), state.pumped_index()));
-    let pumped = if policy.keep_for_pump { pumped } else { applied };
+    let (applied, pumped) = member
+        .replica
+        .read(|state| (state.applied_index(), state.pumped_index()));
+    let pumped = if policy.keep_for_pump {
+        pumped
+    } else {
+        applied
+    };
     let newest = member.snapshots.newest_index().unwrap_or(0);
     let due = applied.saturating_sub(newest) >= policy.snapshot_every_entries;
     // To let go of an old segment the pump must have passed the new snapshot too.

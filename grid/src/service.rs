@@ -113,7 +113,9 @@ pub(crate) struct Services<S: Space> {
 
 impl<S: Space> Default for Services<S> {
     fn default() -> Self {
-        Self { members: OnceLock::new() }
+        Self {
+            members: OnceLock::new(),
+        }
     }
 }
 
@@ -135,12 +137,18 @@ fn reply_with<T: Serialize>(reply: Replier, value: &T) {
 impl<S: Space> Handler for Services<S> {
     fn on_request(&self, _from: u64, service: u8, payload: Bytes, reply: Replier) {
         // A dropped replier tells the peer that there is no answer here.
-        let Some(members) = self.members.get() else { return };
+        let Some(members) = self.members.get() else {
+            return;
+        };
         match service {
             SERVICE_EXECUTE => execute(members, &payload, reply),
             SERVICE_RAFT => {
-                let Some((group, request)) = open_envelope(&payload) else { return };
-                let Some(member) = members.get(PartitionId(group)) else { return };
+                let Some((group, request)) = open_envelope(&payload) else {
+                    return;
+                };
+                let Some(member) = members.get(PartitionId(group)) else {
+                    return;
+                };
                 let group = member.group.clone();
                 tokio::spawn(async move { group.serve(request, reply).await });
             }
@@ -150,8 +158,12 @@ impl<S: Space> Handler for Services<S> {
             }
             SERVICE_STATUS => reply_with(reply, &members.status()),
             SERVICE_DIGEST => {
-                let Ok(partition) = codec::decode::<PartitionId>(&payload) else { return };
-                let Some(member) = members.get(partition) else { return };
+                let Ok(partition) = codec::decode::<PartitionId>(&payload) else {
+                    return;
+                };
+                let Some(member) = members.get(partition) else {
+                    return;
+                };
                 let view = member.replica.view();
                 tokio::task::spawn_blocking(move || match view.digest() {
                     Ok(digest) => reply_with(
@@ -177,22 +189,34 @@ impl<S: Space> Handler for Services<S> {
         sender: StreamSender,
         receiver: StreamReceiver,
     ) {
-        let Some(members) = self.members.get() else { return };
+        let Some(members) = self.members.get() else {
+            return;
+        };
         match service {
             SERVICE_APPEND_STREAM => {
-                let Ok(group) = codec::decode::<u32>(&header) else { return };
-                let Some(member) = members.get(PartitionId(group)) else { return };
+                let Ok(group) = codec::decode::<u32>(&header) else {
+                    return;
+                };
+                let Some(member) = members.get(PartitionId(group)) else {
+                    return;
+                };
                 let group = member.group.clone();
                 tokio::spawn(async move { group.serve_appends(sender, receiver).await });
             }
             SERVICE_SNAPSHOT => {
-                let Ok(header) = codec::decode::<SnapshotHeader>(&header) else { return };
-                let Some(member) = members.get(PartitionId(header.group)) else { return };
+                let Ok(header) = codec::decode::<SnapshotHeader>(&header) else {
+                    return;
+                };
+                let Some(member) = members.get(PartitionId(header.group)) else {
+                    return;
+                };
                 let group = member.group.clone();
                 tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
             }
             SERVICE_FEED => {
-                let Ok(header) = codec::decode::<FeedHeader>(&header) else { return };
+                let Ok(header) = codec::decode::<FeedHeader>(&header) else {
+                    return;
+                };
                 let members = Arc::clone(members);
                 tokio::spawn(async move { feed(&members, header.from, sender, receiver).await });
             }
@@ -202,7 +226,9 @@ impl<S: Space> Handler for Services<S> {
 }
 
 fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier) {
-    let Ok(request) = codec::decode_borrowed::<ExecuteRequest<'_>>(payload) else { return };
+    let Ok(request) = codec::decode_borrowed::<ExecuteRequest<'_>>(payload) else {
+        return;
+    };
     let Some(member) = members.get(request.partition) else {
         return reply_with(reply, &ExecuteReply::<S::Reply>::UnknownPartition);
     };
@@ -210,25 +236,38 @@ fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier)
     let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
     let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
     let answer = Arc::clone(&reply);
-    let submitted = member.submit(request.key, request.fingerprint, body, deadline, move |decision| {
-        if let Some(reply) = answer.lock().take() {
-            reply_with(reply, &ExecuteReply::from(decision));
-        }
-    });
+    let submitted = member.submit(
+        request.key,
+        request.fingerprint,
+        body,
+        deadline,
+        move |decision| {
+            if let Some(reply) = answer.lock().take() {
+                reply_with(reply, &ExecuteReply::from(decision));
+            }
+        },
+    );
     if let Err(retry_after_ms) = submitted
         && let Some(reply) = reply.lock().take()
     {
-        reply_with(reply, &ExecuteReply::<S::Reply>::Overloaded { retry_after_ms });
+        reply_with(
+            reply,
+            &ExecuteReply::<S::Reply>::Overloaded { retry_after_ms },
+        );
     }
 }
 
 async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier) {
-    let Ok(request) = codec::decode::<QueryRequest<S::Query>>(payload) else { return };
+    let Ok(request) = codec::decode::<QueryRequest<S::Query>>(payload) else {
+        return;
+    };
     let answer = match members.get(request.partition) {
         None => QueryReply::UnknownPartition,
         Some(member) => {
             let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
-            member.answer(&request.query, request.freshness, deadline).await
+            member
+                .answer(&request.query, request.freshness, deadline)
+                .await
         }
     };
     reply_with(reply, &answer);
@@ -240,7 +279,9 @@ async fn feed<S: Space>(
     sender: StreamSender,
     mut receiver: StreamReceiver,
 ) {
-    let Some(member) = members.get(from.partition) else { return };
+    let Some(member) = members.get(from.partition) else {
+        return;
+    };
     let mut feed = member.feed(Some(from));
     let mut in_flight = 0;
     loop {
@@ -265,10 +306,16 @@ async fn feed<S: Space>(
         };
         let ended = slice.is_err();
         let message: FeedMessage<S::Change> = slice.map(|slice| {
-            let batches = slice.batches.iter().map(|batch| ChangeBatch::clone(batch)).collect();
+            let batches = slice
+                .batches
+                .iter()
+                .map(|batch| ChangeBatch::clone(batch))
+                .collect();
             (batches, slice.upto_index)
         });
-        let Ok(bytes) = codec::encode(&message) else { return };
+        let Ok(bytes) = codec::encode(&message) else {
+            return;
+        };
         if sender.send(bytes.into()).await.is_err() || ended {
             return;
         }

@@ -66,7 +66,10 @@ pub(crate) struct SnapshotStore {
 }
 
 fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{}: {what}", path.display()),
+    )
 }
 
 /// A codec error as a sink's error.
@@ -74,12 +77,17 @@ struct SinkError(io::Error);
 
 impl From<CodecError> for SinkError {
     fn from(error: CodecError) -> Self {
-        Self(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+        Self(io::Error::new(
+            io::ErrorKind::InvalidData,
+            error.to_string(),
+        ))
     }
 }
 
 fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= SECTION_BYTES_MAX);
+    let length = u32::try_from(bytes.len())
+        .ok()
+        .filter(|length| *length <= SECTION_BYTES_MAX);
     let length = length.ok_or_else(|| io::Error::other("a section is too long for a snapshot"))?;
     out.write_all(&length.to_le_bytes())?;
     out.write_all(&crc32c::crc32c(bytes).to_le_bytes())?;
@@ -105,7 +113,11 @@ fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>>
     Ok(Some(bytes))
 }
 
-fn open(path: &Path, grid_id: u128, partition: PartitionId) -> io::Result<(Header, BufReader<File>)> {
+fn open(
+    path: &Path,
+    grid_id: u128,
+    partition: PartitionId,
+) -> io::Result<(Header, BufReader<File>)> {
     let mut input = BufReader::with_capacity(1 << 18, File::open(path)?);
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic)?;
@@ -115,10 +127,16 @@ fn open(path: &Path, grid_id: u128, partition: PartitionId) -> io::Result<(Heade
     let header = read_frame(&mut input, path)?.ok_or_else(|| damaged(path, "no header"))?;
     let header: Header = codec::decode(&header).map_err(|error| damaged(path, error))?;
     if header.format > FORMAT {
-        return Err(damaged(path, format!("format {} is newer than {FORMAT}", header.format)));
+        return Err(damaged(
+            path,
+            format!("format {} is newer than {FORMAT}", header.format),
+        ));
     }
     if header.grid_id != grid_id || header.partition != partition {
-        return Err(damaged(path, "the snapshot is of another grid or partition"));
+        return Err(damaged(
+            path,
+            "the snapshot is of another grid or partition",
+        ));
     }
     Ok((header, input))
 }
@@ -150,15 +168,20 @@ impl SnapshotStore {
                 _ => {}
             }
         }
-        let inner = Inner { directory, grid_id, partition, kept: Mutex::new(kept) };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            directory,
+            grid_id,
+            partition,
+            kept: Mutex::new(kept),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Restores the newest snapshot that can be read; a damaged one is set aside and the next older
     /// one tried.
-    pub(crate) fn restore_newest<S: Space>(
-        &self,
-    ) -> Option<(PartitionState<S>, SnapshotPosition)> {
+    pub(crate) fn restore_newest<S: Space>(&self) -> Option<(PartitionState<S>, SnapshotPosition)> {
         loop {
             let file = self.inner.kept.lock().values().next_back()?.file.clone();
             match self.read(&file) {
@@ -198,7 +221,9 @@ impl SnapshotStore {
         let (header, mut input) = open(path, self.inner.grid_id, self.inner.partition)?;
         let mut restore = Restore::<S>::default();
         while let Some(section) = read_frame(&mut input, path)? {
-            restore.section(&section).map_err(|error| damaged(path, error))?;
+            restore
+                .section(&section)
+                .map_err(|error| damaged(path, error))?;
         }
         let state = restore.finish().map_err(|error| damaged(path, error))?;
         Ok((state, header.position))
@@ -234,18 +259,16 @@ impl SnapshotStore {
     /// Where a snapshot from a peer is written before [`Self::adopt`].
     pub(crate) fn incoming(&self, position: &SnapshotPosition) -> SnapshotFile {
         let name = format!("{:016x}.part", position.index());
-        SnapshotFile { path: self.inner.directory.join(name) }
+        SnapshotFile {
+            path: self.inner.directory.join(name),
+        }
     }
 
     /// Makes a received and checked snapshot the only one.
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn adopt(
-        &self,
-        file: &SnapshotFile,
-        position: &SnapshotPosition,
-    ) -> io::Result<()> {
+    pub(crate) fn adopt(&self, file: &SnapshotFile, position: &SnapshotPosition) -> io::Result<()> {
         self.publish(&file.path, position)?;
         self.forget_except(&[position.index()]);
         Ok(())
@@ -259,7 +282,9 @@ impl SnapshotStore {
     /// The oldest snapshot.
     pub(crate) fn oldest(&self) -> Option<(SnapshotPosition, SnapshotFile)> {
         let kept = self.inner.kept.lock();
-        kept.values().next().map(|kept| (kept.position.clone(), kept.file.clone()))
+        kept.values()
+            .next()
+            .map(|kept| (kept.position.clone(), kept.file.clone()))
     }
 
     /// Removes what is neither the newest nor the replay base for a pump at `pumped_index`. Returns
@@ -267,7 +292,10 @@ impl SnapshotStore {
     pub(crate) fn retain(&self, pumped_index: u64) -> Option<u64> {
         let (base, newest) = {
             let kept = self.inner.kept.lock();
-            let base = kept.range(..=pumped_index).next_back().map(|(index, _)| *index);
+            let base = kept
+                .range(..=pumped_index)
+                .next_back()
+                .map(|(index, _)| *index);
             // Until the pump has passed one, the oldest is the nearest to a base there is.
             let oldest = kept.keys().next().copied();
             (base.or(oldest), kept.keys().next_back().copied())
@@ -289,11 +317,17 @@ impl SnapshotStore {
     }
 
     fn publish(&self, temporary: &Path, position: &SnapshotPosition) -> io::Result<SnapshotFile> {
-        let path = self.inner.directory.join(format!("{:016x}.snap", position.index()));
+        let path = self
+            .inner
+            .directory
+            .join(format!("{:016x}.snap", position.index()));
         fs::rename(temporary, &path)?;
         File::open(&self.inner.directory)?.sync_all()?;
         let file = SnapshotFile { path };
-        let kept = Kept { position: position.clone(), file: file.clone() };
+        let kept = Kept {
+            position: position.clone(),
+            file: file.clone(),
+        };
         self.inner.kept.lock().insert(position.index(), kept);
         Ok(file)
     }

@@ -14,16 +14,23 @@ async fn a_command_through_any_node_is_carried_out_once() {
         let client = cluster.client(node);
         for partition in client.layout().iter() {
             let key = u128::from(node) * 100 + u128::from(partition.0);
-            let first = client.execute(partition, request(key, Command::Add(5)), soon()).await;
+            let first = client
+                .execute(partition, request(key, Command::Add(5)), soon())
+                .await;
             let first = first.expect("carried out");
-            let again = client.execute(partition, request(key, Command::Add(5)), soon()).await;
+            let again = client
+                .execute(partition, request(key, Command::Add(5)), soon())
+                .await;
             let again = again.expect("remembered");
             assert!(!first.replayed && again.replayed);
             assert_eq!(first.reply, again.reply);
         }
     }
     for node in 1..=3 {
-        let answer = cluster.client(node).query(P0, (), Read::Linearizable, soon()).await;
+        let answer = cluster
+            .client(node)
+            .query(P0, (), Read::Linearizable, soon())
+            .await;
         assert_eq!(answer.expect("answered").answer, 15);
     }
     let mut other = request(100, Command::Add(6));
@@ -37,22 +44,41 @@ async fn replicas_agree_and_a_stopped_leader_loses_nothing() {
     let mut cluster = Cluster::start(3, 1, NodeSettings::default()).await;
     let client = cluster.client(2);
     for key in 0..200 {
-        let done = client.execute(P0, request(key, Command::Add(1)), soon()).await;
+        let done = client
+            .execute(P0, request(key, Command::Add(1)), soon())
+            .await;
         done.expect("carried out");
     }
-    let leader = client.leadership(P0).expect("a replica").borrow().leader.expect("it led");
+    let leader = client
+        .leadership(P0)
+        .expect("a replica")
+        .borrow()
+        .leader
+        .expect("it led");
     cluster.stop(leader).await;
     let survivor = *cluster.nodes.keys().next().expect("two are left");
     let client = cluster.client(survivor);
-    let done = client.execute(P0, request(1_000, Command::Add(1)), soon()).await;
+    let done = client
+        .execute(P0, request(1_000, Command::Add(1)), soon())
+        .await;
     assert_eq!(done.expect("a new leader").reply, 201);
     cluster.restart(leader).await;
 
-    let position = client.query(P0, (), Read::Linearizable, soon()).await.expect("read").position;
-    let behind = cluster.client(leader).query(P0, (), Read::AtLeast(position), soon()).await;
+    let position = client
+        .query(P0, (), Read::Linearizable, soon())
+        .await
+        .expect("read")
+        .position;
+    let behind = cluster
+        .client(leader)
+        .query(P0, (), Read::AtLeast(position), soon())
+        .await;
     assert_eq!(behind.expect("caught up").answer, 201);
     let digests = client.digests(P0, soon()).await.expect("known partition");
-    let digests: Vec<_> = digests.into_iter().filter_map(|(_, digest)| digest).collect();
+    let digests: Vec<_> = digests
+        .into_iter()
+        .filter_map(|(_, digest)| digest)
+        .collect();
     assert_eq!(digests.len(), 3);
     for digest in &digests {
         if digest.applied_index == digests[0].applied_index {
@@ -67,7 +93,10 @@ async fn all_nodes_stopped_and_started_keep_everything() {
     let mut cluster = Cluster::start(3, 2, NodeSettings::default()).await;
     let client = cluster.client(1);
     for key in 0..100 {
-        client.execute(P0, request(key, Command::Add(2)), soon()).await.expect("carried out");
+        client
+            .execute(P0, request(key, Command::Add(2)), soon())
+            .await
+            .expect("carried out");
     }
     drop(client);
     for node in 1..=3 {
@@ -76,9 +105,15 @@ async fn all_nodes_stopped_and_started_keep_everything() {
     for node in 1..=3 {
         cluster.restart(node).await;
     }
-    let answer = cluster.client(2).query(P0, (), Read::Linearizable, soon()).await;
+    let answer = cluster
+        .client(2)
+        .query(P0, (), Read::Linearizable, soon())
+        .await;
     assert_eq!(answer.expect("answered").answer, 200);
-    let again = cluster.client(3).execute(P0, request(5, Command::Add(2)), soon()).await;
+    let again = cluster
+        .client(3)
+        .execute(P0, request(5, Command::Add(2)), soon())
+        .await;
     assert!(again.expect("remembered").replayed);
 }
 
@@ -93,10 +128,17 @@ async fn the_feed_gives_each_change_once_also_from_long_ago() {
     let client = cluster.client(1);
     let mut early = client.follow(P0, Some(Cursor::after_entry(P0, 0)));
     for key in 0..500_u64 {
-        let done = client.execute(P0, request(u128::from(key), Command::Add(key)), soon()).await;
+        let done = client
+            .execute(P0, request(u128::from(key), Command::Add(key)), soon())
+            .await;
         done.expect("carried out");
     }
-    let end = client.query(P0, (), Read::Stale, soon()).await.expect("read").position.index;
+    let end = client
+        .query(P0, (), Read::Stale, soon())
+        .await
+        .expect("read")
+        .position
+        .index;
     let mut seen = Vec::new();
     while early.cursor().index < end {
         let slice = early.next().await.expect("the log reaches back");
@@ -110,12 +152,18 @@ async fn the_feed_gives_each_change_once_also_from_long_ago() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_lets_the_log_go_and_serves_a_restart_and_a_new_replica() {
-    let settings = NodeSettings { snapshot_every_entries: 50, ..NodeSettings::default() };
+    let settings = NodeSettings {
+        snapshot_every_entries: 50,
+        ..NodeSettings::default()
+    };
     let mut cluster = Cluster::start(3, 1, settings).await;
     cluster.stop(3).await;
     let client = cluster.client(1);
     for key in 0..300 {
-        client.execute(P0, request(key, Command::Add(1)), soon()).await.expect("carried out");
+        client
+            .execute(P0, request(key, Command::Add(1)), soon())
+            .await
+            .expect("carried out");
     }
     // Retention works by itself; wait for its effect on both nodes that run.
     for node in [1, 2] {
@@ -124,14 +172,24 @@ async fn a_snapshot_lets_the_log_go_and_serves_a_restart_and_a_new_replica() {
         }
     }
     cluster.restart(3).await;
-    let position = client.query(P0, (), Read::Linearizable, soon()).await.expect("read").position;
-    let third = cluster.client(3).query(P0, (), Read::AtLeast(position), soon()).await;
+    let position = client
+        .query(P0, (), Read::Linearizable, soon())
+        .await
+        .expect("read")
+        .position;
+    let third = cluster
+        .client(3)
+        .query(P0, (), Read::AtLeast(position), soon())
+        .await;
     assert_eq!(third.expect("from a snapshot").answer, 300);
 
     drop(client);
     cluster.stop(1).await;
     cluster.restart(1).await;
-    let first = cluster.client(1).query(P0, (), Read::Linearizable, soon()).await;
+    let first = cluster
+        .client(1)
+        .query(P0, (), Read::Linearizable, soon())
+        .await;
     assert_eq!(first.expect("restarted").answer, 300);
 }
 
@@ -140,8 +198,14 @@ async fn a_deadline_fires_by_itself() {
     let cluster = Cluster::start(3, 1, NodeSettings::default()).await;
     let client = cluster.client(1);
     let mut feed = client.follow(P0, Some(Cursor::after_entry(P0, 0)));
-    let later = Command::AddAfter { wait_ms: 50, number: 9 };
-    client.execute(P0, request(1, later), soon()).await.expect("carried out");
+    let later = Command::AddAfter {
+        wait_ms: 50,
+        number: 9,
+    };
+    client
+        .execute(P0, request(1, later), soon())
+        .await
+        .expect("carried out");
     let fired = tokio::time::timeout_at(soon().into(), async {
         loop {
             let slice = feed.next().await.expect("feed");
@@ -157,18 +221,31 @@ async fn a_deadline_fires_by_itself() {
 async fn a_node_without_a_replica_serves_all_the_same() {
     let cluster = Cluster::start(4, 4, NodeSettings::default()).await;
     let client = cluster.client(4);
-    let far = client.layout().iter().find(|partition| client.leadership(*partition).is_err());
+    let far = client
+        .layout()
+        .iter()
+        .find(|partition| client.leadership(*partition).is_err());
     let far = far.expect("three replicas on four nodes leave one out");
     let mut feed = client.follow(far, Some(Cursor::after_entry(far, 0)));
     for key in 0..20 {
-        client.execute(far, request(key, Command::Add(1)), soon()).await.expect("carried out");
+        client
+            .execute(far, request(key, Command::Add(1)), soon())
+            .await
+            .expect("carried out");
     }
-    let answer = client.query(far, (), Read::Linearizable, soon()).await.expect("answered");
+    let answer = client
+        .query(far, (), Read::Linearizable, soon())
+        .await
+        .expect("answered");
     assert_eq!(answer.answer, 20);
     let mut seen = 0;
     while seen < 20 {
         let slice = feed.next().await.expect("a remote feed");
-        seen += slice.batches.iter().map(|batch| batch.changes.len()).sum::<usize>();
+        seen += slice
+            .batches
+            .iter()
+            .map(|batch| batch.changes.len())
+            .sum::<usize>();
     }
     assert_eq!(seen, 20);
 }

@@ -23,7 +23,7 @@ use nix::unistd::{Gid, Uid, User, chown};
 use super::DatabaseError;
 
 /// How much the database steps back for the sale: 0 is equal rights, 19 is whatever is left.
-pub(super) const SERVER_NICENESS: u8 = 5;
+pub(super) const SERVER_NICENESS: u8 = 19;
 
 /// The users that a cluster started by root runs as: the first that exists.
 const UNPRIVILEGED_USERS: &[&str] = &["postgres", "nobody"];

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use grid_config::ClusterSettings;
 use grid_core::{Space, codec};
-use openraft::raft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::ReadPolicy;
 use openraft::storage::Snapshot;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use tokio::io::AsyncWriteExt;
@@ -19,7 +19,8 @@ use super::log_store::LogStore;
 use super::network::{PeerNetwork, RaftEnvelope, RaftRequest, SnapshotHeader};
 use super::state_machine::StateMachine;
 use super::types::{
-    Callback, EntryBytes, LeaderTerm, Outcomes, ProposalError, SnapshotPosition, TypeConfig, WriteResult,
+    Callback, EntryBytes, LeaderTerm, Outcomes, ProposalError, SnapshotPosition, TypeConfig,
+    WriteResult,
 };
 use crate::error::StartError;
 use crate::replica::ReplicaState;
@@ -108,8 +109,7 @@ impl<S: Space> Group<S> {
     /// When the stored positions do not decode or openraft finds them inconsistent.
     pub(crate) async fn start(options: GroupOptions<'_, S>) -> Result<Self, StartError> {
         let damaged = |error: io::Error| StartError::Damaged(error.to_string());
-        let log =
-            LogStore::open(options.wal, options.group, options.recovered).map_err(damaged)?;
+        let log = LogStore::open(options.wal, options.group, options.recovered).map_err(damaged)?;
         let config = configuration(options.cluster)
             .validate()
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -120,10 +120,20 @@ impl<S: Space> Group<S> {
         };
         let machine =
             StateMachine::new(options.replica, options.snapshots.clone(), options.restored);
-        let raft = Raft::new(options.node, Arc::new(config), network, log.clone(), machine)
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
-        Ok(Self { raft, snapshots: options.snapshots, log })
+        let raft = Raft::new(
+            options.node,
+            Arc::new(config),
+            network,
+            log.clone(),
+            machine,
+        )
+        .await
+        .map_err(|error| StartError::Raft(error.to_string()))?;
+        Ok(Self {
+            raft,
+            snapshots: options.snapshots,
+            log,
+        })
     }
 
     /// Makes these nodes the group's voters, unless it has a log already.
@@ -132,12 +142,18 @@ impl<S: Space> Group<S> {
     /// When the group has stopped.
     pub(crate) async fn initialize(&self, voters: BTreeSet<u64>) -> Result<(), StartError> {
         let failed = |error: String| StartError::Raft(error);
-        let exists =
-            self.raft.is_initialized().await.map_err(|error| failed(error.to_string()))?;
+        let exists = self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         if exists {
             return Ok(());
         }
-        self.raft.initialize(voters).await.map_err(|error| failed(error.to_string()))
+        self.raft
+            .initialize(voters)
+            .await
+            .map_err(|error| failed(error.to_string()))
     }
 
     /// Hands an entry over; `ended` is called with what `apply` returned, or with why not.
@@ -147,9 +163,7 @@ impl<S: Space> Group<S> {
     pub(crate) async fn propose(
         &self,
         entry: Bytes,
-        ended: impl FnOnce(Result<(u64, Option<Outcomes>), ProposalError>)
-        + Send
-        + 'static,
+        ended: impl FnOnce(Result<(u64, Option<Outcomes>), ProposalError>) + Send + 'static,
     ) -> Result<(), ProposalError> {
         let callback = Callback::new(move |result: WriteResult| match result {
             Ok(response) => ended(Ok((response.log_id.index, response.data.outcomes))),
@@ -171,15 +185,24 @@ impl<S: Space> Group<S> {
             ReadRefusal::NotLeader(leader)
         };
         let reading = async {
-            let linearizer =
-                self.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.map_err(|error| {
-                    let leader = error.forward_to_leader().and_then(|forward| forward.leader_id);
+            let linearizer = self
+                .raft
+                .get_read_linearizer(ReadPolicy::LeaseRead)
+                .await
+                .map_err(|error| {
+                    let leader = error
+                        .forward_to_leader()
+                        .and_then(|forward| forward.leader_id);
                     refused(error.to_string(), leader)
                 })?;
             let ready = linearizer.await_ready(&self.raft).await;
-            ready.map(|_| ()).map_err(|error| refused(error.to_string(), None))
+            ready
+                .map(|_| ())
+                .map_err(|error| refused(error.to_string(), None))
         };
-        tokio::time::timeout(READ_WAIT, reading).await.unwrap_or(Err(ReadRefusal::NoQuorum))
+        tokio::time::timeout(READ_WAIT, reading)
+            .await
+            .unwrap_or(Err(ReadRefusal::NoQuorum))
     }
 
     /// Where the group stands.
@@ -187,7 +210,11 @@ impl<S: Space> Group<S> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let index = |id: &Option<super::types::LogId>| id.map_or(0, |id| id.index);
-        let fault = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let fault = metrics
+            .running_state
+            .as_ref()
+            .err()
+            .map(ToString::to_string);
         GroupState {
             role: match (&fault, metrics.state) {
                 (Some(_), _) | (None, ServerState::Shutdown) => ReplicaRole::Stopped,
@@ -208,10 +235,7 @@ impl<S: Space> Group<S> {
 
     /// Calls `seen` with the leader, the term and the fault whenever one of them changes, until the
     /// group ends or `seen` returns `false`.
-    pub(crate) async fn watch_leadership(
-        &self,
-        mut seen: impl FnMut(&GroupState) -> bool + Send,
-    ) {
+    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(&GroupState) -> bool + Send) {
         // Not `metrics()`, which changes with every entry.
         let mut metrics = self.raft.server_metrics();
         loop {
@@ -258,15 +282,24 @@ impl<S: Space> Group<S> {
     /// Serves a request of the same group on another node.
     pub(crate) async fn serve(&self, request: RaftRequest, reply: Replier) {
         let bytes = match request {
-            RaftRequest::Append(request) => {
-                self.raft.append_entries(request).await.ok().map(|reply| codec::encode(&reply))
-            }
-            RaftRequest::Vote(request) => {
-                self.raft.vote(request).await.ok().map(|reply| codec::encode(&reply))
-            }
-            RaftRequest::PreVote(request) => {
-                self.raft.pre_vote(request).await.ok().map(|reply| codec::encode(&reply))
-            }
+            RaftRequest::Append(request) => self
+                .raft
+                .append_entries(request)
+                .await
+                .ok()
+                .map(|reply| codec::encode(&reply)),
+            RaftRequest::Vote(request) => self
+                .raft
+                .vote(request)
+                .await
+                .ok()
+                .map(|reply| codec::encode(&reply)),
+            RaftRequest::PreVote(request) => self
+                .raft
+                .pre_vote(request)
+                .await
+                .ok()
+                .map(|reply| codec::encode(&reply)),
             RaftRequest::TransferLeader(request) => self
                 .raft
                 .handle_transfer_leader(request)
@@ -290,7 +323,9 @@ impl<S: Space> Group<S> {
         let replies = self.raft.stream_append(requests);
         futures_util::pin_mut!(replies);
         while let Some(Ok(result)) = replies.next().await {
-            let Ok(bytes) = codec::encode(&result) else { return };
+            let Ok(bytes) = codec::encode(&result) else {
+                return;
+            };
             if sender.send(bytes.into()).await.is_err() {
                 return;
             }
@@ -312,8 +347,10 @@ impl<S: Space> Group<S> {
                 return;
             }
         };
-        let snapshot: Snapshot<LeaderTerm, u64, (), SnapshotFile> =
-            Snapshot { meta: header.meta, snapshot };
+        let snapshot: Snapshot<LeaderTerm, u64, (), SnapshotFile> = Snapshot {
+            meta: header.meta,
+            snapshot,
+        };
         match self.raft.install_full_snapshot(header.vote, snapshot).await {
             Ok(response) => {
                 if let Ok(bytes) = codec::encode(&response) {
@@ -331,13 +368,17 @@ impl<S: Space> Group<S> {
         sender: &StreamSender,
         receiver: &mut StreamReceiver,
     ) -> io::Result<SnapshotFile> {
-        let file = self.snapshots.incoming(&SnapshotPosition(header.meta.clone()));
+        let file = self
+            .snapshots
+            .incoming(&SnapshotPosition(header.meta.clone()));
         let mut out = tokio::fs::File::create(&file.path).await?;
         let mut left = header.bytes;
         while left > 0 {
             let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
             let chunk = chunk.map_err(io::Error::other)?;
-            left = left.checked_sub(chunk.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+            left = left
+                .checked_sub(chunk.len() as u64)
+                .ok_or(io::ErrorKind::InvalidData)?;
             out.write_all(&chunk).await?;
             sender.send(Bytes::new()).await.map_err(io::Error::other)?;
         }
@@ -351,4 +392,3 @@ pub(crate) fn open_envelope(payload: &[u8]) -> Option<(u32, RaftRequest)> {
     let envelope: RaftEnvelope = codec::decode(payload).ok()?;
     Some((envelope.group, envelope.request))
 }
-

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use grid_core::codec;
+use openraft::RaftLogReader;
 use openraft::entry::EntryPayload;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::RaftLogReader;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -57,13 +57,21 @@ impl LogStore {
         if let Some(recovered) = recovered {
             let vote = recovered.vote.as_deref().map(codec::decode).transpose();
             known.vote = vote.map_err(invalid)?;
-            let committed = recovered.committed.as_deref().map(codec::decode).transpose();
+            let committed = recovered
+                .committed
+                .as_deref()
+                .map(codec::decode)
+                .transpose();
             known.committed = committed.map_err(invalid)?;
             if let Some((index, meta)) = &recovered.purged {
                 known.purged = Some(log_id(*index, meta)?);
             }
         }
-        Ok(Self { wal, group, known: Arc::new(Mutex::new(known)) })
+        Ok(Self {
+            wal,
+            group,
+            known: Arc::new(Mutex::new(known)),
+        })
     }
 
     /// Committed entries' bytes from `first` on up to `last`, for replays: `None` for entries that
@@ -77,7 +85,10 @@ impl LogStore {
         last: u64,
         bytes_max: usize,
     ) -> Result<Vec<(u64, Option<Bytes>)>, io::Error> {
-        let entries = self.wal.read(self.group, first..last + 1, bytes_max).map_err(invalid)?;
+        let entries = self
+            .wal
+            .read(self.group, first..last + 1, bytes_max)
+            .map_err(invalid)?;
         let normal = |entry: &WalEntry| entry.meta.last() == Some(&KIND_NORMAL);
         Ok(entries
             .into_iter()
@@ -96,7 +107,10 @@ impl LogStore {
             Bound::Excluded(&end) => end,
             Bound::Unbounded => u64::MAX,
         };
-        let entries = self.wal.read(self.group, first..end, bytes_max).map_err(invalid)?;
+        let entries = self
+            .wal
+            .read(self.group, first..end, bytes_max)
+            .map_err(invalid)?;
         entries.into_iter().map(from_wal).collect()
     }
 }
@@ -104,7 +118,10 @@ impl LogStore {
 fn log_id(index: u64, meta: &[u8]) -> io::Result<LogId> {
     let term = meta.get(..8).and_then(|bytes| bytes.try_into().ok());
     let term = term.ok_or_else(|| invalid("an entry's term is missing"))?;
-    Ok(LogId { leader_id: LeaderTerm::new(u64::from_le_bytes(term)), index })
+    Ok(LogId {
+        leader_id: LeaderTerm::new(u64::from_le_bytes(term)),
+        index,
+    })
 }
 
 fn meta(log_id: &LogId, kind: u8) -> Bytes {
@@ -118,11 +135,16 @@ fn to_wal(entry: Entry) -> io::Result<WalEntry> {
     let (kind, payload) = match entry.payload {
         EntryPayload::Blank => (KIND_BLANK, Bytes::new()),
         EntryPayload::Normal(bytes) => (KIND_NORMAL, bytes.0),
-        EntryPayload::Membership(membership) => {
-            (KIND_MEMBERSHIP, codec::encode(&membership).map_err(invalid)?.into())
-        }
+        EntryPayload::Membership(membership) => (
+            KIND_MEMBERSHIP,
+            codec::encode(&membership).map_err(invalid)?.into(),
+        ),
     };
-    Ok(WalEntry { index: entry.log_id.index, meta: meta(&entry.log_id, kind), payload })
+    Ok(WalEntry {
+        index: entry.log_id.index,
+        meta: meta(&entry.log_id, kind),
+        payload,
+    })
 }
 
 fn from_wal(entry: WalEntry) -> io::Result<Entry> {
@@ -149,7 +171,9 @@ fn completion() -> (Done, oneshot::Receiver<io::Result<()>>) {
 }
 
 async fn completed(receiver: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {
-    receiver.await.unwrap_or_else(|_| Err(io::Error::other("the log's writer has stopped")))
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the log's writer has stopped")))
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
@@ -182,7 +206,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             Some((index, meta)) => Some(log_id(index, &meta)?),
             None => purged,
         };
-        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+        Ok(LogState {
+            last_purged_log_id: purged,
+            last_log_id: last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -220,7 +247,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let entries = entries.into_iter().map(to_wal).collect::<io::Result<Vec<_>>>()?;
+        let entries = entries
+            .into_iter()
+            .map(to_wal)
+            .collect::<io::Result<Vec<_>>>()?;
         let done = Box::new(move |result| callback.io_completed(result));
         self.wal.append(self.group, entries, done);
         Ok(())
@@ -228,14 +258,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let (done, receiver) = completion();
-        self.wal.truncate_after(self.group, last.map(|id| id.index), done);
+        self.wal
+            .truncate_after(self.group, last.map(|id| id.index), done);
         completed(receiver).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let (done, receiver) = completion();
         self.known.lock().purged = Some(upto);
-        self.wal.purge_to(self.group, upto.index, &meta(&upto, KIND_BLANK), done);
+        self.wal
+            .purge_to(self.group, upto.index, &meta(&upto, KIND_BLANK), done);
         completed(receiver).await
     }
 }

@@ -88,7 +88,10 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, (): &()) -> Peer {
-        Peer { network: self.clone(), target }
+        Peer {
+            network: self.clone(),
+            target,
+        }
     }
 }
 
@@ -114,7 +117,9 @@ fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RPCError<TypeConfig>>
 
 fn encoded<T: Serialize>(value: &T) -> Result<Bytes, RPCError<TypeConfig>> {
     let bytes = codec::encode(value);
-    bytes.map(Bytes::from).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+    bytes
+        .map(Bytes::from)
+        .map_err(|error| RPCError::Network(NetworkError::new(&error)))
 }
 
 impl Peer {
@@ -123,7 +128,10 @@ impl Peer {
         request: RaftRequest,
         timeout: Duration,
     ) -> Result<T, RPCError<TypeConfig>> {
-        let payload = encoded(&RaftEnvelope { group: self.network.group, request })?;
+        let payload = encoded(&RaftEnvelope {
+            group: self.network.group,
+            request,
+        })?;
         let reply = self
             .network
             .transport
@@ -152,7 +160,12 @@ impl Peer {
         let lost = |error: TransportError| StreamingError::from(rpc_error(&error));
         let mut file = tokio::fs::File::open(&snapshot.path).await.map_err(io)?;
         let bytes = file.metadata().await.map_err(io)?.len();
-        let header = SnapshotHeader { group: self.network.group, vote, meta, bytes };
+        let header = SnapshotHeader {
+            group: self.network.group,
+            vote,
+            meta,
+            bytes,
+        };
         let (sender, mut receiver) = self
             .network
             .transport
@@ -264,12 +277,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 input_ended: CancellationToken::new(),
                 stop: CancellationToken::new(),
             };
-            let (in_flight, window) =
-                (Arc::clone(&replies.in_flight), Arc::clone(&replies.window));
+            let (in_flight, window) = (Arc::clone(&replies.in_flight), Arc::clone(&replies.window));
             let (stop, input_ended) = (replies.stop.clone(), replies.input_ended.clone());
             tokio::spawn(stop.run_until_cancelled_owned(async move {
                 while let Some(request) = input.next().await {
-                    let Ok(permit) = window.acquire().await else { return };
+                    let Ok(permit) = window.acquire().await else {
+                        return;
+                    };
                     permit.forget();
                     in_flight.fetch_add(1, Ordering::AcqRel);
                     let Ok(bytes) = encoded(&request) else { return };
@@ -333,6 +347,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.ask(RaftRequest::TransferLeader(request), option.hard_ttl()).await
+        self.ask(RaftRequest::TransferLeader(request), option.hard_ttl())
+            .await
     }
 }

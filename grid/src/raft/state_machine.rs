@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 use grid_core::{PartitionState, Space, snapshot::PartitionView};
+use openraft::RaftSnapshotBuilder;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
-use openraft::RaftSnapshotBuilder;
 
-use super::types::{ApplyReply, LeaderTerm, LogId, Membership, SnapshotMeta, TypeConfig};
 use super::types::SnapshotPosition;
+use super::types::{ApplyReply, LeaderTerm, LogId, Membership, SnapshotMeta, TypeConfig};
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
 
@@ -67,15 +67,21 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
                 EntryPayload::Normal(bytes) => {
                     let outcomes = self.replica.apply(index, &bytes.0);
                     let outcomes = outcomes.map_err(|error| self.stop(error))?;
-                    ApplyReply { outcomes: Some(Box::new(outcomes)) }
+                    ApplyReply {
+                        outcomes: Some(Box::new(outcomes)),
+                    }
                 }
                 EntryPayload::Membership(membership) => {
-                    self.replica.apply_blank(index).map_err(|error| self.stop(error))?;
+                    self.replica
+                        .apply_blank(index)
+                        .map_err(|error| self.stop(error))?;
                     self.membership = Membership::new(Some(entry.log_id), membership);
                     ApplyReply::default()
                 }
                 EntryPayload::Blank => {
-                    self.replica.apply_blank(index).map_err(|error| self.stop(error))?;
+                    self.replica
+                        .apply_blank(index)
+                        .map_err(|error| self.stop(error))?;
                     ApplyReply::default()
                 }
             };
@@ -126,8 +132,13 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
     async fn get_current_snapshot(&mut self) -> Result<Option<StoredSnapshot>, io::Error> {
         // The oldest one kept, not the newest: a peer that starts from it has every entry that the
         // pump may still need once that peer leads.
-        let Some((position, snapshot)) = self.snapshots.oldest() else { return Ok(None) };
-        Ok(Some(StoredSnapshot { meta: position.0, snapshot }))
+        let Some((position, snapshot)) = self.snapshots.oldest() else {
+            return Ok(None);
+        };
+        Ok(Some(StoredSnapshot {
+            meta: position.0,
+            snapshot,
+        }))
     }
 }
 
@@ -142,12 +153,17 @@ impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<StoredSnapshot, io::Error> {
-        let view = self.view.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let view = self
+            .view
+            .take()
+            .ok_or_else(|| io::Error::other("a builder builds once"))?;
         let position = SnapshotPosition(self.meta.clone());
         let snapshots = self.snapshots.clone();
-        let written =
-            tokio::task::spawn_blocking(move || snapshots.write(&view, &position)).await;
+        let written = tokio::task::spawn_blocking(move || snapshots.write(&view, &position)).await;
         let snapshot = written.map_err(io::Error::other)??;
-        Ok(StoredSnapshot { meta: self.meta.clone(), snapshot })
+        Ok(StoredSnapshot {
+            meta: self.meta.clone(),
+            snapshot,
+        })
     }
 }

@@ -6,10 +6,10 @@ use std::fmt;
 use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use openraft::impls::leader_id_std::LeaderId;
-use openraft::vote::leader_id_std::CommittedLeaderId;
 use openraft::raft::responder::Responder;
 use openraft::raft::{ClientWriteResult, StreamAppendResult};
 use openraft::type_config::alias::LogIdOf;
+use openraft::vote::leader_id_std::CommittedLeaderId;
 use serde::{Deserialize, Serialize};
 
 /// An entry's bytes as the proposer encoded them; never re-encoded on the way to log and peers.

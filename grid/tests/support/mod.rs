@@ -106,13 +106,17 @@ impl Cluster {
             .collect();
         let addresses = listeners
             .iter()
-            .map(|(node, listener)| {
-                (*node, listener.local_addr().expect("bound").to_string())
-            })
+            .map(|(node, listener)| (*node, listener.local_addr().expect("bound").to_string()))
             .collect();
         let directory = tempfile::tempdir().expect("temporary directory");
         let nodes = BTreeMap::new();
-        let mut cluster = Self { directory, addresses, nodes, partitions, settings };
+        let mut cluster = Self {
+            directory,
+            addresses,
+            nodes,
+            partitions,
+            settings,
+        };
         for (node, listener) in listeners {
             cluster.start_on(node, listener).await;
         }
@@ -125,7 +129,10 @@ impl Cluster {
             node_id: node,
             members: self.addresses.clone(),
             listener,
-            cluster: ClusterSettings { partitions: self.partitions, ..ClusterSettings::default() },
+            cluster: ClusterSettings {
+                partitions: self.partitions,
+                ..ClusterSettings::default()
+            },
             settings: NodeSettings {
                 data_dir: self.directory.path().join(format!("node-{node}")),
                 ..self.settings.clone()
@@ -161,7 +168,11 @@ pub(crate) fn soon() -> Instant {
 
 /// A command under a key.
 pub(crate) fn request(key: u128, command: Command) -> CommandRequest<Command> {
-    CommandRequest { key: IdempotencyKey(key), fingerprint: 0, command }
+    CommandRequest {
+        key: IdempotencyKey(key),
+        fingerprint: 0,
+        command,
+    }
 }
 
 /// The only partition of small clusters.

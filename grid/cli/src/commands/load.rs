@@ -1,5 +1,6 @@
 //! `grid load`: measures the grid under load and checks afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,6 +12,7 @@ use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::load::check::Checker;
+use crate::load::fault::Fault;
 use crate::load::report::{Report, Stopwatch};
 use crate::load::venue::{EventView, SeatMap, create};
 use crate::load::{Plan, bidding, onsale, rush};
@@ -43,6 +45,10 @@ pub(crate) struct CommonArgs {
     /// Threads of the load generator
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
+    /// Kill the node that leads the busiest partition, so long after the start (needs the grid's data
+    /// directory)
+    #[arg(long, value_name = "DURATION")]
+    kill_busiest_after: Option<SignedDuration>,
     /// Do not read back what was acknowledged
     #[arg(long)]
     no_check: bool,
@@ -95,7 +101,17 @@ impl LoadCommand {
 }
 
 impl CommonArgs {
-    fn plan(&self, api: &Api, seed: u64) -> anyhow::Result<Plan> {
+    fn plan(&self, context: &Context, api: &Api, seed: u64) -> anyhow::Result<Plan> {
+        let fault = match self.kill_busiest_after {
+            Some(after) => {
+                let after = Duration::try_from(after).map_err(|_| {
+                    Failure::Usage("--kill-busiest-after must not be negative".to_owned())
+                })?;
+                let fault = Fault::new(context.api()?, context.data_dir.clone(), after);
+                Some(Arc::new(fault))
+            }
+            None => None,
+        };
         let duration = Duration::try_from(self.duration)
             .ok()
             .filter(|duration| !duration.is_zero())
@@ -106,6 +122,7 @@ impl CommonArgs {
             rate: self.rate.map(f64::from),
             duration,
             seed,
+            fault,
         })
     }
 
@@ -149,12 +166,12 @@ async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::
     };
     let mut report = Report::new("hold", checked);
     for number in 1..=common.runs {
-        let plan = common.plan(api, seed.wrapping_add(u64::from(number)))?;
+        let plan = common.plan(context, api, seed.wrapping_add(u64::from(number)))?;
         let map = SeatMap::read(api, event_id).await?;
         if common.rate.is_none() {
             let watch = Stopwatch::start();
             let (recorder, stages) = rush::run(context.output, &plan, api, &event, &map).await?;
-            let mut run = watch.stop(&recorder)?;
+            let mut run = watch.stop(&recorder, &plan)?;
             if !common.no_check {
                 run.check = Some(common.checker(context, api).await?.rush(&stages).await?);
             }
@@ -171,7 +188,7 @@ async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::
         let limit = event.max_seats_per_buyer;
         let watch = Stopwatch::start();
         let (recorder, account) = onsale::run(context.output, &plan, sold_id, limit, map).await?;
-        let mut run = watch.stop(&recorder)?;
+        let mut run = watch.stop(&recorder, &plan)?;
         if !common.no_check {
             run.check = Some(
                 common
@@ -191,12 +208,12 @@ async fn run_bidding(context: &Context, api: &Api, args: &BiddingArgs) -> anyhow
     let seed = random_uuid()?.as_u128() as u64;
     let mut report = Report::new("bid", "bids");
     for number in 1..=common.runs {
-        let plan = common.plan(api, seed.wrapping_add(u64::from(number)))?;
+        let plan = common.plan(context, api, seed.wrapping_add(u64::from(number)))?;
         let watch = Stopwatch::start();
         let count = args.auctions as usize;
         let (recorder, lots) =
             bidding::run(context.output, &plan, api, &args.auction, count).await?;
-        let mut run = watch.stop(&recorder)?;
+        let mut run = watch.stop(&recorder, &plan)?;
         if !common.no_check {
             run.check = Some(common.checker(context, api).await?.bids(&lots).await?);
         }

@@ -9,7 +9,6 @@ pub(crate) mod report;
 pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod up;
-mod up_demo;
 pub(crate) mod verify;
 
 use crate::cli::Command;

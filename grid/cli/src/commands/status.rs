@@ -59,6 +59,20 @@ impl ClusterStatus {
             .collect()
     }
 
+    /// The partition whose leader's log grew most since, with that leader.
+    pub(crate) fn busiest_since(&self, earlier: &Self) -> Option<(u32, u64)> {
+        let before = earlier.applied();
+        let grown = |replica: &Replica| {
+            replica.applied_index
+                - before
+                    .get(&replica.partition)
+                    .unwrap_or(&0)
+                    .min(&replica.applied_index)
+        };
+        let (node, replica) = self.leaders().max_by_key(|(_, replica)| grown(replica))?;
+        Some((replica.partition, node))
+    }
+
     /// Every partition that some node holds.
     pub(crate) fn partitions(&self) -> Vec<u32> {
         let replicas = self.nodes.iter().flat_map(|node| &node.status);

@@ -10,7 +10,7 @@ use super::status::ClusterStatus;
 use crate::api::Api;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::load::check::{await_written, compare_auction, compare_event};
+use crate::load::compare::{await_written, compare_auction, compare_event};
 use crate::output::table;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(300);

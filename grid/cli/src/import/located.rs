@@ -78,7 +78,8 @@ impl<'a> Document<'a> {
 
     /// The value, or every mistake in the text's order.
     pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<T, Vec<Mistake>> {
-        self.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        self.mistakes
+            .sort_by_key(|mistake| (mistake.line, mistake.column));
         match value {
             Some(value) if self.mistakes.is_empty() => Ok(value),
             _ => Err(self.mistakes),

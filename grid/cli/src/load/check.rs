@@ -4,19 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use data_pump::verify::Verifier;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::bidding::Lot;
+use super::compare::{BidView, await_written, compare_auction, compare_event, database, tickets};
 use super::ledger::Account;
 use super::rush::Stage;
 use super::venue::SeatMap;
-use crate::api::{Api, Money};
-use crate::commands::status::ClusterStatus;
-use crate::failure::Failure;
+use crate::api::Api;
 use crate::output::Output;
 
-const RETRY_PAUSE: Duration = Duration::from_millis(300);
 /// Differences that are told; the rest is counted.
 const DIFFERENCES_TOLD_MAX: usize = 20;
 
@@ -98,10 +96,6 @@ pub(crate) struct Checker<'a> {
     api: &'a Api,
     verifier: Option<Verifier>,
     patience: Duration,
-}
-
-fn database(error: &dyn std::fmt::Display) -> Failure {
-    Failure::Database(format!("the database cannot be read: {error}"))
 }
 
 impl<'a> Checker<'a> {
@@ -301,230 +295,4 @@ impl<'a> Checker<'a> {
         check.in_sql = self.verifier.is_some().then_some(in_sql);
         Ok(check.conclude())
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct BidView {
-    number: u64,
-    bid_id: Uuid,
-    amount: Money,
-}
-
-#[derive(Debug, Deserialize)]
-struct TicketView {
-    ticket_id: Uuid,
-    seat_index: u32,
-    buyer_id: Uuid,
-    price: Money,
-}
-
-async fn tickets(api: &Api, event_id: Uuid) -> anyhow::Result<Vec<TicketView>> {
-    api.list(&format!("/v1/events/{event_id}/tickets")).await
-}
-
-/// Waits until the database has everything that the grid had when it was called.
-pub(crate) async fn await_written(
-    output: Output,
-    api: &Api,
-    verifier: &mut Verifier,
-    deadline: Instant,
-) -> anyhow::Result<()> {
-    let cluster: ClusterStatus = api.get("/admin/v1/status").await?;
-    let wanted = cluster.applied();
-    let mut bar = None;
-    loop {
-        // A new database has no tables until the first pump has come to it.
-        let written = verifier.checkpoints().await.unwrap_or_default();
-        let behind: u64 = wanted
-            .iter()
-            .map(|(partition, applied)| {
-                let checkpoint = written
-                    .iter()
-                    .find(|row| u32::try_from(row.partition) == Ok(*partition))
-                    .and_then(|row| u64::try_from(row.applied_index).ok());
-                applied.saturating_sub(checkpoint.unwrap_or(0))
-            })
-            .sum();
-        let bar = bar.get_or_insert_with(|| output.bar(behind, "log entries into SQL"));
-        bar.set_position(bar.length().unwrap_or(0).saturating_sub(behind));
-        if behind == 0 {
-            bar.finish_and_clear();
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            let text = format!(
-                "the database is {behind} log entries behind and does not catch up; see `grid status`"
-            );
-            return Err(Failure::Database(text).into());
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-/// Compares an event's seats and tickets in the database with those in the grid, until they are equal
-/// or time is up. Returns what differs.
-pub(crate) async fn compare_event(
-    api: &Api,
-    verifier: &mut Verifier,
-    event_id: Uuid,
-    deadline: Instant,
-) -> anyhow::Result<Vec<String>> {
-    loop {
-        let found = event_differences(api, verifier, event_id).await?;
-        if found.is_empty() || Instant::now() > deadline {
-            return Ok(found);
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-async fn event_differences(
-    api: &Api,
-    verifier: &mut Verifier,
-    event_id: Uuid,
-) -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    let map = SeatMap::read(api, event_id).await?;
-    let states = verifier
-        .seat_states(event_id)
-        .await
-        .map_err(|error| database(&error))?;
-    if states.len() != map.states.len() {
-        let (sql, grid) = (states.len(), map.states.len());
-        found.push(format!(
-            "event {event_id}: {sql} seats in SQL, {grid} in the grid"
-        ));
-    }
-    let different = map
-        .states
-        .iter()
-        .zip(&states)
-        .filter(|(grid, sql)| grid != sql)
-        .count();
-    if different > 0 {
-        found.push(format!(
-            "event {event_id}: {different} seats in another state in SQL"
-        ));
-    }
-    let grid: BTreeSet<(u32, Uuid, Uuid, i64)> = tickets(api, event_id)
-        .await?
-        .iter()
-        .map(|ticket| {
-            let price = ticket.price.minor()?;
-            Ok((ticket.seat_index, ticket.ticket_id, ticket.buyer_id, price))
-        })
-        .collect::<anyhow::Result<_>>()?;
-    let sql: BTreeSet<(u32, Uuid, Uuid, i64)> = verifier
-        .tickets(event_id)
-        .await
-        .map_err(|error| database(&error))?
-        .iter()
-        .map(|ticket| {
-            let seat = u32::try_from(ticket.seat_index).unwrap_or(u32::MAX);
-            (seat, ticket.ticket_id, ticket.buyer, ticket.price)
-        })
-        .collect();
-    let (only_grid, only_sql) = (grid.difference(&sql).count(), sql.difference(&grid).count());
-    if only_grid + only_sql > 0 {
-        found.push(format!(
-            "event {event_id}: {only_grid} tickets only in the grid, {only_sql} only in SQL"
-        ));
-    }
-    Ok(found)
-}
-
-/// As [`compare_event`], for an auction.
-pub(crate) async fn compare_auction(
-    api: &Api,
-    verifier: &mut Verifier,
-    auction_id: Uuid,
-    deadline: Instant,
-) -> anyhow::Result<Vec<String>> {
-    loop {
-        let found = auction_differences(api, verifier, auction_id).await?;
-        if found.is_empty() || Instant::now() > deadline {
-            return Ok(found);
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct AuctionView {
-    status: String,
-    current_price: Option<Money>,
-    outcome: Option<OutcomeView>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OutcomeView {
-    sold: bool,
-    reason: Option<String>,
-    amount: Option<Money>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NewestBid {
-    items: Vec<BidView>,
-}
-
-async fn auction_differences(
-    api: &Api,
-    verifier: &mut Verifier,
-    auction_id: Uuid,
-) -> anyhow::Result<Vec<String>> {
-    let path = format!("/v1/auctions/{auction_id}");
-    let auction: AuctionView = api.get(&path).await?;
-    let newest: NewestBid = api.get(&format!("{path}/bids?limit=1")).await?;
-    let bids = newest.items.first().map_or(0, |bid| bid.number);
-    let written = verifier
-        .auction(auction_id)
-        .await
-        .map_err(|error| database(&error))?;
-    let Some(written) = written else {
-        return Ok(vec![format!("auction {auction_id} is not in SQL")]);
-    };
-    let mut found = Vec::new();
-    let mut compare = |what: &str, grid: String, sql: String| {
-        if grid != sql {
-            found.push(format!(
-                "auction {auction_id}: {what} is {grid} in the grid, {sql} in SQL"
-            ));
-        }
-    };
-    let minor = |money: &Option<Money>| -> anyhow::Result<String> {
-        Ok(money
-            .as_ref()
-            .map(Money::minor)
-            .transpose()?
-            .map_or("none".to_owned(), |m| m.to_string()))
-    };
-    let number =
-        |amount: Option<i64>| amount.map_or("none".to_owned(), |amount| amount.to_string());
-    compare("the status", auction.status, written.status);
-    compare(
-        "the number of bids",
-        bids.to_string(),
-        written.bids.to_string(),
-    );
-    compare(
-        "the highest bid",
-        minor(&auction.current_price)?,
-        number(written.highest),
-    );
-    let (outcome, amount) = match &auction.outcome {
-        Some(outcome) if outcome.sold => ("sold".to_owned(), minor(&outcome.amount)?),
-        Some(outcome) => (
-            outcome.reason.clone().unwrap_or_default(),
-            "none".to_owned(),
-        ),
-        None => ("none".to_owned(), "none".to_owned()),
-    };
-    compare(
-        "the outcome",
-        outcome,
-        written.outcome.unwrap_or_else(|| "none".to_owned()),
-    );
-    compare("the winning amount", amount, number(written.winning_amount));
-    Ok(found)
 }

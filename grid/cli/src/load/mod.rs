@@ -17,6 +17,8 @@
 
 pub(crate) mod bidding;
 pub(crate) mod check;
+pub(crate) mod compare;
+pub(crate) mod fault;
 mod ledger;
 mod machine;
 pub(crate) mod onsale;
@@ -38,6 +40,7 @@ use tokio::task::JoinSet;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::sequence::Sequence;
+use fault::Fault;
 use pace::Pace;
 pub(crate) use recorder::Recorder;
 use session::{Session, Target};
@@ -63,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// Makes people and choices differ from run to run.
     pub(crate) seed: u64,
+    /// A node to kill meanwhile.
+    pub(crate) fault: Option<Arc<Fault>>,
 }
 
 impl Plan {
@@ -109,8 +114,20 @@ impl Plan {
         let bar = output.bar(self.duration.as_secs().max(1), what);
         let mut ticks = tokio::time::interval(BAR_PAUSE);
         let end = start + self.duration + DRAIN_WAIT;
+        let fault = async {
+            match &self.fault {
+                Some(fault) => fault.strike(start).await,
+                None => Ok(()),
+            }
+        };
+        let mut fault = std::pin::pin!(fault);
+        let mut is_struck = false;
         loop {
             tokio::select! {
+                struck = &mut fault, if !is_struck => {
+                    struck?;
+                    is_struck = true;
+                }
                 ended = tasks.join_next() => match ended {
                     None => break,
                     Some(Ok(())) => {}

@@ -26,6 +26,8 @@ use crate::sequence::Sequence;
 const BEST_AVAILABLE_PERCENT: u64 = 15;
 /// How many seats a buyer wants: one draw of these.
 const QUANTITIES: [u32; 10] = [1, 1, 2, 2, 2, 2, 3, 3, 4, 4];
+/// The part of the run after which the last seat may be sold.
+const SOLD_OUT_AT: f64 = 0.95;
 /// How often a buyer looks for seats that are not sold before trying any.
 const LOOKS_MAX: u32 = 12;
 
@@ -50,7 +52,7 @@ struct Sale {
 impl Sale {
     /// Whether the buyer of so many seats pays, to keep to the pace.
     fn takes(&self, seats: u64) -> bool {
-        let elapsed = self.start.elapsed().as_secs_f64() / self.duration_s;
+        let elapsed = self.start.elapsed().as_secs_f64() / (self.duration_s * SOLD_OUT_AT);
         let due = (self.for_sale as f64 * elapsed.min(1.0)) as u64;
         self.selling
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |selling| {
@@ -75,6 +77,14 @@ impl Sale {
             if !chosen.iter().any(|seat| self.ledger.is_sold(*seat)) {
                 return;
             }
+        }
+        // Little is left: any seat will do, if there is one.
+        let seats = self.map.len() as u64;
+        let from = sequence.below(seats);
+        let free = (from..seats).chain(0..from).map(|seat| seat as u32);
+        if let Some(seat) = free.into_iter().find(|seat| !self.ledger.is_sold(*seat)) {
+            chosen.clear();
+            chosen.push(seat);
         }
     }
 }

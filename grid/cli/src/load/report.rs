@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Plan;
 use super::check::Check;
+use super::fault::Killed;
 use super::machine::{Machine, cpu_time};
 use super::recorder::{Figures, Latency, Recorder};
 use crate::output::{Output, grouped, table};
@@ -17,6 +19,9 @@ pub(crate) struct Run {
     pub(crate) figures: Figures,
     /// What the load generator itself cost, in µs of processor time a request.
     pub(crate) own_cpu_us_per_request: f64,
+    /// What was killed meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) killed: Option<Killed>,
     /// What was found afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) check: Option<Check>,
@@ -33,13 +38,14 @@ impl Stopwatch {
     }
 
     /// Closes a run whose check comes later.
-    pub(crate) fn stop(self, recorder: &Recorder) -> anyhow::Result<Run> {
+    pub(crate) fn stop(self, recorder: &Recorder, plan: &Plan) -> anyhow::Result<Run> {
         let used = cpu_time().saturating_sub(self.0);
         let figures = recorder.figures()?;
         let own_cpu_us_per_request = used.as_secs_f64() * 1e6 / figures.requests.max(1) as f64;
         Ok(Run {
             figures,
             own_cpu_us_per_request,
+            killed: plan.fault.as_ref().and_then(|fault| fault.killed()),
             check: None,
         })
     }
@@ -206,6 +212,9 @@ impl Report {
             "the load generator itself: {:.1} µs of processor a request\n",
             run.own_cpu_us_per_request
         ));
+        if let Some(killed) = &run.killed {
+            text.push_str(&killed.text());
+        }
         match &run.check {
             Some(check) => text.push_str(&check.text(self.checked)),
             None => text.push_str("not checked\n"),

@@ -8,7 +8,7 @@ mod child;
 mod ports;
 
 pub(crate) use child::{NodeProcess, NodeSpec};
-pub(crate) use ports::reserve_ports;
+pub(crate) use ports::{becomes_free, reserve_ports};
 
 use serde::{Deserialize, Serialize};
 

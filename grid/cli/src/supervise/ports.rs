@@ -1,8 +1,13 @@
 //! Ports that nobody uses.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+
+/// How long the nodes of a killed `grid up` may take to let go of their ports.
+const PREDECESSOR_WAIT: Duration = Duration::from_secs(10);
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Finds `count` different free ports. They are free only as long as nobody else takes them; once in
 /// `grid.json` they are the grid's.
@@ -15,6 +20,20 @@ pub(crate) fn reserve_ports(count: usize) -> anyhow::Result<Vec<u16>> {
         .iter()
         .map(|listener| Ok(listener.local_addr()?.port()))
         .collect()
+}
+
+/// Whether nobody listens there, after giving a predecessor that is still stopping its time.
+pub(crate) async fn becomes_free(port: u16) -> bool {
+    let deadline = Instant::now() + PREDECESSOR_WAIT;
+    loop {
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
 }
 
 #[cfg(test)]

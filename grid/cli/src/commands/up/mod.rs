@@ -5,33 +5,33 @@
 //!                 └──► database, meanwhile ──────────────┘ (the grid does not wait for it)
 //! ```
 
+mod database;
+mod demo;
+mod ready;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use data_pump::database::{Database, DatabaseOptions, provide};
-use serde_json::json;
+use data_pump::database::DatabaseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::up_demo;
+use database::{DatabaseKeeper, DatabaseState};
+use ready::Ready;
+
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::data_dir::{GridFile, NodeEntry};
 use crate::failure::Failure;
-use crate::output::Output;
-use crate::supervise::{NodeProcess, NodeSpec, Order, reserve_ports};
+use crate::supervise::{NodeProcess, NodeSpec, Order, becomes_free, reserve_ports};
 
 /// The most nodes of a grid on one machine.
 const NODES_MAX: u32 = 16;
 const READY_PAUSE: Duration = Duration::from_millis(50);
 /// How long the ready line waits for a database that is being started.
 const DATABASE_WAIT: Duration = Duration::from_secs(15);
-/// The pause before a database that could not be started is tried again, doubled up to the second.
-const DATABASE_RETRY_MIN: Duration = Duration::from_secs(1);
-/// See [`DATABASE_RETRY_MIN`].
-const DATABASE_RETRY_MAX: Duration = Duration::from_secs(60);
 /// A grid whose nodes die this often before it is ready will not become so.
 const DEATHS_BEFORE_READY_MAX: u32 = 5;
 /// How much of a node's log an error quotes, in lines.
@@ -63,20 +63,6 @@ pub(crate) struct UpArgs {
     demo: bool,
 }
 
-/// Where the database stands.
-#[derive(Clone, Debug)]
-enum DatabaseState {
-    None,
-    Starting,
-    Running {
-        url: String,
-        source: String,
-        version: Option<String>,
-        durable: bool,
-    },
-    Failed(String),
-}
-
 /// Runs until a signal.
 pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
@@ -84,7 +70,8 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     let _lock = context.data_dir.lock()?;
     let settings = grid_config::load(args.config.as_deref())
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    let grid = prepare(&context, &args, settings.cluster.partitions)?;
+    let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
+    claim_ports(&context, &mut grid).await?;
     context.data_dir.ticket_key()?;
 
     let (orders, ordered) = watch::channel(None);
@@ -172,6 +159,30 @@ fn prepare(context: &Context, args: &UpArgs, configured: u32) -> anyhow::Result<
     Ok(grid)
 }
 
+/// Makes sure that the ports can be used. Clients know the gateways' ports, so those do not change by
+/// themselves; the nodes' own do.
+async fn claim_ports(context: &Context, grid: &mut GridFile) -> anyhow::Result<()> {
+    let mut has_moved = false;
+    for node in &mut grid.nodes {
+        let port = node.gateway_port;
+        if !becomes_free(port).await {
+            let text = format!(
+                "port {port} is in use, by another grid perhaps; choose others with --port, or with \
+                 --port 0 any"
+            );
+            return Err(Failure::Usage(text).into());
+        }
+        if !becomes_free(node.raft_port).await {
+            node.raft_port = *reserve_ports(1)?.first().context("there is no free port")?;
+            has_moved = true;
+        }
+    }
+    if has_moved {
+        context.data_dir.write(grid)?;
+    }
+    Ok(())
+}
+
 fn gateway_port(first: u16, place: usize) -> anyhow::Result<u16> {
     u16::try_from(place)
         .ok()
@@ -252,7 +263,7 @@ async fn serve(
     let demo = match args.demo {
         true => {
             let api = Api::new(grid.gateway_urls(), context.user)?;
-            Some(up_demo::create(&api, &context.data_dir).await?)
+            Some(demo::create(&api, &context.data_dir).await?)
         }
         false => None,
     };
@@ -305,192 +316,6 @@ fn will_not_start(node: &NodeProcess) -> Failure {
         node.state().last_end.unwrap_or_default(),
         log.display()
     ))
-}
-
-/// What is said when the grid is ready.
-struct Ready<'a> {
-    context: &'a Context,
-    grid: &'a GridFile,
-    nodes: &'a [NodeProcess],
-    state: DatabaseState,
-    took: Duration,
-}
-
-impl Ready<'_> {
-    fn print(&self, output: Output, demo: Option<&up_demo::Demo>) -> anyhow::Result<()> {
-        let nodes: Vec<_> = self
-            .grid
-            .nodes
-            .iter()
-            .zip(self.nodes)
-            .map(|(entry, node)| {
-                json!({
-                    "id": entry.id,
-                    "pid": node.state().pid,
-                    "gateway": entry.gateway_url(),
-                    "raft": format!("127.0.0.1:{}", entry.raft_port),
-                    "log": node.log(),
-                })
-            })
-            .collect();
-        let database = match &self.state {
-            DatabaseState::None => json!(null),
-            DatabaseState::Starting => json!({"state": "starting"}),
-            DatabaseState::Running {
-                url,
-                source,
-                version,
-                durable,
-            } => json!({
-                "state": "running", "url": url, "source": source, "version": version,
-                "durable": durable,
-            }),
-            DatabaseState::Failed(error) => json!({"state": "failed", "error": error}),
-        };
-        let document = json!({
-            "ready": true,
-            "grid_id": self.grid.grid_id,
-            "partitions": self.grid.partitions,
-            "gateways": self.grid.gateway_urls(),
-            "nodes": nodes,
-            "data_dir": self.context.data_dir.path(),
-            "database": database,
-            "started_in_ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
-            "demo": demo.map(up_demo::Demo::document),
-        });
-        output.result(&document, || self.text(demo))
-    }
-
-    fn text(&self, demo: Option<&up_demo::Demo>) -> String {
-        let mut text = format!(
-            "The grid is ready: {} nodes, {} partitions, in {:.1} s.\n\n",
-            self.grid.nodes.len(),
-            self.grid.partitions,
-            self.took.as_secs_f64()
-        );
-        for node in &self.grid.nodes {
-            let port = node.gateway_port;
-            let url = node.gateway_url();
-            text.push_str(&format!(
-                "  gateway {}   {url}   ws://127.0.0.1:{port}/v1/ws\n",
-                node.id
-            ));
-        }
-        let directory = self.context.data_dir.path().display();
-        text.push_str(&format!("  data        {directory}\n"));
-        let database = match &self.state {
-            DatabaseState::None => "none; changes are not written to SQL".to_owned(),
-            DatabaseState::Starting => "still starting; the grid does not wait for it".to_owned(),
-            DatabaseState::Running {
-                url,
-                source,
-                version,
-                durable,
-            } => {
-                let version = version.as_deref().unwrap_or("not reached yet");
-                let durable = if *durable {
-                    ""
-                } else {
-                    "; not safe against power loss"
-                };
-                format!("{source}, PostgreSQL {version}{durable}\n              {url}")
-            }
-            DatabaseState::Failed(error) => format!("none: {error}"),
-        };
-        text.push_str(&format!("  database    {database}\n\n"));
-        match demo {
-            Some(demo) => text.push_str(&demo.text(&self.grid.nodes[0].gateway_url())),
-            None => text.push_str(
-                "What to type next, in another terminal:\n\
-                 \x20 grid import venue samples/arena.json    a sale of 20,000 seats\n\
-                 \x20 grid import lots samples/lots.csv       500 auctions\n\
-                 \x20 grid load onsale --rate 1000 --duration 10s\n\
-                 \x20 grid status\n",
-            ),
-        }
-        if self.context.data_dir.path() != std::path::Path::new("data")
-            && self.context.data_dir.path()
-                != std::env::current_dir().unwrap_or_default().join("data")
-        {
-            text.push_str(&format!("(each with --data-dir {directory})\n"));
-        }
-        text.push_str("Ctrl-C stops the grid; its data stays.\n");
-        text
-    }
-}
-
-/// Starts the database, tells the nodes, and stops it last.
-struct DatabaseKeeper<'a> {
-    options: DatabaseOptions,
-    state: watch::Sender<DatabaseState>,
-    orders: watch::Sender<Option<Order>>,
-    context: &'a Context,
-    grid: GridFile,
-}
-
-impl DatabaseKeeper<'_> {
-    async fn run(mut self, without: bool, mut stopping: watch::Receiver<bool>) {
-        if without {
-            return;
-        }
-        let database = tokio::select! {
-            database = self.provide() => database,
-            _ = stopping.wait_for(|stop| *stop) => return,
-        };
-        let Some(database) = database else { return };
-        // The sender lives as long as the nodes.
-        let _ = stopping.wait_for(|stop| *stop).await;
-        if let Err(error) = database.stop().await {
-            tracing::warn!(%error, "the database did not stop in order");
-        }
-    }
-
-    async fn provide(&mut self) -> Option<Database> {
-        let mut pause = DATABASE_RETRY_MIN;
-        loop {
-            match provide(self.options.clone()).await {
-                Ok(database) => {
-                    self.announce(&database);
-                    return Some(database);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "there is no database; the grid sells without it");
-                    self.state
-                        .send_replace(DatabaseState::Failed(error.to_string()));
-                    if !error.is_retryable() {
-                        return None;
-                    }
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(DATABASE_RETRY_MAX);
-        }
-    }
-
-    fn announce(&mut self, database: &Database) {
-        self.grid.database_url = Some(database.url.clone());
-        let written = self.context.data_dir.write(&self.grid).context("grid.json");
-        if let Err(error) = written {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "reports will not find the database"
-            );
-        }
-        self.orders.send_replace(Some(Order::Database {
-            url: database.url.clone(),
-            single_connection: database.single_connection,
-        }));
-        self.state.send_replace(DatabaseState::Running {
-            url: database.url.clone(),
-            source: match database.source {
-                data_pump::database::DatabaseSource::Given(_) => "given".to_owned(),
-                data_pump::database::DatabaseSource::Supervised => "private".to_owned(),
-                data_pump::database::DatabaseSource::Embedded => "embedded".to_owned(),
-            },
-            version: database.version.clone(),
-            durable: database.durable,
-        });
-    }
 }
 
 /// The signals that end it.
