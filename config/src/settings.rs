@@ -154,7 +154,8 @@ impl Default for GatewaySettings {
 pub struct PumpSettings {
     /// The most changes in one SQL transaction. Default 2,000.
     pub batch_changes_max: usize,
-    /// The longest a change waits for its transaction. Default 10 ms.
+    /// How long a change waits for company in its transaction, for each lane that this node runs, at
+    /// most 250 ms in all. Default 50 ms.
     pub flush_interval_ms: u64,
     /// SQL connections of the node's pump. Default 2; 1 for a database that allows only one.
     pub connections_max: u32,
@@ -168,7 +169,7 @@ impl Default for PumpSettings {
     fn default() -> Self {
         Self {
             batch_changes_max: 2_000,
-            flush_interval_ms: 10,
+            flush_interval_ms: 50,
             connections_max: 2,
             retry_min_ms: 100,
             retry_max_ms: 5_000,

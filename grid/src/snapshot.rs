@@ -28,6 +28,8 @@ use crate::raft::SnapshotPosition;
 const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
 /// The newest format that this build reads.
 const FORMAT: u16 = 1;
+/// A snapshot is synced in pieces of this size.
+const SYNC_EVERY_BYTES: usize = 1 << 20;
 /// The longest section; a longer one is damage.
 const SECTION_BYTES_MAX: u32 = 256 << 20;
 
@@ -81,6 +83,28 @@ impl From<CodecError> for SinkError {
             io::ErrorKind::InvalidData,
             error.to_string(),
         ))
+    }
+}
+
+/// Syncs as it goes: one sync of a whole snapshot would keep the log's own syncs waiting behind it.
+struct Paced {
+    file: File,
+    unsynced: usize,
+}
+
+impl Write for Paced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_EVERY_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -239,7 +263,11 @@ impl SnapshotStore {
         position: &SnapshotPosition,
     ) -> io::Result<SnapshotFile> {
         let temporary = self.incoming(position).path;
-        let mut out = BufWriter::with_capacity(1 << 18, File::create(&temporary)?);
+        let paced = Paced {
+            file: File::create(&temporary)?,
+            unsynced: 0,
+        };
+        let mut out = BufWriter::with_capacity(1 << 18, paced);
         out.write_all(MAGIC)?;
         let header = Header {
             format: FORMAT,
@@ -251,8 +279,8 @@ impl SnapshotStore {
         write_frame(&mut out, &header)?;
         view.write_sections(|section| write_frame(&mut out, section).map_err(SinkError))
             .map_err(|error: SinkError| error.0)?;
-        let file = out.into_inner().map_err(|error| error.into_error())?;
-        file.sync_all()?;
+        let paced = out.into_inner().map_err(|error| error.into_error())?;
+        paced.file.sync_all()?;
         self.publish(&temporary, position)
     }
 

@@ -174,6 +174,8 @@ fn fill_with_zeros(path: &Path, bytes: u64, stop: &AtomicBool) -> io::Result<()>
         }
         let part = left.min(BLOCK_BYTES as u64) as usize;
         file.write_all(&block[..part])?;
+        // Block by block: one sync of all of it would keep the log's own syncs waiting behind it.
+        file.sync_data()?;
         left -= part as u64;
     }
     file.set_len(bytes)?;

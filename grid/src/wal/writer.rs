@@ -336,6 +336,10 @@ impl Writer {
             return Err(io::Error::other("a record is larger than a segment"));
         }
         let next = self.active.header.segment + 1;
+        // From here on the room is that of the next segment: without this, callers would see a full
+        // segment and no spare for the moment of the change, and refuse writes.
+        let room = self.options.segment_bytes;
+        self.shared.left_in_segment.store(room, Ordering::Relaxed);
         self.active = open_next(
             &self.options,
             &self.shared,
