@@ -93,10 +93,6 @@ fn configuration(cluster: &ClusterSettings) -> Config {
         election_timeout_min: cluster.election_timeout_min_ms,
         election_timeout_max: cluster.election_timeout_max_ms,
         enable_pre_vote: Some(true),
-        // A restarted leader would lead on in its old term, and its linearizable reads would reflect
-        // only what it remembers as committed, a hint that lags. A new term's first entry, once
-        // committed, covers everything that was ever acknowledged.
-        enable_leader_restore: Some(false),
         max_payload_entries: APPEND_ENTRIES_MAX,
         // Snapshots and purges are decided by `retention`, which knows of the pump.
         snapshot_policy: SnapshotPolicy::Never,
