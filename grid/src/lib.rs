@@ -15,10 +15,13 @@
 //! private module `raft`.
 
 mod client;
+mod cluster;
 mod error;
 mod feed;
+mod identity;
 mod members;
 mod node;
+mod opening;
 mod proposer;
 mod raft;
 mod replica;
@@ -30,6 +33,10 @@ mod transport;
 mod wal;
 
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
+pub use cluster::{
+    ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
+    MoveReason, NodeEntry, NodeState, Refusal,
+};
 pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use node::{GridNode, NodeId, NodeOptions};

@@ -165,6 +165,12 @@ impl<S: Space> ReplicaState<S> {
         self.fault.lock().get_or_insert(fault);
     }
 
+    /// Notes that the replica is here no more, and wakes its readers so that they look elsewhere.
+    pub(crate) fn retire(&self, fault: &str) {
+        self.set_fault(fault.to_owned());
+        self.applied.send_modify(|_| {});
+    }
+
     /// The recent changes of entries after `index`.
     pub(crate) fn recent(&self, index: u64) -> Recent<S::Change> {
         let ring = self.ring.lock();

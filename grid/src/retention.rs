@@ -11,6 +11,7 @@ use std::time::Duration;
 use grid_core::{PartitionId, Space};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::META;
 use crate::members::{Member, Members};
 
 /// How often it looks.
@@ -46,11 +47,19 @@ pub(crate) async fn run<S: Space>(
         } else {
             None
         };
-        for (partition, member) in &members.replicas {
+        for (partition, member) in members.replicas() {
             if stop.is_cancelled() {
                 return;
             }
-            reconcile(member, policy, unpin == Some(*partition)).await;
+            reconcile(&member, policy, unpin == Some(partition)).await;
+        }
+        if let Some(meta) = members.meta() {
+            // No pump reads the cluster map.
+            let policy = RetentionPolicy {
+                keep_for_pump: false,
+                ..policy
+            };
+            reconcile(&meta, policy, unpin == Some(META)).await;
         }
     }
 }

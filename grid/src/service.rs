@@ -10,6 +10,7 @@ use grid_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::feed::FeedError;
+use crate::cluster::{self, META};
 use crate::members::Members;
 use crate::proposer::Decision;
 use crate::raft::{
@@ -127,6 +128,15 @@ impl<S: Space> Services<S> {
     }
 }
 
+/// Does something with this node's member of a group, whatever the group replicates.
+macro_rules! with_group {
+    ($members:expr, $group:expr, $member:ident => $body:block) => {
+        if $group == META.0 {
+            if let Some($member) = $members.meta() $body
+        } else if let Some($member) = $members.get(PartitionId($group)) $body
+    };
+}
+
 fn reply_with<T: Serialize>(reply: Replier, value: &T) {
     match codec::encode(value) {
         Ok(bytes) => reply.send(bytes.into()),
@@ -146,11 +156,10 @@ impl<S: Space> Handler for Services<S> {
                 let Some((group, request)) = open_envelope(&payload) else {
                     return;
                 };
-                let Some(member) = members.get(PartitionId(group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve(request, reply).await });
+                with_group!(members, group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve(request, reply).await });
+                });
             }
             SERVICE_QUERY => {
                 let members = Arc::clone(members);
@@ -177,6 +186,9 @@ impl<S: Space> Handler for Services<S> {
                     Err(error) => tracing::error!(%error, "a state could not be digested"),
                 });
             }
+            service if cluster::is_of_cluster(service) => {
+                cluster::serve(members, service, &payload, reply);
+            }
             _ => tracing::warn!(service, "a peer asked for an unknown service"),
         }
     }
@@ -197,21 +209,19 @@ impl<S: Space> Handler for Services<S> {
                 let Ok(group) = codec::decode::<u32>(&header) else {
                     return;
                 };
-                let Some(member) = members.get(PartitionId(group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve_appends(sender, receiver).await });
+                with_group!(members, group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve_appends(sender, receiver).await });
+                });
             }
             SERVICE_SNAPSHOT => {
                 let Ok(header) = codec::decode::<SnapshotHeader>(&header) else {
                     return;
                 };
-                let Some(member) = members.get(PartitionId(header.group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+                with_group!(members, header.group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+                });
             }
             SERVICE_FEED => {
                 let Ok(header) = codec::decode::<FeedHeader>(&header) else {
@@ -221,6 +231,12 @@ impl<S: Space> Handler for Services<S> {
                 tokio::spawn(async move { feed(&members, header.from, sender, receiver).await });
             }
             _ => tracing::warn!(service, "a peer opened a stream to an unknown service"),
+        }
+    }
+
+    fn on_visit(&self, _from: u64, service: u8, payload: Bytes, reply: Replier) {
+        if let Some(members) = self.members.get() {
+            cluster::serve_visit(members, service, &payload, reply);
         }
     }
 }
@@ -279,7 +295,8 @@ async fn feed<S: Space>(
     sender: StreamSender,
     mut receiver: StreamReceiver,
 ) {
-    let Some(member) = members.get(from.partition) else {
+    let member = members.get(from.partition);
+    let Some(member) = member.filter(|member| member.is_serving()) else {
         return;
     };
     let mut feed = member.feed(Some(from));

@@ -71,7 +71,7 @@ pub(crate) enum ReadRefusal {
 
 /// A running group; clones are handles on the same one.
 pub(crate) struct Group<S: Space> {
-    raft: Raft<TypeConfig, StateMachine<S>>,
+    pub(super) raft: Raft<TypeConfig, StateMachine<S>>,
     snapshots: SnapshotStore,
     log: LogStore,
 }

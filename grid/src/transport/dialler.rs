@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
 use super::handshake::{HandshakeError, Hello, Refusal, introduce};
+use super::peers::Peers;
 use super::refusals::RefusalLog;
 use super::{HANDSHAKE_TIMEOUT, Lane, spawn_tasks, wire};
 
@@ -49,8 +50,9 @@ impl LaneSlot {
 /// What a dialler needs.
 #[derive(Debug)]
 pub(super) struct Dialler {
-    pub(super) address: String,
+    pub(super) addresses: Vec<String>,
     pub(super) hello: Hello,
+    pub(super) peers: Arc<Peers>,
     pub(super) slot: Arc<LaneSlot>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
@@ -92,7 +94,7 @@ impl Dialler {
         self.hello.lane
     }
 
-    /// Runs until the transport stops.
+    /// Runs until the transport stops or the peer is no longer one.
     pub(super) async fn run(self) {
         let _ = self.stop.run_until_cancelled(self.keep_connected()).await;
         *self.slot.current.write() = None;
@@ -100,8 +102,8 @@ impl Dialler {
 
     async fn keep_connected(&self) {
         let mut backoff = Backoff::default();
-        loop {
-            match timeout(CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT, self.connect()).await {
+        for address in self.addresses.iter().cycle() {
+            match timeout(CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT, self.connect(address)).await {
                 Ok(Ok(connection)) => {
                     let since = Instant::now();
                     tracing::info!(
@@ -126,11 +128,18 @@ impl Dialler {
         }
     }
 
-    async fn connect(&self) -> Result<Arc<Connection>, HandshakeError> {
-        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(&self.address))
+    async fn connect(&self, address: &str) -> Result<Arc<Connection>, HandshakeError> {
+        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(address))
             .await
             .map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        introduce(&mut wire, &self.hello).await?;
+        let answer = introduce(&mut wire, &self.hello).await?;
+        let peer = self.peer();
+        self.peers
+            .judge_member(self.hello.from, peer, answer.incarnation)
+            .map_err(|refusal| HandshakeError::RefusedHere {
+                refusal,
+                peer: Some(peer),
+            })?;
         let connection = Connection::new(self.peer(), self.lane(), self.stop.child_token());
         spawn_tasks(&connection, wire, None, &self.tasks);
         Ok(connection)

@@ -9,7 +9,8 @@
 //! A segment is a file of 64 MiB, zeroed beforehand by a second thread so that syncing it changes no
 //! metadata and rotation never waits; a freed one is zeroed and used again. Every segment begins with
 //! a checkpoint of all votes and purge marks, so that an old segment can go although it held the last
-//! vote of a group. Truncation and purge are records, not deletions.
+//! vote of a group. Truncation, purge and the forgetting of a whole
+//! group are records, not deletions.
 //!
 //! Invariants:
 //! * a callback says yes only after the record and everything before it is synced;
@@ -372,6 +373,14 @@ impl Wal {
         self.submit(Some(done), |entries| {
             entries.purge_to(group, index);
             vec![Operation::new(Kind::PurgeTo, group, body)]
+        });
+    }
+
+    /// Forgets a group: its entries, vote and marks. Nothing may be appended to it until `done` was
+    /// called.
+    pub(crate) fn forget(&self, group: u32, done: Done) {
+        self.submit(Some(done), |_| {
+            vec![Operation::new(Kind::Forget, group, Vec::new())]
         });
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use grid::{CommandRequest, GridClient, GridNode, NodeOptions};
+use grid::{CommandRequest, GridClient, GridNode, META, NodeOptions};
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{
     ApplyContext, CodecError, IdempotencyKey, PartitionId, Slot, Space, SpaceView, Timestamp, codec,
@@ -123,11 +123,30 @@ impl Cluster {
         cluster
     }
 
+    /// Waits until every node has its replicas.
+    pub(crate) async fn founded(&self) {
+        for node in self.nodes.values() {
+            let client = node.client();
+            let mut map = client.cluster_map();
+            let known = map.wait_for(Option::is_some).await.expect("it runs");
+            let groups = known.as_ref().expect("waited for").groups.clone();
+            drop(known);
+            let held = groups.iter().filter(|(partition, group)| {
+                **partition != META && group.replicas.contains(&client.node_id())
+            });
+            let held = held.count();
+            until("its replicas are open", || client.local_partitions().count() == held).await;
+        }
+    }
+
     async fn start_on(&mut self, node: u64, listener: TcpListener) {
         let started = GridNode::start(NodeOptions {
             grid_id: 7,
             node_id: node,
             members: self.addresses.clone(),
+            seeds: Vec::new(),
+            peer_address: None,
+            gateway_address: String::new(),
             listener,
             cluster: ClusterSettings {
                 partitions: self.partitions,
@@ -159,6 +178,17 @@ impl Cluster {
     pub(crate) fn client(&self, node: u64) -> GridClient<Sum> {
         self.nodes[&node].client()
     }
+}
+
+/// A readiness wait.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout_at(soon().into(), wait).await;
+    assert!(waited.is_ok(), "{what}");
 }
 
 /// A deadline far beyond what any test takes when it passes.

@@ -76,7 +76,7 @@ impl Handler for TestHandler {
 struct Node {
     transport: Transport,
     address: String,
-    handler: std::sync::Weak<TestHandler>,
+    handler: Weak<TestHandler>,
     requests: mpsc::Receiver<(Bytes, Replier)>,
     streams: mpsc::Receiver<(Bytes, StreamSender, StreamReceiver)>,
 }
@@ -85,6 +85,20 @@ fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     (listener, address)
+}
+
+fn table(members: &BTreeMap<u64, String>) -> PeerTable {
+    let spec = |address: &String| PeerSpec {
+        addresses: vec![address.clone()],
+        incarnation: None,
+    };
+    PeerTable {
+        peers: members
+            .iter()
+            .map(|(node, address)| (*node, spec(address)))
+            .collect(),
+        removed: BTreeMap::new(),
+    }
 }
 
 fn start(
@@ -104,10 +118,11 @@ fn start(
     let address = members[&node_id].clone();
     let transport = Transport::start(TransportOptions {
         node_id,
+        incarnation: node_id,
         grid_id,
         fingerprint: fingerprint.to_owned(),
         listener,
-        members: members.clone(),
+        peers: table(members),
         handler,
     })
     .expect("the listener is good");
@@ -175,6 +190,8 @@ fn hello() -> Hello {
         grid_id: GRID,
         from: 2,
         to: 1,
+        incarnation: 2,
+        guest: false,
         lane: Lane::Control,
         fingerprint: "f".to_owned(),
     }
