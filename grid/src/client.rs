@@ -317,8 +317,7 @@ impl<S: Space> GridClient<S> {
             Ok(Some(node)) if node != self.members.node => node,
             _ => return Feed::nowhere(partition, from),
         };
-        let cursor = from.unwrap_or(Cursor::after_entry(partition, 0));
-        let opened = codec::encode(&FeedHeader { from: cursor })
+        let opened = codec::encode(&FeedHeader { partition, from })
             .ok()
             .and_then(|header| {
                 let transport = &self.members.transport;
@@ -327,7 +326,7 @@ impl<S: Space> GridClient<S> {
                     .ok()
             });
         match opened {
-            Some((sender, receiver)) => Feed::remote(sender, receiver, cursor),
+            Some(stream) => Feed::remote(stream, partition, from),
             None => Feed::nowhere(partition, from),
         }
     }

@@ -301,6 +301,9 @@ mod tests {
         make_log(directory.path());
         fs::remove_file(directory.path().join("node.json")).expect("removed");
         let refused = claim(directory.path(), 1);
-        assert!(matches!(refused, Err(StartError::Damaged(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StartError::Damaged(_))),
+            "{refused:?}"
+        );
     }
 }

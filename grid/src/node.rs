@@ -151,8 +151,14 @@ impl<S: Space> GridNode<S> {
         let info = introduce(&options, incarnation)?;
         let (wal, recovered) = open_log(&options).await?;
         let services = Arc::new(Services::<S>::default());
-        let (options, members) =
-            Self::assemble(options, layout, info, directory, (wal, recovered), &services)?;
+        let (options, members) = Self::assemble(
+            options,
+            layout,
+            info,
+            directory,
+            (wal, recovered),
+            &services,
+        )?;
         let (tasks, stop) = (members.opener.tasks.clone(), members.opener.stop.clone());
         services.open(Arc::clone(&members));
 
@@ -209,7 +215,9 @@ impl<S: Space> GridNode<S> {
             fingerprint: options.cluster.fingerprint(),
             listener: options.listener,
             peers: PeerTable {
-                peers: given.map(|(other, address)| (*other, spec(address))).collect(),
+                peers: given
+                    .map(|(other, address)| (*other, spec(address)))
+                    .collect(),
                 removed: BTreeMap::new(),
             },
             handler: Arc::clone(services) as Arc<dyn crate::transport::Handler>,

@@ -158,10 +158,7 @@ impl Opener {
                     term: state.term,
                     is_local: state.role == ReplicaRole::Leader && state.leader == Some(node),
                 };
-                let has_vote = !matches!(
-                    state.role,
-                    ReplicaRole::Learner | ReplicaRole::Stopped
-                );
+                let has_vote = !matches!(state.role, ReplicaRole::Learner | ReplicaRole::Stopped);
                 serving.fetch_or(has_vote, Ordering::Relaxed);
                 leadership.send_if_modified(|known| {
                     let changed = *known != present;
@@ -193,7 +190,9 @@ impl Opener {
     ) -> std::io::Result<()> {
         member.stop.cancel();
         member.group.shutdown().await;
-        member.replica.retire("the replica has moved to another node");
+        member
+            .replica
+            .retire("the replica has moved to another node");
         self.forget(partition).await
     }
 

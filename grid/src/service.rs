@@ -9,8 +9,8 @@ use grid_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::feed::FeedError;
 use crate::cluster::{self, META};
+use crate::feed::FeedError;
 use crate::members::Members;
 use crate::proposer::Decision;
 use crate::raft::{
@@ -93,7 +93,9 @@ pub(crate) enum QueryReply<A> {
 /// The first words of a feed stream.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FeedHeader {
-    pub(crate) from: Cursor,
+    pub(crate) partition: PartitionId,
+    /// `None` for from now on; the first slice, without changes, says where that is.
+    pub(crate) from: Option<Cursor>,
 }
 
 /// One message of a feed stream.
@@ -228,7 +230,7 @@ impl<S: Space> Handler for Services<S> {
                     return;
                 };
                 let members = Arc::clone(members);
-                tokio::spawn(async move { feed(&members, header.from, sender, receiver).await });
+                tokio::spawn(async move { feed(&members, header, sender, receiver).await });
             }
             _ => tracing::warn!(service, "a peer opened a stream to an unknown service"),
         }
@@ -291,16 +293,26 @@ async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Repl
 
 async fn feed<S: Space>(
     members: &Arc<Members<S>>,
-    from: Cursor,
+    header: FeedHeader,
     sender: StreamSender,
     mut receiver: StreamReceiver,
 ) {
-    let member = members.get(from.partition);
+    let member = members.get(header.partition);
     let Some(member) = member.filter(|member| member.is_serving()) else {
         return;
     };
-    let mut feed = member.feed(Some(from));
+    let mut feed = member.feed(header.from);
     let mut in_flight = 0;
+    if header.from.is_none() {
+        let place: FeedMessage<S::Change> = Ok((Vec::new(), feed.cursor().index));
+        let Ok(bytes) = codec::encode(&place) else {
+            return;
+        };
+        if sender.send(bytes.into()).await.is_err() {
+            return;
+        }
+        in_flight += 1;
+    }
     loop {
         while in_flight >= FEED_SLICES_IN_FLIGHT_MAX {
             match receiver.recv().await {

@@ -1,5 +1,6 @@
 //! Three real nodes over real sockets and files in one process.
 
+mod members;
 mod support;
 
 use grid::{FeedError, GridError, Read};

@@ -214,9 +214,7 @@ pub(super) async fn administer<S: Space>(
                 return AdminReply::Changed(Ok(MovePlan { epoch, moves }));
             }
             match execute_meta(members, &command, Instant::now() + ORDER_WAIT).await {
-                Ok(decided) => {
-                    AdminReply::Changed(decided.map(|epoch| MovePlan { epoch, moves }))
-                }
+                Ok(decided) => AdminReply::Changed(decided.map(|epoch| MovePlan { epoch, moves })),
                 Err(_) => AdminReply::NotLeader(None),
             }
         }
@@ -245,6 +243,20 @@ impl<S: Space> GridClient<S> {
     pub async fn membership(&self, deadline: Instant) -> Result<MembershipStatus, GridError> {
         match ask(self.members(), AdminRequest::Status, deadline).await? {
             AdminReply::Status(status) => Ok(*status),
+            _ => Err(GridError::Unavailable),
+        }
+    }
+
+    /// The node that leads the map's group.
+    ///
+    /// # Errors
+    /// [`GridError::Unavailable`] when there is none before the deadline.
+    pub async fn leader_of_map(&self, deadline: Instant) -> Result<NodeId, GridError> {
+        let known = self.members().leaderships.get(&META);
+        let mut known = known.ok_or(GridError::Unavailable)?.subscribe();
+        let led = known.wait_for(|leadership| leadership.leader.is_some());
+        match tokio::time::timeout_at(deadline.into(), led).await {
+            Ok(Ok(leadership)) => leadership.leader.ok_or(GridError::Unavailable),
             _ => Err(GridError::Unavailable),
         }
     }

@@ -210,9 +210,7 @@ pub(super) async fn group_here<S: Space>(
             Some(change) => meta.group.change_membership(change).await.map(|()| None),
         };
     }
-    let member = members
-        .get(group)
-        .ok_or(MembershipError::NotLeader(None))?;
+    let member = members.get(group).ok_or(MembershipError::NotLeader(None))?;
     match change {
         None => member.group.view().await.map(Some),
         Some(change) => member.group.change_membership(change).await.map(|()| None),

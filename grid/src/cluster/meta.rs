@@ -43,7 +43,7 @@ pub(super) async fn execute_here<S: Space>(
         && let Some(map) = members.present_map()
         && let Some(entry) = map.nodes.get(&info.node)
         && entry.incarnation != info.incarnation
-        && members.transport.is_reachable(info.node)
+        && (info.node == members.node || members.transport.is_reachable(info.node))
     {
         return MetaReply::Decided(Err(Refusal::InUse {
             node: info.node,
@@ -93,8 +93,8 @@ pub(super) async fn execute_meta<S: Space>(
             Some(execute_here(members, command, Instant::now() + timeout).await)
         } else if let Some(node) = node {
             let remaining_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            let payload = codec::encode(&(command, remaining_ms))
-                .map_err(|_| GridError::Malformed)?;
+            let payload =
+                codec::encode(&(command, remaining_ms)).map_err(|_| GridError::Malformed)?;
             let asked = members
                 .transport
                 .request(node, Lane::Control, SERVICE_META, payload.into(), timeout)

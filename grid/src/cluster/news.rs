@@ -111,7 +111,9 @@ async fn announce<S: Space>(members: &Arc<Members<S>>) {
     let command = MapCommand::Join(members.info.clone());
     match execute_meta(members, &command, Instant::now() + ANNOUNCE_WAIT).await {
         Ok(Ok(epoch)) => tracing::info!(epoch, "this node has told the grid its addresses"),
-        Ok(Err(refusal)) => tracing::error!(%refusal, "the grid does not take this node's addresses"),
+        Ok(Err(refusal)) => {
+            tracing::error!(%refusal, "the grid does not take this node's addresses")
+        }
         Err(error) => tracing::debug!(%error, "the grid could not be told this node's addresses"),
     }
 }

@@ -279,7 +279,11 @@ async fn ask_leader<S: Space>(
     candidates.extend(group.holders());
     let mut last = MembershipError::NotLeader(None);
     let mut asked: BTreeSet<NodeId> = BTreeSet::new();
-    while let Some(node) = candidates.iter().copied().find(|node| !asked.contains(node)) {
+    while let Some(node) = candidates
+        .iter()
+        .copied()
+        .find(|node| !asked.contains(node))
+    {
         asked.insert(node);
         let request = GroupRequest {
             group: partition,

@@ -17,7 +17,6 @@ const NODES_MAX: usize = 256;
 
 /// Why a change of the members is not made. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "snake_case", tag = "code")]
 pub enum Refusal {
     /// There is no map yet.
     #[error("the grid is not founded yet; try again when its first nodes run")]
@@ -100,6 +99,27 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// A short stable name, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFounded => "not_founded",
+            Self::UnknownNode { .. } => "unknown_node",
+            Self::Removed { .. } => "removed",
+            Self::InUse { .. } => "in_use",
+            Self::TooManyNodes => "too_many_nodes",
+            Self::Invalid { .. } => "invalid",
+            Self::LastNode { .. } => "last_node",
+            Self::FewerCopies { .. } => "fewer_copies",
+            Self::HoldsReplicas { .. } => "holds_replicas",
+            Self::NotEligible { .. } => "not_eligible",
+            Self::Outdated => "outdated",
+            Self::NoQuorum { .. } => "no_quorum",
+        }
+    }
+}
+
 /// What the map is asked to note.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum MapCommand {
@@ -155,10 +175,7 @@ pub(crate) fn check_drain(
     node: NodeId,
     fewer_copies: bool,
 ) -> Result<(), Refusal> {
-    let entry = map
-        .nodes
-        .get(&node)
-        .ok_or(Refusal::UnknownNode { node })?;
+    let entry = map.nodes.get(&node).ok_or(Refusal::UnknownNode { node })?;
     if entry.state == NodeState::Removed {
         return Err(Refusal::Removed { node });
     }

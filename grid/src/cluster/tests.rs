@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use grid_core::PartitionId;
+use grid_core::{PartitionId, Slot, Space, SpaceView, codec};
 use proptest::prelude::*;
 
 use super::admin::{MemberAction, prepare};
@@ -156,7 +156,11 @@ fn what_would_lose_copies_is_refused() {
         "{refused:?}"
     );
     let (_, moves) = prepare(&map, &drain(1, true), &none()).expect("accepted");
-    assert!(moves.iter().all(|made| made.from == Some(1) && made.to.is_none()));
+    assert!(
+        moves
+            .iter()
+            .all(|made| made.from == Some(1) && made.to.is_none())
+    );
     assert_eq!(moves.len(), 5);
     let unknown = prepare(&map, &drain(9, true), &none());
     assert_eq!(unknown.err(), Some(Refusal::UnknownNode { node: 9 }));
@@ -254,6 +258,23 @@ fn one_group_moves_at_a_time_and_outdated_commands_are_refused() {
         epoch: 2,
     };
     assert_eq!(space.carry_out(early), Err(Refusal::Outdated));
+}
+
+#[test]
+fn what_is_replicated_survives_the_codec() {
+    let map = grid(&["a", ""], 2, 3);
+    let replies: [super::space::MapReply; 2] = [Ok(3), Err(Refusal::LastNode { node: 1 })];
+    for reply in replies {
+        let bytes = codec::encode(&reply).expect("plain");
+        let back: super::space::MapReply = codec::decode(&bytes).expect("same");
+        assert_eq!(back, reply);
+    }
+    let mut copy = MapSpace::default();
+    let mut bytes = Vec::new();
+    let slot = Slot::new(0).expect("in range");
+    space(&map).encode_slot(slot, &mut bytes).expect("plain");
+    copy.restore_slot(slot, &bytes).expect("same");
+    assert_eq!(copy.map(), Some(&map));
 }
 
 proptest! {

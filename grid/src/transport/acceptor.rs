@@ -90,25 +90,20 @@ impl Acceptor {
         let Ok(mut wire) = wire::accepted(stream) else {
             return;
         };
-        let handshake = receive(
-            &mut wire,
-            &self.own,
-            |hello| self.peers.judge(self.own.from, hello),
-        );
+        let handshake = receive(&mut wire, &self.own, |hello| {
+            self.peers.judge(self.own.from, hello)
+        });
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(hello)) if hello.guest => self.entertain(&hello, wire),
             Ok(Ok(hello)) => {
                 let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
-                let older = self
-                    .accepted
-                    .lock()
-                    .insert(
-                        (hello.from, hello.lane),
-                        Accepted {
-                            incarnation: hello.incarnation,
-                            connection: Arc::clone(&connection),
-                        },
-                    );
+                let older = self.accepted.lock().insert(
+                    (hello.from, hello.lane),
+                    Accepted {
+                        incarnation: hello.incarnation,
+                        connection: Arc::clone(&connection),
+                    },
+                );
                 if let Some(older) = older {
                     older.connection.close();
                 }

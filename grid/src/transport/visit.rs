@@ -63,8 +63,7 @@ impl Transport {
             Ok(Err(error)) => return Err(unreachable(error.to_string())),
             Err(_) => return Err(unreachable("it took too long".to_owned())),
         };
-        let connection =
-            Connection::new(answer.from, hello.lane, self.inner.stop.child_token());
+        let connection = Connection::new(answer.from, hello.lane, self.inner.stop.child_token());
         spawn_tasks(&connection, wire, None, &self.inner.tasks);
         let reply = connection.request(service, payload, wait).await;
         connection.close();

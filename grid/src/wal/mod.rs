@@ -198,7 +198,8 @@ pub(crate) struct Wal {
     queue: Mutex<Option<SyncSender<Operation>>>,
     record_bytes_max: usize,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: File,
+    /// Keeps other processes out until the log is closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl Wal {
@@ -249,7 +250,7 @@ impl Wal {
             queue: Mutex::new(Some(queue)),
             record_bytes_max,
             writer: Mutex::new(Some(writer)),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         Ok((wal, recovered))
     }
@@ -488,6 +489,7 @@ impl Wal {
         {
             tracing::error!("the log's writer panicked");
         }
+        self.lock.lock().take();
     }
 }
 
