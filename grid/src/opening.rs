@@ -149,16 +149,10 @@ impl Opener {
         (leadership, serving): (watch::Sender<Leadership>, Arc<AtomicBool>),
         stop: CancellationToken,
     ) {
-        let node = self.node;
         let failure = self.failure.clone();
         self.tasks.spawn(async move {
-            let watching = group.watch_leadership(|state| {
-                let present = Leadership {
-                    leader: state.leader,
-                    term: state.term,
-                    is_local: state.role == ReplicaRole::Leader && state.leader == Some(node),
-                };
-                let has_vote = !matches!(state.role, ReplicaRole::Learner | ReplicaRole::Stopped);
+            let watching = group.watch_leadership(|present, role| {
+                let has_vote = !matches!(role, ReplicaRole::Learner | ReplicaRole::Stopped);
                 serving.fetch_or(has_vote, Ordering::Relaxed);
                 leadership.send_if_modified(|known| {
                     let changed = *known != present;
@@ -168,7 +162,6 @@ impl Opener {
                     *known = present;
                     changed
                 });
-                state.fault.is_none()
             });
             let ended = stop.run_until_cancelled(watching).await.is_some();
             if ended && !stop.is_cancelled() {

@@ -22,6 +22,7 @@ use super::types::{
     Callback, EntryBytes, LeaderTerm, Outcomes, ProposalError, SnapshotPosition, TypeConfig,
     WriteResult,
 };
+use crate::client::Leadership;
 use crate::error::StartError;
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
@@ -86,6 +87,16 @@ impl<S: Space> Clone for Group<S> {
     }
 }
 
+fn role_of(state: ServerState) -> ReplicaRole {
+    match state {
+        ServerState::Shutdown => ReplicaRole::Stopped,
+        ServerState::Leader => ReplicaRole::Leader,
+        ServerState::Follower => ReplicaRole::Follower,
+        ServerState::Candidate => ReplicaRole::Candidate,
+        ServerState::Learner => ReplicaRole::Learner,
+    }
+}
+
 fn configuration(cluster: &ClusterSettings) -> Config {
     Config {
         cluster_name: "spacegrid".to_owned(),
@@ -98,6 +109,9 @@ fn configuration(cluster: &ClusterSettings) -> Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 60_000,
+        // A restarted leader that led on in its old term would answer linearizable reads from the
+        // committed index that it happened to remember.
+        enable_leader_restore: Some(false),
         ..Config::default()
     }
 }
@@ -216,12 +230,9 @@ impl<S: Space> Group<S> {
             .err()
             .map(ToString::to_string);
         GroupState {
-            role: match (&fault, metrics.state) {
-                (Some(_), _) | (None, ServerState::Shutdown) => ReplicaRole::Stopped,
-                (None, ServerState::Leader) => ReplicaRole::Leader,
-                (None, ServerState::Follower) => ReplicaRole::Follower,
-                (None, ServerState::Candidate) => ReplicaRole::Candidate,
-                (None, ServerState::Learner) => ReplicaRole::Learner,
+            role: match fault {
+                Some(_) => ReplicaRole::Stopped,
+                None => role_of(metrics.state),
             },
             term: metrics.current_term,
             leader: metrics.current_leader,
@@ -233,13 +244,28 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Calls `seen` with the leader, the term and the fault whenever one of them changes, until the
-    /// group ends or `seen` returns `false`.
-    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(&GroupState) -> bool + Send) {
-        // Not `metrics()`, which changes with every entry.
+    /// Calls `seen` with the leadership and the role, now and whenever one of them changes, until the
+    /// group ends.
+    pub(crate) async fn watch_leadership(
+        &self,
+        mut seen: impl FnMut(Leadership, ReplicaRole) + Send,
+    ) {
+        // Not `metrics()`, which changes with every entry; and what is seen is read from here too,
+        // since `metrics()` is published after it and would still hold what was before.
         let mut metrics = self.raft.server_metrics();
         loop {
-            if !seen(&self.state()) || metrics.changed().await.is_err() {
+            let (leadership, role) = {
+                let metrics = metrics.borrow_and_update();
+                let leader = metrics.current_leader;
+                let leadership = Leadership {
+                    leader,
+                    term: metrics.vote.leader_id.term,
+                    is_local: metrics.state == ServerState::Leader && leader == Some(metrics.id),
+                };
+                (leadership, role_of(metrics.state))
+            };
+            seen(leadership, role);
+            if metrics.changed().await.is_err() {
                 return;
             }
         }
