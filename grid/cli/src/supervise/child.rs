@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Order;
+use crate::failure::NODE_REMOVED;
 
 /// The pause before a node that died is started again, doubled each time up to the second.
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -47,6 +48,8 @@ pub(crate) struct ChildState {
     pub(crate) pid: Option<u32>,
     /// How often it ended by itself.
     pub(crate) deaths: u32,
+    /// Whether the grid has removed the node: it is not started again.
+    pub(crate) was_removed: bool,
     /// How it ended last.
     pub(crate) last_end: Option<String>,
 }
@@ -123,7 +126,15 @@ impl Keeper {
             let started = Instant::now();
             let end = match self.spawn() {
                 Ok(child) => match self.live(child).await {
-                    Some(end) => end,
+                    Some(Ok(status)) if status.code() == Some(i32::from(NODE_REMOVED)) => {
+                        tracing::info!(node = self.spec.id, "a node was removed from the grid");
+                        self.state.send_modify(|state| {
+                            state.pid = None;
+                            state.was_removed = true;
+                        });
+                        return;
+                    }
+                    Some(end) => describe(end),
                     None => return,
                 },
                 Err(error) => format!("{error:#}"),
@@ -176,7 +187,7 @@ impl Keeper {
     }
 
     /// Looks after a running process. Returns how it ended, or `None` when it was asked to.
-    async fn live(&mut self, mut child: Child) -> Option<String> {
+    async fn live(&mut self, mut child: Child) -> Option<std::io::Result<ExitStatus>> {
         let mut input = child.stdin.take();
         let mut told: Option<Order> = None;
         loop {
@@ -191,7 +202,7 @@ impl Keeper {
                 told = Some(order.clone());
             }
             tokio::select! {
-                ended = child.wait() => return Some(describe(ended)),
+                ended = child.wait() => return Some(ended),
                 () = self.stop.cancelled() => {
                     drop(input.take());
                     stop(self.spec.id, &mut child).await;
