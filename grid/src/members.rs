@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -66,6 +66,8 @@ pub(crate) struct Members<S: Space> {
     /// Addresses given on the command line, tried beside those of the map.
     pub(crate) given_addresses: BTreeMap<NodeId, String>,
     pub(crate) reconciling: Mutex<Reconciling>,
+    /// The epoch of the last map that this node has acted upon.
+    pub(crate) adopted_epoch: AtomicU64,
     /// Whether the grid has removed this node.
     pub(crate) removed: AtomicBool,
     pub(crate) transport: Transport,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use grid_config::{ClusterSettings, NodeSettings, WalSync};
@@ -258,6 +258,7 @@ impl<S: Space> GridNode<S> {
             opener,
             given_addresses: options.members.clone(),
             reconciling: Mutex::new(Reconciling::default()),
+            adopted_epoch: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             transport,
             wal,

@@ -5,16 +5,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use grid_core::{PartitionId, Space};
 use tokio_util::sync::CancellationToken;
 
 use super::map::{ClusterMap, GroupEntry, META, NodeState};
+use super::news::ask;
 use super::space::MapSpace;
 use crate::error::StartError;
 use crate::members::{Member, Members};
 use crate::node::NodeId;
+use crate::raft::Group;
 use crate::transport::{PeerSpec, PeerTable};
+
+/// How long the first voters of a group may take to have their replicas before it begins without them.
+const FOUNDERS_WAIT: Duration = Duration::from_secs(3);
+/// How often they are asked.
+const FOUNDERS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Follows the map until stopped.
 pub(crate) async fn keep<S: Space>(members: Arc<Members<S>>, stop: CancellationToken) {
@@ -71,6 +80,7 @@ pub(crate) async fn adopt<S: Space>(
     }
     open_missing(members, map).await?;
     close_surplus(members, map).await;
+    members.adopted_epoch.store(map.epoch, Ordering::Relaxed);
     Ok(())
 }
 
@@ -123,7 +133,7 @@ async fn open_missing<S: Space>(
             *members.meta.write() = Some(Arc::clone(&meta));
             follow_meta(members, Arc::clone(&meta));
             if let Some(voters) = founders(node, group) {
-                meta.group.initialize(voters).await?;
+                begin(members, &meta.group, voters);
             }
         } else {
             let opened = opener.open::<S>(partition, leadership, is_first).await?;
@@ -133,7 +143,7 @@ async fn open_missing<S: Space>(
                 .write()
                 .insert(partition, Arc::clone(&member));
             if let Some(voters) = founders(node, group) {
-                member.group.initialize(voters).await?;
+                begin(members, &member.group, voters);
             }
         }
     }
@@ -145,6 +155,52 @@ async fn open_missing<S: Space>(
 fn founders(node: NodeId, group: &GroupEntry) -> Option<BTreeSet<NodeId>> {
     let is_first = group.epoch == 1 && group.replicas.first() == Some(&node);
     is_first.then(|| group.replicas.iter().copied().collect())
+}
+
+/// Gives a group its first voters, as soon as they have their replicas: an election that nobody answers
+/// would cost a whole timeout.
+fn begin<T: Space, S: Space>(
+    members: &Arc<Members<T>>,
+    group: &Group<S>,
+    voters: BTreeSet<NodeId>,
+) {
+    let (members, group) = (Arc::clone(members), group.clone());
+    let tasks = members.opener.tasks.clone();
+    tasks.spawn(async move {
+        let stop = members.opener.stop.clone();
+        let beginning = async {
+            let patience = Instant::now() + FOUNDERS_WAIT;
+            while !group.is_initialized().await
+                && !has_adopted(&members, &voters).await
+                && Instant::now() < patience
+            {
+                tokio::time::sleep(FOUNDERS_PAUSE).await;
+            }
+            group.initialize(voters).await
+        };
+        if let Some(Err(error)) = stop.run_until_cancelled(beginning).await {
+            tracing::error!(%error, "a group could not be founded");
+            let text = format!("a group could not be founded: {error}");
+            members.opener.failure.send_replace(Some(text));
+        }
+    });
+}
+
+/// Whether all of these nodes have acted upon the founding map.
+async fn has_adopted<S: Space>(members: &Members<S>, nodes: &BTreeSet<NodeId>) -> bool {
+    for node in nodes {
+        let adopted = if *node == members.node {
+            members.adopted_epoch.load(Ordering::Relaxed)
+        } else {
+            ask(members, *node)
+                .await
+                .map_or(0, |news| news.adopted_epoch)
+        };
+        if adopted == 0 {
+            return false;
+        }
+    }
+    true
 }
 
 /// Publishes the map as this node's replica of it changes.

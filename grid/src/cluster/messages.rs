@@ -1,6 +1,7 @@
 //! What nodes ask of each other about the grid itself, and who answers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -64,6 +65,8 @@ pub(super) enum Joined {
 pub(super) struct News {
     /// A map with a later epoch than the one named.
     pub(super) map: Option<ClusterMap>,
+    /// The epoch of the map that the node has acted upon.
+    pub(super) adopted_epoch: u64,
     /// Who leads, with the term, as this node's own replicas know it.
     pub(super) leaders: Vec<(PartitionId, NodeId, u64)>,
 }
@@ -193,6 +196,7 @@ fn news<S: Space>(members: &Members<S>, epoch: u64) -> News {
     });
     News {
         map: newer.map(|map| ClusterMap::clone(&map)),
+        adopted_epoch: members.adopted_epoch.load(Ordering::Relaxed),
         leaders: led.collect(),
     }
 }

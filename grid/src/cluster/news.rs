@@ -70,24 +70,7 @@ async fn ask_one<S: Space>(members: &Members<S>, turn: usize) {
     let Some(peer) = peers.get(turn % peers.len().max(1)) else {
         return;
     };
-    let epoch = members.present_map().map_or(0, |map| map.epoch);
-    let Ok(payload) = codec::encode(&epoch) else {
-        return;
-    };
-    let asked = members
-        .transport
-        .request(
-            *peer,
-            Lane::Control,
-            SERVICE_NEWS,
-            payload.into(),
-            ANSWER_WAIT,
-        )
-        .await;
-    let Some(news) = asked
-        .ok()
-        .and_then(|bytes| codec::decode::<News>(&bytes).ok())
-    else {
+    let Some(news) = ask(members, *peer).await else {
         return;
     };
     if let Some(map) = news.map {
@@ -96,6 +79,23 @@ async fn ask_one<S: Space>(members: &Members<S>, turn: usize) {
     for (group, leader, term) in news.leaders {
         members.note_leader(group, Some(leader), term);
     }
+}
+
+/// What a peer has that this node has not.
+pub(super) async fn ask<S: Space>(members: &Members<S>, peer: NodeId) -> Option<News> {
+    let epoch = members.present_map().map_or(0, |map| map.epoch);
+    let payload = codec::encode(&epoch).ok()?;
+    let asked = members
+        .transport
+        .request(
+            peer,
+            Lane::Control,
+            SERVICE_NEWS,
+            payload.into(),
+            ANSWER_WAIT,
+        )
+        .await;
+    codec::decode(&asked.ok()?).ok()
 }
 
 /// Tells the map where this node is, when it says otherwise.

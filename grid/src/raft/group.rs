@@ -150,6 +150,11 @@ impl<S: Space> Group<S> {
         })
     }
 
+    /// Whether the group has a log, as far as is known here.
+    pub(crate) async fn is_initialized(&self) -> bool {
+        self.raft.is_initialized().await.unwrap_or(true)
+    }
+
     /// Makes these nodes the group's voters, unless it has a log already.
     ///
     /// # Errors

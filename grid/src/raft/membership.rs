@@ -88,6 +88,9 @@ impl<S: Space> Group<S> {
         &self,
         change: MembershipChange,
     ) -> Result<(), MembershipError> {
+        if !self.raft.is_leader() {
+            return Err(MembershipError::NotLeader(self.state().leader));
+        }
         let members = match change {
             MembershipChange::TransferLeader(to) => return self.hand_over(to).await,
             MembershipChange::AddLearner(node) => ChangeMembers::AddNodes([(node, ())].into()),
@@ -111,9 +114,6 @@ impl<S: Space> Group<S> {
     }
 
     async fn hand_over(&self, to: u64) -> Result<(), MembershipError> {
-        if !self.raft.is_leader() {
-            return Err(MembershipError::NotLeader(self.state().leader));
-        }
         let handing = self.raft.trigger().transfer_leader(to).await;
         handing.map_err(|error| MembershipError::Failed(error.to_string()))
     }

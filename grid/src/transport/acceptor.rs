@@ -132,6 +132,7 @@ impl Acceptor {
             return;
         };
         let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
+        connection.note_guest();
         let handler = Arc::new(GuestHandler(Arc::clone(&self.handler)));
         spawn_tasks(&connection, wire, Some(handler), &self.tasks);
         self.tasks.spawn(async move {

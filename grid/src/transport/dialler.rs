@@ -24,10 +24,17 @@ const BACKOFF_MAX: Duration = Duration::from_millis(1_000);
 /// A connection that lasted this long was a good one: its loss starts the pauses anew.
 const GOOD_AFTER: Duration = Duration::from_millis(1_000);
 
+/// A connection and the disk at its other end.
+#[derive(Clone, Debug)]
+struct Connected {
+    connection: Arc<Connection>,
+    incarnation: u64,
+}
+
 /// Where the present connection of a lane is found.
 #[derive(Debug, Default)]
 pub(super) struct LaneSlot {
-    current: RwLock<Option<Arc<Connection>>>,
+    current: RwLock<Option<Connected>>,
     refusal: RwLock<Option<Refusal>>,
 }
 
@@ -37,8 +44,18 @@ impl LaneSlot {
         self.current
             .read()
             .as_ref()
+            .map(|connected| &connected.connection)
             .filter(|connection| !connection.is_closed())
             .cloned()
+    }
+
+    /// Closes the connection if `judge` does not accept the disk at its other end.
+    pub(super) fn dismiss(&self, judge: impl Fn(u64) -> bool) {
+        if let Some(connected) = &*self.current.read()
+            && !judge(connected.incarnation)
+        {
+            connected.connection.close();
+        }
     }
 
     /// Why the last handshake was refused, if it was.
@@ -104,7 +121,8 @@ impl Dialler {
         let mut backoff = Backoff::default();
         for address in self.addresses.iter().cycle() {
             match timeout(CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT, self.connect(address)).await {
-                Ok(Ok(connection)) => {
+                Ok(Ok(connected)) => {
+                    let connection = Arc::clone(&connected.connection);
                     let since = Instant::now();
                     tracing::info!(
                         peer = self.peer(),
@@ -112,7 +130,7 @@ impl Dialler {
                         "connected to a node"
                     );
                     *self.slot.refusal.write() = None;
-                    *self.slot.current.write() = Some(Arc::clone(&connection));
+                    *self.slot.current.write() = Some(connected);
                     connection.closed().await;
                     *self.slot.current.write() = None;
                     if since.elapsed() >= GOOD_AFTER {
@@ -128,7 +146,7 @@ impl Dialler {
         }
     }
 
-    async fn connect(&self, address: &str) -> Result<Arc<Connection>, HandshakeError> {
+    async fn connect(&self, address: &str) -> Result<Connected, HandshakeError> {
         let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(address))
             .await
             .map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
@@ -142,7 +160,10 @@ impl Dialler {
             })?;
         let connection = Connection::new(self.peer(), self.lane(), self.stop.child_token());
         spawn_tasks(&connection, wire, None, &self.tasks);
-        Ok(connection)
+        Ok(Connected {
+            connection,
+            incarnation: answer.incarnation,
+        })
     }
 
     fn failed(&self, error: HandshakeError) {

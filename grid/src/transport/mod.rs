@@ -252,9 +252,18 @@ impl Transport {
         inner.table.set(table.clone());
         let mut peers = inner.peers.write();
         peers.retain(|node, peer| {
-            let stays = table.peers.get(node) == Some(&peer.spec);
+            let stays = table
+                .peers
+                .get(node)
+                .is_some_and(|spec| spec.addresses == peer.spec.addresses);
             if !stays {
                 peer.stop.cancel();
+            }
+            for slot in &peer.slots {
+                slot.dismiss(|incarnation| {
+                    let judged = inner.table.judge_member(inner.own.from, *node, incarnation);
+                    stays && judged.is_ok()
+                });
             }
             stays
         });
@@ -401,7 +410,7 @@ fn spawn_tasks(
 }
 
 fn log_end(connection: &Connection, end: &dyn std::fmt::Display, expected: bool) {
-    if expected || connection.is_closed() {
+    if expected || connection.is_closed() || connection.is_of_guest() {
         return;
     }
     metrics::counter!("grid_transport_disconnects_total").increment(1);

@@ -64,6 +64,7 @@ impl Transport {
             Err(_) => return Err(unreachable("it took too long".to_owned())),
         };
         let connection = Connection::new(answer.from, hello.lane, self.inner.stop.child_token());
+        connection.note_guest();
         spawn_tasks(&connection, wire, None, &self.inner.tasks);
         let reply = connection.request(service, payload, wait).await;
         connection.close();
