@@ -8,5 +8,6 @@
 
 mod faults;
 mod files;
+mod members;
 mod session;
 mod support;
