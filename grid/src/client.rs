@@ -462,7 +462,7 @@ impl<S: Space> GridClient<S> {
     fn leader(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
         self.known(partition)?;
         let leader = self.members.leader(partition);
-        if leader.is_some() || self.members.is_open(partition) {
+        if leader.is_some() || self.members.is_serving(partition) {
             return Ok(leader);
         }
         Ok(self.first_reachable(&self.members.holders(partition)))

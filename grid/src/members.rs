@@ -116,7 +116,7 @@ impl<S: Space> Members<S> {
         }
     }
 
-    /// Whether this node holds, or is to hold, a group: then its own word on the leader counts.
+    /// Whether this node has a replica of a group, whatever its state.
     pub(crate) fn is_open(&self, partition: PartitionId) -> bool {
         if partition == META {
             self.meta.read().is_some()
@@ -125,14 +125,24 @@ impl<S: Space> Members<S> {
         }
     }
 
+    /// Whether this node has had a vote in a group: then what it knows of the leader counts.
+    pub(crate) fn is_serving(&self, partition: PartitionId) -> bool {
+        if partition == META {
+            self.meta().is_some_and(|meta| meta.is_serving())
+        } else {
+            self.get(partition)
+                .is_some_and(|member| member.is_serving())
+        }
+    }
+
     /// The leader of a group as far as it is known here.
     pub(crate) fn leader(&self, partition: PartitionId) -> Option<NodeId> {
         self.leaderships.get(&partition)?.borrow().leader
     }
 
-    /// Remembers who leads a group that has no replica here.
+    /// Remembers who leads a group that this node has no vote in.
     pub(crate) fn note_leader(&self, partition: PartitionId, leader: Option<NodeId>, term: u64) {
-        if self.is_open(partition) {
+        if self.is_serving(partition) {
             return;
         }
         if let Some(known) = self.leaderships.get(&partition) {

@@ -151,14 +151,9 @@ impl<S: Space> GridNode<S> {
         let info = introduce(&options, incarnation)?;
         let (wal, recovered) = open_log(&options).await?;
         let services = Arc::new(Services::<S>::default());
-        let (options, members) = Self::assemble(
-            options,
-            layout,
-            info,
-            directory,
-            (wal, recovered),
-            &services,
-        )?;
+        let place = (layout, map.is_some());
+        let (options, members) =
+            Self::assemble(options, place, info, directory, (wal, recovered), &services)?;
         let (tasks, stop) = (members.opener.tasks.clone(), members.opener.stop.clone());
         services.open(Arc::clone(&members));
 
@@ -195,7 +190,7 @@ impl<S: Space> GridNode<S> {
 
     fn assemble(
         options: NodeOptions,
-        layout: SlotLayout,
+        (layout, has_place): (SlotLayout, bool),
         info: NodeInfo,
         directory: NodeDirectory,
         (wal, recovered): (Wal, Recovered),
@@ -207,7 +202,10 @@ impl<S: Space> GridNode<S> {
             addresses: vec![address.clone()],
             incarnation: None,
         };
-        let given = options.members.iter().filter(|(other, _)| **other != node);
+        // A node that has a place already dials whom its map names, one that joins nobody before it
+        // has one; the first nodes of a grid dial each other.
+        let begins = !has_place && options.members.contains_key(&node);
+        let given = options.members.iter().filter(|_| begins);
         let transport = Transport::start(TransportOptions {
             node_id: node,
             incarnation: info.incarnation,

@@ -154,6 +154,10 @@ impl Opener {
             let watching = group.watch_leadership(|present, role| {
                 let has_vote = !matches!(role, ReplicaRole::Learner | ReplicaRole::Stopped);
                 serving.fetch_or(has_vote, Ordering::Relaxed);
+                // A replica that nobody has told anything yet knows less than this node did without it.
+                if present.leader.is_none() && !serving.load(Ordering::Relaxed) {
+                    return;
+                }
                 leadership.send_if_modified(|known| {
                     let changed = *known != present;
                     if changed {

@@ -89,12 +89,15 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
 async fn take<S: Space>(member: &Member<S>, newest: u64) {
     let started = std::time::Instant::now();
     member.group.take_snapshot().await;
-    while started.elapsed() < SNAPSHOT_WAIT {
+    while started.elapsed() < SNAPSHOT_WAIT && !member.stop.is_cancelled() {
         if member.snapshots.newest_index().unwrap_or(0) > newest {
             metrics::histogram!("grid_snapshot_seconds").record(started.elapsed().as_secs_f64());
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if member.stop.is_cancelled() {
+        return;
     }
     tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
 }

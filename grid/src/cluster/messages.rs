@@ -191,7 +191,7 @@ fn news<S: Space>(members: &Members<S>, epoch: u64) -> News {
     let newer = members.present_map().filter(|map| map.epoch > epoch);
     let led = members.leaderships.iter().filter_map(|(group, known)| {
         let known = *known.borrow();
-        let leader = known.leader.filter(|_| members.is_open(*group))?;
+        let leader = known.leader.filter(|_| members.is_serving(*group))?;
         Some((*group, leader, known.term))
     });
     News {

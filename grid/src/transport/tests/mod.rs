@@ -22,6 +22,7 @@ use super::*;
 
 mod connections;
 mod handshakes;
+mod members;
 mod requests;
 mod streams;
 
@@ -30,6 +31,8 @@ const ECHO: u8 = 0;
 const PARK: u8 = 1;
 const DROP: u8 = 2;
 const PANIC: u8 = 3;
+/// For guests.
+const VISITED: u8 = 4;
 /// More than any test parks.
 const PARKED_MAX: usize = 4096;
 /// Long enough never to be the reason of a failure that is not one.
@@ -48,6 +51,14 @@ impl Handler for TestHandler {
             PARK => drop(self.requests.try_send((payload, reply))),
             PANIC => panic!("a handler with a defect"),
             _ => drop(reply),
+        }
+    }
+
+    fn on_visit(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
+        if service == VISITED {
+            let mut answer = from.to_string().into_bytes();
+            answer.extend_from_slice(&payload);
+            reply.send(answer.into());
         }
     }
 
