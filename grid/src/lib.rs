@@ -15,6 +15,7 @@
 //! private module `raft`.
 
 mod client;
+mod commit_delay;
 mod error;
 mod feed;
 mod members;

@@ -120,7 +120,7 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
         running: None,
     };
     if let Some(url) = &args.database_url {
-        pump.start(url.clone(), false);
+        pump.start(url.clone(), false, false);
     }
     let end = serve(&args, &node, &mut pump).await?;
     match &end {
@@ -176,8 +176,8 @@ async fn serve(args: &NodeArgs, node: &GridNode<Unit>, pump: &mut Pumping) -> an
             _ = terminate.recv() => return Ok(End::Asked("SIGTERM")),
             _ = interrupt.recv() => return Ok(End::Asked("SIGINT")),
             order = orders.recv() => match order {
-                Some(Order::Database { url, single_connection }) => {
-                    pump.start(url, single_connection);
+                Some(Order::Database { url, single_connection, is_private }) => {
+                    pump.start(url, single_connection, is_private);
                 }
                 None if args.supervised => return Ok(End::Asked("grid up has ended")),
                 None => std::future::pending().await,
@@ -211,7 +211,7 @@ struct Pumping {
 
 impl Pumping {
     /// The database of a node stays the same for its lifetime.
-    fn start(&mut self, database_url: String, single_connection: bool) {
+    fn start(&mut self, database_url: String, single_connection: bool, is_private: bool) {
         if self.running.is_some() {
             tracing::warn!("a database is in use already; another one is ignored");
             return;
@@ -221,6 +221,7 @@ impl Pumping {
             grid_id: self.grid_id,
             database_url,
             single_connection,
+            steps_back: is_private,
             settings: self.settings.clone(),
         });
         match started {

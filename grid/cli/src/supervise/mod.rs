@@ -22,5 +22,7 @@ pub(crate) enum Order {
         url: String,
         /// Whether it answers one connection at a time.
         single_connection: bool,
+        /// Whether it runs on this machine, beside the nodes.
+        is_private: bool,
     },
 }

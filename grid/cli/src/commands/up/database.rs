@@ -95,6 +95,7 @@ impl DatabaseKeeper<'_> {
         self.orders.send_replace(Some(Order::Database {
             url: database.url.clone(),
             single_connection: database.single_connection,
+            is_private: !matches!(database.source, DatabaseSource::Given(_)),
         }));
         self.state.send_replace(DatabaseState::Running {
             url: database.url.clone(),
