@@ -67,6 +67,13 @@ pub(crate) enum RaftRequest {
     TransferLeader(TransferLeaderRequest<TypeConfig>),
 }
 
+impl RaftRequest {
+    /// Whether the sender wants somebody else to lead.
+    pub(crate) fn offers_lead(&self) -> bool {
+        matches!(self, Self::TransferLeader(_))
+    }
+}
+
 /// The first words of a snapshot stream.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SnapshotHeader {

@@ -14,12 +14,14 @@ use crate::failure::Failure;
 
 /// A request that is not answered in this time is sent again over another connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
-/// A request that has no answer after this long has an unknown outcome.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// A request that has no answer this long after it was first sent has failed, and its outcome is unknown.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// The pause before connecting again, doubled each time up to the second.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// See [`RETRY_PAUSE_MIN`].
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// The longest pause that a gateway is obeyed in.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// The gateways.
 #[derive(Debug)]
@@ -59,6 +61,10 @@ enum Heard<T> {
     Refused {
         code: Code,
         retry_after: Option<Duration>,
+    },
+    /// The gateway closes; what was asked is asked elsewhere.
+    Goodbye {
+        retry_after: Duration,
     },
     /// An answer that is not the protocol's.
     Nonsense,
@@ -139,14 +145,22 @@ impl Session {
         self.next_id += 1;
         let text = Utf8Bytes::from(request.write(id));
         let mut pause = RETRY_PAUSE_MIN;
+        let began = Instant::now();
         loop {
             let wait = match self.attempt::<T>(&text, id).await {
                 Ok(Heard::Refused { code, retry_after }) if code.is_error() => {
                     self.recorder.error(code);
                     if !code.is_retryable() {
+                        self.recorder.failed();
                         return Answer::Refused;
                     }
-                    retry_after.unwrap_or(pause).min(RETRY_PAUSE_MAX)
+                    retry_after.unwrap_or(pause).min(RETRY_AFTER_MAX)
+                }
+                Ok(Heard::Goodbye { retry_after }) => {
+                    self.recorder.goodbye();
+                    self.socket = None;
+                    self.gateway += 1;
+                    retry_after.min(RETRY_AFTER_MAX)
                 }
                 Ok(Heard::Refused { code, .. }) => {
                     self.recorder.refused(kind, self.number, due, code);
@@ -165,7 +179,7 @@ impl Session {
                     pause
                 }
             };
-            if due.elapsed() > GIVE_UP_AFTER {
+            if began.elapsed() + wait > REQUEST_DEADLINE {
                 self.recorder.gave_up();
                 return Answer::Unknown;
             }
@@ -204,6 +218,9 @@ impl Session {
                         retry_after,
                     } if answered == id => {
                         return Ok(Heard::Refused { code, retry_after });
+                    }
+                    Incoming::Goodbye { retry_after } => {
+                        return Ok(Heard::Goodbye { retry_after });
                     }
                     _ => {}
                 }

@@ -8,5 +8,6 @@
 
 mod faults;
 mod files;
+mod restarts;
 mod session;
 mod support;
