@@ -116,10 +116,22 @@ impl Session {
         self.number
     }
 
-    /// Connects for the first time.
+    /// Connects for the first time, to the next gateway where one is away.
     pub(super) async fn open(&mut self) -> Result<(), SocketError> {
-        self.socket = Some(self.connect().await?);
-        Ok(())
+        let mut others_left = self.target.authorities.len().saturating_sub(1);
+        loop {
+            match self.connect().await {
+                Ok(socket) => {
+                    self.socket = Some(socket);
+                    return Ok(());
+                }
+                Err(error) if others_left == 0 => return Err(error),
+                Err(_) => {
+                    others_left -= 1;
+                    self.gateway += 1;
+                }
+            }
+        }
     }
 
     /// The person leaves and the next in line comes. A gateway that is away is met at the next request.

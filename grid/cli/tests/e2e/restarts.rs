@@ -6,13 +6,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Grid, is_running, person, sample, text, wait_for};
+use crate::support::{Client, Grid, is_running, person, sample, sold, text, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_under_load_fails_no_request() {
     let folder = tempfile::tempdir().expect("temporary directory");
     let grid = Grid::up(folder.path());
-    grid.run(&["import", "venue", &sample("arena.json")]).done();
+    let event = grid.run(&["import", "venue", &sample("arena.json")]).done();
+    let path = format!("/v1/events/{}", text(&event["event_id"]));
     let before: Vec<i32> = (1..=3).map(|node| grid.node_pid(node)).collect();
     let mut load = grid.spawn(&[
         "load",
@@ -24,6 +25,10 @@ async fn a_rolling_restart_under_load_fails_no_request() {
         "--duration",
         "25s",
     ]);
+    wait_for("the sale is under way", async || {
+        (sold(&grid.get(&path, person(1)).await) > 20).then_some(())
+    })
+    .await;
     let restarted = grid.run(&["restart", "--rolling"]).done();
     let nodes = restarted["restarted"].as_array().expect("a list");
     assert_eq!(nodes.len(), 3, "{restarted}");
