@@ -30,7 +30,6 @@ use crate::replica::ReplicaState;
 use crate::retention::{self, RetentionPolicy};
 use crate::service::Services;
 use crate::snapshot::SnapshotStore;
-use crate::status::ReplicaRole;
 use crate::transport::{Transport, TransportOptions};
 use crate::wal::{Recovered, Wal, WalError, WalOptions};
 
@@ -412,15 +411,10 @@ impl Starting<'_> {
         group: Group<S>,
         leadership: watch::Sender<Leadership>,
     ) {
-        let (node, stop) = (self.node, self.stop.clone());
+        let stop = self.stop.clone();
         let failure = self.failure.clone();
         self.tasks.spawn(async move {
-            let watching = group.watch_leadership(|state| {
-                let present = Leadership {
-                    leader: state.leader,
-                    term: state.term,
-                    is_local: state.role == ReplicaRole::Leader && state.leader == Some(node),
-                };
+            let watching = group.watch_leadership(|present| {
                 leadership.send_if_modified(|known| {
                     let changed = *known != present;
                     if changed {
@@ -429,7 +423,6 @@ impl Starting<'_> {
                     *known = present;
                     changed
                 });
-                state.fault.is_none()
             });
             if stop.run_until_cancelled(watching).await.is_some() && !stop.is_cancelled() {
                 let fault = group.state().fault.unwrap_or_else(|| "it ended".to_owned());

@@ -117,6 +117,29 @@ async fn all_nodes_stopped_and_started_keep_everything() {
     assert!(again.expect("remembered").replayed);
 }
 
+/// A node that misses one change of leadership sends its clients to the wrong place for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_every_restart_each_node_finds_each_leader() {
+    let mut cluster = Cluster::start(3, 8, NodeSettings::default()).await;
+    for _ in 0..4 {
+        for node in 1..=3 {
+            let client = cluster.client(node);
+            for partition in client.layout().iter() {
+                let answer = client
+                    .query(partition, (), Read::Linearizable, soon())
+                    .await;
+                assert_eq!(answer.expect("a leader").answer, 0);
+            }
+        }
+        for node in 1..=3 {
+            cluster.stop(node).await;
+        }
+        for node in 1..=3 {
+            cluster.restart(node).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_feed_gives_each_change_once_also_from_long_ago() {
     // No snapshot is taken, so the log reaches back to its beginning.

@@ -23,6 +23,7 @@ use super::types::{
     Callback, EntryBytes, LeaderTerm, Outcomes, ProposalError, SnapshotPosition, TypeConfig,
     WriteResult,
 };
+use crate::client::Leadership;
 use crate::error::StartError;
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
@@ -101,6 +102,9 @@ fn configuration(cluster: &ClusterSettings) -> Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 60_000,
+        // A restarted leader that led on in its old term would answer linearizable reads from the
+        // committed index that it happened to remember.
+        enable_leader_restore: Some(false),
         ..Config::default()
     }
 }
@@ -240,13 +244,23 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Calls `seen` with the leader, the term and the fault whenever one of them changes, until the
-    /// group ends or `seen` returns `false`.
-    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(&GroupState) -> bool + Send) {
-        // Not `metrics()`, which changes with every entry.
+    /// Calls `seen` with the leadership, now and whenever it changes, until the group ends.
+    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(Leadership) + Send) {
+        // Not `metrics()`, which changes with every entry; and what is seen is read from here too,
+        // since `metrics()` is published after it and would still hold what was before.
         let mut metrics = self.raft.server_metrics();
         loop {
-            if !seen(&self.state()) || metrics.changed().await.is_err() {
+            let leadership = {
+                let metrics = metrics.borrow_and_update();
+                let leader = metrics.current_leader;
+                Leadership {
+                    leader,
+                    term: metrics.vote.leader_id.term,
+                    is_local: metrics.state == ServerState::Leader && leader == Some(metrics.id),
+                }
+            };
+            seen(leadership);
+            if metrics.changed().await.is_err() {
                 return;
             }
         }
