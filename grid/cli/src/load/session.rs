@@ -44,6 +44,11 @@ impl Target {
             .collect::<Result<_, _>>()?;
         Ok(Self { authorities })
     }
+
+    /// The host and port of one of them, by turns.
+    pub(super) fn authority(&self, number: usize) -> &str {
+        &self.authorities[number % self.authorities.len()]
+    }
 }
 
 /// What came of a request.
@@ -142,8 +147,7 @@ impl Session {
     }
 
     async fn connect(&self) -> Result<Socket, SocketError> {
-        let authorities = &self.target.authorities;
-        Socket::open(&authorities[self.gateway % authorities.len()], self.user).await
+        Socket::open(self.target.authority(self.gateway), self.user).await
     }
 
     /// Asks until there is an answer, and records it; `due` is when it should have been asked.

@@ -63,6 +63,11 @@ impl Code {
         )
     }
 
+    /// Whether the grid has too much to do; nothing was done.
+    pub(super) fn is_overload(self) -> bool {
+        matches!(CODES[self.0], "rate_limited" | "overloaded")
+    }
+
     /// Whether the same request may succeed a moment later.
     pub(super) fn is_retryable(self) -> bool {
         matches!(CODES[self.0], "rate_limited" | "overloaded" | "unavailable")
