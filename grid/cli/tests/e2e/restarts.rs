@@ -21,9 +21,9 @@ async fn a_rolling_restart_under_load_fails_no_request() {
         "--connections",
         "40",
         "--rate",
-        "400",
+        "150",
         "--duration",
-        "25s",
+        "20s",
     ]);
     wait_for("the sale is under way", async || {
         (sold(&grid.get(&path, person(1)).await) > 20).then_some(())
