@@ -14,10 +14,15 @@
 //! What it deliberately does not know: auctions, seats, SQL, HTTP. openraft's types stay behind the
 //! private module `raft`.
 
+mod admission;
+pub mod balance;
+mod balancer;
 mod client;
 mod cluster;
+mod commit_delay;
 mod error;
 mod feed;
+mod handover;
 mod identity;
 mod members;
 mod node;
@@ -32,6 +37,7 @@ mod status;
 mod transport;
 mod wal;
 
+pub use admission::CommandClass;
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
 pub use cluster::{
     ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
@@ -39,5 +45,6 @@ pub use cluster::{
 };
 pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
+pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};

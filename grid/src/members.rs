@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
 use crate::cluster::{ClusterMap, META, MapSpace, NodeInfo, Reconciling};
 use crate::feed::{Feed, FeedSource};
@@ -26,7 +27,7 @@ use crate::status::{NodeStatus, ReplicaStatus, WalStatus};
 use crate::transport::Transport;
 use crate::wal::Wal;
 
-/// What a refused client is told to wait when a partition's queue is full.
+/// What a refused client is told to wait when the proposer's channel has no room.
 const OVERLOAD_RETRY_AFTER_MS: u64 = 100;
 /// And when the log has no room for long.
 const FULL_DISK_RETRY_AFTER_MS: u64 = 2_000;
@@ -37,6 +38,7 @@ pub(crate) struct Member<S: Space> {
     pub(crate) replica: Arc<ReplicaState<S>>,
     pub(crate) snapshots: SnapshotStore,
     pub(crate) submissions: mpsc::Sender<Submission<S::Reply>>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) replays: Arc<tokio::sync::Semaphore>,
     pub(crate) wal: Arc<Wal>,
@@ -72,6 +74,8 @@ pub(crate) struct Members<S: Space> {
     pub(crate) removed: AtomicBool,
     pub(crate) transport: Transport,
     pub(crate) wal: Arc<Wal>,
+    /// Set when the node gives its leaderships away and takes no more.
+    pub(crate) draining: AtomicBool,
 }
 
 impl<S: Space> Members<S> {
@@ -191,6 +195,7 @@ impl<S: Space> Members<S> {
             grid_id: format!("{:032x}", self.grid_id),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            draining: self.draining.load(Ordering::SeqCst),
             wal: WalStatus {
                 segments: wal.segments,
                 bytes: wal.bytes,
@@ -222,11 +227,12 @@ impl<S: Space> Member<S> {
     /// Puts a command in the proposer's queue; `decided` is called once, unless the group stops.
     ///
     /// # Errors
-    /// How many milliseconds to wait, when the queue is full; `decided` is then dropped.
+    /// How many milliseconds to wait, when there is too much to do; `decided` is then dropped.
     pub(crate) fn submit(
         &self,
         key: IdempotencyKey,
         fingerprint: u64,
+        class: CommandClass,
         body: Bytes,
         deadline: Instant,
         decided: impl FnOnce(Decision<S::Reply>) + Send + 'static,
@@ -240,15 +246,22 @@ impl<S: Space> Member<S> {
             metrics::counter!("grid_overloaded_total", "reason" => "disk").increment(1);
             return Err(FULL_DISK_RETRY_AFTER_MS);
         }
+        let (bytes, queued) = (body.len(), Instant::now());
+        if let Err(refused) = self.admission.admit(class, bytes, queued) {
+            metrics::counter!("grid_overloaded_total", "reason" => refused.reason).increment(1);
+            return Err(refused.retry_after_ms);
+        }
         let decided = Box::new(decided);
         let submission = Submission::Command {
             key,
             fingerprint,
             body,
             deadline,
+            queued,
             decided,
         };
         self.submissions.try_send(submission).map_err(|_| {
+            self.admission.withdrawn(bytes);
             metrics::counter!("grid_overloaded_total", "reason" => "queue").increment(1);
             OVERLOAD_RETRY_AFTER_MS
         })
@@ -324,7 +337,8 @@ impl<S: Space> Member<S> {
             pumped_index,
             state_hash: hash.to_string(),
             remembered_commands: remembered,
-            proposal_queue: (self.submissions.max_capacity() - self.submissions.capacity()) as u64,
+            proposal_queue: self.admission.waiting() as u64,
+            refuses_new: self.admission.refuses_new(),
             fault: self.replica.fault().or(group.fault),
         }
     }

@@ -16,10 +16,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::balancer;
 use crate::client::{GridClient, Leadership};
 use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
 use crate::error::StartError;
 use crate::feed::REPLAYS_MAX;
+use crate::handover::{self, Handover};
 use crate::identity::{Claimed, NodeDirectory};
 use crate::members::Members;
 use crate::opening::Opener;
@@ -180,6 +182,13 @@ impl<S: Space> GridNode<S> {
             keep_for_pump: options.keep_for_pump,
         };
         tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
+        if options.settings.balance_leaders {
+            tasks.spawn(balancer::run(
+                GridClient::new(Arc::clone(&members)),
+                Arc::clone(&members),
+                stop.clone(),
+            ));
+        }
         Ok(Self {
             failure: members.opener.failure.subscribe(),
             members,
@@ -260,6 +269,7 @@ impl<S: Space> GridNode<S> {
             removed: AtomicBool::new(false),
             transport,
             wal,
+            draining: AtomicBool::new(false),
         });
         let rest = Options {
             members: options.members,
@@ -293,8 +303,15 @@ impl<S: Space> GridNode<S> {
         self.members.removed.load(Ordering::Relaxed)
     }
 
-    /// Stops the groups, syncs the log, closes the connections. Leaderships are not handed over: the
-    /// peers elect new leaders after their timeout.
+    /// Gives every leadership to a caught-up follower on another node, one after another, and takes no
+    /// more from now on. Returns when none is left, when nobody can take what is left, or at the
+    /// deadline. The node serves on as a follower until it is stopped.
+    pub async fn hand_over(&self, deadline: Instant) -> Handover {
+        handover::drain(&self.client(), &self.members, deadline).await
+    }
+
+    /// Stops the groups, syncs the log, closes the connections. Leaderships that are still here are not
+    /// handed over (see [`Self::hand_over`]): the peers elect new leaders after their timeout.
     pub async fn shutdown(self) {
         self.stop.cancel();
         let replicas = self.members.replicas();

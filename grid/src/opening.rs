@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{PartitionId, PartitionState, Space};
@@ -15,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, AdmissionLimits};
 use crate::client::Leadership;
 use crate::cluster::META;
 use crate::error::StartError;
@@ -109,12 +111,19 @@ impl Opener {
             restored,
         })
         .await?;
-        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max);
+        // One more, for the pump's checkpoint.
+        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max + 1);
+        let admission = Arc::new(Admission::new(AdmissionLimits {
+            commands_max: self.settings.proposal_queue_max,
+            bytes_max: self.settings.proposal_queue_bytes_max,
+            delay_target: Duration::from_millis(self.settings.queue_delay_target_ms),
+        }));
         let stop = self.stop.child_token();
         let proposer = Proposer {
             group: group.clone(),
             replica: Arc::clone(&replica),
             submissions: queue,
+            admission: Arc::clone(&admission),
             leadership: leadership.subscribe(),
             stop: stop.clone(),
         };
@@ -133,6 +142,7 @@ impl Opener {
             replica,
             snapshots,
             submissions,
+            admission,
             leadership: watched,
             replays: Arc::clone(&self.replays),
             wal: Arc::clone(&self.wal),

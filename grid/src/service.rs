@@ -1,5 +1,6 @@
 //! What nodes ask of each other beside consensus, and who answers.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use grid_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::admission::CommandClass;
 use crate::cluster::{self, META};
 use crate::feed::FeedError;
 use crate::members::Members;
@@ -39,6 +41,7 @@ pub(crate) struct ExecuteRequest<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) key: IdempotencyKey,
     pub(crate) fingerprint: u64,
+    pub(crate) class: CommandClass,
     pub(crate) remaining_ms: u64,
     #[serde(with = "serde_bytes", borrow)]
     pub(crate) body: &'a [u8],
@@ -158,6 +161,10 @@ impl<S: Space> Handler for Services<S> {
                 let Some((group, request)) = open_envelope(&payload) else {
                     return;
                 };
+                // Whoever offers a lead to a node that is about to stop keeps it, or asks another.
+                if request.offers_lead() && members.draining.load(Ordering::SeqCst) {
+                    return;
+                }
                 with_group!(members, group, member => {
                     let group = member.group.clone();
                     tokio::spawn(async move { group.serve(request, reply).await });
@@ -257,6 +264,7 @@ fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier)
     let submitted = member.submit(
         request.key,
         request.fingerprint,
+        request.class,
         body,
         deadline,
         move |decision| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::commands::{auction, event, import, load, members, report, sample, up, verify};
+use crate::commands::{auction, event, import, load, members, report, restart, sample, up, verify};
 use crate::failure::EXIT_CODES;
 
 /// Sells concert seats and runs auctions on a replicated in-memory data grid.
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Up(up::UpArgs),
     /// Add nodes, take them away, list them; or run one (`grid up` does this for you)
     Node(members::NodeCommand),
+    /// Restart nodes of the grid on this machine, one after another, while it sells
+    Restart(restart::RestartArgs),
     /// Show nodes, partitions, and how far the database is
     Status,
     /// Bring a venue or an auction's lots into the grid from a file

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::map::META;
 use super::messages::SERVICE_META;
 use super::space::{MapCommand, MapReply, Refusal};
+use crate::admission::CommandClass;
 use crate::error::GridError;
 use crate::members::{Members, remaining};
 use crate::node::NodeId;
@@ -58,6 +59,7 @@ pub(super) async fn execute_here<S: Space>(
     let submitted = meta.submit(
         IdempotencyKey(u128::from(key)),
         0,
+        CommandClass::Draining,
         Bytes::from(body),
         deadline,
         move |decided| {

@@ -15,6 +15,7 @@ use openraft::storage::Snapshot;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use tokio::io::AsyncWriteExt;
 
+use super::leadership::Lease;
 use super::log_store::LogStore;
 use super::network::{PeerNetwork, RaftEnvelope, RaftRequest, SnapshotHeader};
 use super::state_machine::StateMachine;
@@ -73,6 +74,7 @@ pub(crate) enum ReadRefusal {
 /// A running group; clones are handles on the same one.
 pub(crate) struct Group<S: Space> {
     pub(super) raft: Raft<TypeConfig, StateMachine<S>>,
+    pub(super) lease: Arc<Lease>,
     snapshots: SnapshotStore,
     log: LogStore,
 }
@@ -81,6 +83,7 @@ impl<S: Space> Clone for Group<S> {
     fn clone(&self) -> Self {
         Self {
             raft: self.raft.clone(),
+            lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
         }
@@ -145,6 +148,7 @@ impl<S: Space> Group<S> {
         .map_err(|error| StartError::Raft(error.to_string()))?;
         Ok(Self {
             raft,
+            lease: Arc::new(Lease::new(options.cluster.election_timeout_max_ms)),
             snapshots: options.snapshots,
             log,
         })
@@ -199,6 +203,9 @@ impl<S: Space> Group<S> {
     /// # Errors
     /// [`ReadRefusal`].
     pub(crate) async fn await_linearizable(&self) -> Result<(), ReadRefusal> {
+        if self.holds_lease() {
+            return Ok(());
+        }
         let refused = |error: String, leader: Option<u64>| {
             tracing::debug!(error, "a linearizable read is refused");
             ReadRefusal::NotLeader(leader)

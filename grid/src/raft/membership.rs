@@ -92,7 +92,10 @@ impl<S: Space> Group<S> {
             return Err(MembershipError::NotLeader(self.state().leader));
         }
         let members = match change {
-            MembershipChange::TransferLeader(to) => return self.hand_over(to).await,
+            MembershipChange::TransferLeader(to) => {
+                self.begin_handover(to).await;
+                return Ok(());
+            }
             MembershipChange::AddLearner(node) => ChangeMembers::AddNodes([(node, ())].into()),
             MembershipChange::Promote(node) => ChangeMembers::AddVoterIds([node].into()),
             MembershipChange::SetVoters(voters) => ChangeMembers::ReplaceAllVoters(voters),
@@ -111,10 +114,5 @@ impl<S: Space> Group<S> {
                 "the change was not committed in time".to_owned(),
             )),
         }
-    }
-
-    async fn hand_over(&self, to: u64) -> Result<(), MembershipError> {
-        let handing = self.raft.trigger().transfer_leader(to).await;
-        handing.map_err(|error| MembershipError::Failed(error.to_string()))
     }
 }

@@ -15,6 +15,7 @@
 //! `retention`), choose what to propose (see `proposer`), decide who is a member (see `cluster`).
 
 mod group;
+mod leadership;
 mod log_store;
 mod membership;
 mod network;

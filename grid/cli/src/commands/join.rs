@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::supervise::{Order, reserve_ports};
+use crate::supervise::{DatabaseAddress, Order, reserve_ports};
 
 /// How often it looks whether `grid up` has a database by now.
 const DATABASE_LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -170,6 +170,7 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
         if finds_database {
             find_database(&watched, &sender).await;
         }
+        // Without the sender the node would take its supervisor for gone.
         sender.closed().await;
     });
     let output = context.output;
@@ -217,10 +218,11 @@ async fn find_database(data_dir: &DataDir, orders: &mpsc::Sender<Order>) {
     loop {
         let found = data_dir.read().ok().flatten();
         if let Some(url) = found.and_then(|grid| grid.database_url) {
-            let order = Order::Database {
+            let order = Order::Database(DatabaseAddress {
                 url,
                 single_connection: false,
-            };
+                is_private: false,
+            });
             // A node that no longer takes orders has ended.
             let _ = orders.send(order).await;
             return;

@@ -9,5 +9,7 @@
 mod faults;
 mod files;
 mod members;
+mod once;
+mod restarts;
 mod session;
 mod support;
