@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Start a grid on this machine: nodes, gateways, database
     Up(up::UpArgs),
     /// Add nodes, take them away, list them; or run one (`grid up` does this for you)
-    Node(members::NodeCommand),
+    Node(Box<members::NodeCommand>),
     /// Restart nodes of the grid on this machine, one after another, while it sells
     Restart(restart::RestartArgs),
     /// Show nodes, partitions, and how far the database is

@@ -31,7 +31,7 @@ pub(crate) struct NodeCommand {
 #[derive(Debug, Subcommand)]
 enum NodeAction {
     /// Start a node on this machine and join it to a running grid; it stays in the foreground
-    Join(JoinArgs),
+    Join(Box<JoinArgs>),
     /// Show the nodes and what is being moved
     List,
     /// Move a node's replicas to others
@@ -167,7 +167,7 @@ pub(crate) async fn run(context: Context, command: NodeCommand) -> anyhow::Resul
         return node::run(args, None).await;
     };
     match action {
-        NodeAction::Join(args) => join::run(context, args).await,
+        NodeAction::Join(args) => join::run(context, *args).await,
         NodeAction::List => {
             let (members, document) = read(&context.api()?).await?;
             context.output.result(&document, || text(&members))

@@ -21,7 +21,7 @@ use crate::context::Context;
 pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::run(context, args).await,
-        Command::Node(command) => members::run(context, command).await,
+        Command::Node(command) => members::run(context, *command).await,
         Command::Restart(args) => restart::run(&context, args).await,
         Command::Status => status::run(&context).await,
         Command::Import(command) => import::run(&context, command).await,
