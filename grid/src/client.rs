@@ -14,6 +14,7 @@ use crate::error::GridError;
 use crate::feed::Feed;
 use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
+use crate::platform;
 use crate::proposer::Submission;
 use crate::service::{
     DigestReply, ExecuteReply, ExecuteRequest, FeedHeader, Freshness, QueryReply, QueryRequest,
@@ -385,6 +386,16 @@ impl<S: Space> GridClient<S> {
         }
     }
 
+    /// Looks at this node's replica of a partition.
+    #[cfg(feature = "sim")]
+    pub fn inspect<T>(
+        &self,
+        partition: PartitionId,
+        look: impl FnOnce(&grid_core::PartitionState<S>) -> T,
+    ) -> Option<T> {
+        Some(self.members.get(partition)?.replica.read(look))
+    }
+
     /// This node's state.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
@@ -513,7 +524,7 @@ impl<S: Space> GridClient<S> {
 
 async fn digest_here<S: Space>(member: &Member<S>) -> Option<DigestReply> {
     let view = member.replica.view();
-    let digesting = tokio::task::spawn_blocking(move || {
+    let digesting = platform::blocking(move || {
         Some(DigestReply {
             applied_index: view.applied_index(),
             running_hash: view.hash(),

@@ -19,6 +19,7 @@ mod error;
 mod feed;
 mod members;
 mod node;
+mod platform;
 mod proposer;
 mod raft;
 mod replica;
@@ -33,4 +34,6 @@ pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Rea
 pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use node::{GridNode, NodeId, NodeOptions};
+#[cfg(feature = "sim")]
+pub use platform::simulated as simulation;
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::client::Leadership;
 use crate::feed::{Feed, FeedSource};
 use crate::node::NodeId;
+use crate::platform;
 use crate::proposer::{Decision, Submission};
 use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
@@ -71,7 +72,12 @@ impl<S: Space> Members<S> {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(
+                platform::monotonic_now()
+                    .saturating_duration_since(self.started)
+                    .as_millis(),
+            )
+            .unwrap_or(u64::MAX),
             wal: WalStatus {
                 segments: wal.segments,
                 bytes: wal.bytes,
@@ -205,5 +211,5 @@ impl<S: Space> Member<S> {
 
 /// The time left until a deadline.
 pub(crate) fn remaining(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
+    deadline.saturating_duration_since(platform::monotonic_now())
 }

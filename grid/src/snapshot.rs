@@ -12,7 +12,6 @@
 //! What it deliberately does not do: decide when to take one (see `retention`).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use grid_core::{PartitionId, PartitionState, Space, SpaceView};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
 
 const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
