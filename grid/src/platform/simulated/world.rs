@@ -44,6 +44,11 @@ pub enum Observation {
         /// The state hash there.
         hash: StateHash,
     },
+    /// Its power was cut.
+    SwitchedOff {
+        /// The node.
+        node: u64,
+    },
 }
 
 #[derive(Default)]
@@ -79,12 +84,15 @@ fn next(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Begins a simulation on this thread; what was before it is forgotten.
+/// Begins a simulation on this thread; of what was before it only the planted bug and the wish for a
+/// trace remain.
 pub fn begin(seed: u64) {
     with(|world| {
         *world = World {
             random: seed,
             trace: 0xcbf2_9ce4_8422_2325,
+            lines: world.lines.take(),
+            planted: world.planted.take(),
             ..World::default()
         }
     });
@@ -139,7 +147,13 @@ pub fn disk_faults(node: u64, faults: DiskFaults) {
 
 /// Cuts a node's power: to be followed by the crash of its host, and by [`enter`] at its restart.
 pub fn crash_disk(node: u64, loss: CrashLoss) {
+    note_off(node);
     disk(node).lock().crash(loss, draw);
+}
+
+/// Notes that a node is off; in order with what it did before.
+fn note_off(node: u64) {
+    with(|world| world.observations.push(Observation::SwitchedOff { node }));
 }
 
 /// Empties a node's disk.
