@@ -266,6 +266,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
+            // openraft pauses before it gives a request to a peer that was unreachable. To fail
+            // without having asked for one would be tried again at once, without end.
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(stream::empty());
+                return Ok(nothing);
+            };
+            let mut input = stream::once(std::future::ready(first)).chain(input);
             let header = encoded(&self.network.group)?;
             let (sender, receiver) = self
                 .network
