@@ -25,6 +25,9 @@
 //! What it deliberately does not do: real sockets, files, processes (the end-to-end tests do), SQL, the
 //! WebSocket protocol, changes of membership (their place is [`faults`]).
 
+#[cfg(all(feature = "cluster", not(tokio_unstable)))]
+compile_error!("without --cfg tokio_unstable no run can be repeated; use scripts/simulate");
+
 #[cfg(feature = "cluster")]
 mod clients;
 #[cfg(feature = "cluster")]

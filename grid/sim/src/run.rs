@@ -69,9 +69,8 @@ thread_local! {
 /// A panic in any task of any node fails the run; tokio alone would swallow it.
 fn watch_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let trace = std::backtrace::Backtrace::capture();
         PANIC.with_borrow_mut(|panic| {
-            panic.get_or_insert_with(|| format!("{info}\n{trace}"));
+            panic.get_or_insert_with(|| info.to_string());
         });
     }));
 }
@@ -180,7 +179,13 @@ impl Run<'_> {
 
     fn step(&mut self) -> Result<(), Violation> {
         self.steps += 1;
-        let stepped = self.cluster.step();
+        // A panic of a task ends its runtime, and comes out here.
+        let cluster = std::panic::AssertUnwindSafe(&mut self.cluster);
+        let stepped = std::panic::catch_unwind(|| {
+            let cluster = cluster;
+            cluster.0.step()
+        })
+        .unwrap_or_else(|_| Err("a task panicked".to_owned()));
         if let Some(detail) = PANIC.with_borrow_mut(Option::take) {
             return Err(Violation {
                 invariant: "no_panic",
