@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings, WalSync};
 use grid_core::{PartitionId, PartitionState, SlotLayout, Space};
@@ -15,9 +17,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, AdmissionLimits};
+use crate::balancer;
 use crate::client::{GridClient, Leadership};
 use crate::error::StartError;
 use crate::feed::REPLAYS_MAX;
+use crate::handover::{self, Handover};
 use crate::members::{Member, Members, place};
 use crate::platform::net::Listener;
 use crate::platform::{self, fs};
@@ -27,7 +32,6 @@ use crate::replica::ReplicaState;
 use crate::retention::{self, RetentionPolicy};
 use crate::service::Services;
 use crate::snapshot::SnapshotStore;
-use crate::status::ReplicaRole;
 use crate::transport::{Transport, TransportOptions};
 use crate::wal::{Recovered, Wal, WalError, WalOptions};
 
@@ -163,6 +167,21 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
     Ok((wal, recovered))
 }
 
+/// Founds the groups whose first holder this node is, unless they exist. Only once the peers can be
+/// answered.
+async fn found_groups<S: Space>(members: &Members<S>) -> Result<(), StartError> {
+    for (partition, member) in &members.replicas {
+        let holders = &members.placement[partition];
+        if holders.first() == Some(&members.node) {
+            member
+                .group
+                .initialize(holders.iter().copied().collect())
+                .await?;
+        }
+    }
+    Ok(())
+}
+
 impl<S: Space> GridNode<S> {
     /// Opens the log, restores the replicas, joins the groups.
     ///
@@ -237,18 +256,10 @@ impl<S: Space> GridNode<S> {
             replicas,
             transport,
             wal,
+            draining: AtomicBool::new(false),
         });
         services.open(Arc::clone(&members));
-        // Only now can the peers answer, so only now may groups be founded.
-        for (partition, member) in &members.replicas {
-            let holders = &members.placement[partition];
-            if holders.first() == Some(&node) {
-                member
-                    .group
-                    .initialize(holders.iter().copied().collect())
-                    .await?;
-            }
-        }
+        found_groups(&members).await?;
         let policy = RetentionPolicy {
             snapshot_every_entries: options.settings.snapshot_every_entries,
             keep_for_pump: options.keep_for_pump,
@@ -260,6 +271,13 @@ impl<S: Space> GridNode<S> {
             ..
         } = starting;
         tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
+        if options.settings.balance_leaders {
+            tasks.spawn(balancer::run(
+                GridClient::new(Arc::clone(&members)),
+                Arc::clone(&members),
+                stop.clone(),
+            ));
+        }
         Ok(Self {
             members,
             failure: failure.subscribe(),
@@ -283,8 +301,15 @@ impl<S: Space> GridNode<S> {
         }
     }
 
-    /// Stops the groups, syncs the log, closes the connections. Leaderships are not handed over: the
-    /// peers elect new leaders after their timeout.
+    /// Gives every leadership to a caught-up follower on another node, one after another, and takes no
+    /// more from now on. Returns when none is left, when nobody can take what is left, or at the
+    /// deadline. The node serves on as a follower until it is stopped.
+    pub async fn hand_over(&self, deadline: Instant) -> Handover {
+        handover::drain(&self.client(), &self.members, deadline).await
+    }
+
+    /// Stops the groups, syncs the log, closes the connections. Leaderships that are still here are not
+    /// handed over (see [`Self::hand_over`]): the peers elect new leaders after their timeout.
     pub async fn shutdown(self) {
         self.stop.cancel();
         let stopping = self
@@ -357,12 +382,19 @@ impl Starting<'_> {
             restored,
         })
         .await?;
-        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max);
+        // One more, for the pump's checkpoint.
+        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max + 1);
+        let admission = Arc::new(Admission::new(AdmissionLimits {
+            commands_max: self.settings.proposal_queue_max,
+            bytes_max: self.settings.proposal_queue_bytes_max,
+            delay_target: Duration::from_millis(self.settings.queue_delay_target_ms),
+        }));
         let leadership = watch::Sender::new(Leadership::default());
         let proposer = Proposer {
             group: group.clone(),
             replica: Arc::clone(&replica),
             submissions: queue,
+            admission: Arc::clone(&admission),
             leadership: leadership.subscribe(),
             stop: self.stop.clone(),
         };
@@ -375,6 +407,7 @@ impl Starting<'_> {
             replica,
             snapshots,
             submissions,
+            admission,
             leadership: watched,
             replays: Arc::clone(&self.replays),
             wal: Arc::clone(&self.wal),
@@ -388,15 +421,10 @@ impl Starting<'_> {
         group: Group<S>,
         leadership: watch::Sender<Leadership>,
     ) {
-        let (node, stop) = (self.node, self.stop.clone());
+        let stop = self.stop.clone();
         let failure = self.failure.clone();
         self.tasks.spawn(async move {
-            let watching = group.watch_leadership(|state| {
-                let present = Leadership {
-                    leader: state.leader,
-                    term: state.term,
-                    is_local: state.role == ReplicaRole::Leader && state.leader == Some(node),
-                };
+            let watching = group.watch_leadership(|present| {
                 leadership.send_if_modified(|known| {
                     let changed = *known != present;
                     if changed {
@@ -405,7 +433,6 @@ impl Starting<'_> {
                     *known = present;
                     changed
                 });
-                state.fault.is_none()
             });
             if stop.run_until_cancelled(watching).await.is_some() && !stop.is_cancelled() {
                 let fault = group.state().fault.unwrap_or_else(|| "it ended".to_owned());

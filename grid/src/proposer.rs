@@ -16,6 +16,7 @@ use grid_core::{CommandRecord, Entry, IdempotencyKey, Outcome, Space, Timestamp}
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::client::Leadership;
 use crate::platform::{monotonic_now, random, wall_now};
 use crate::raft::{Group, Outcomes, ProposalError};
@@ -45,6 +46,7 @@ pub(crate) enum Submission<R> {
         fingerprint: u64,
         body: Bytes,
         deadline: Instant,
+        queued: Instant,
         decided: Box<dyn FnOnce(Decision<R>) + Send>,
     },
     /// The pump's checkpoint.
@@ -59,6 +61,7 @@ pub(crate) struct Proposer<S: Space> {
     pub(crate) group: Group<S>,
     pub(crate) replica: Arc<ReplicaState<S>>,
     pub(crate) submissions: mpsc::Receiver<Submission<S::Reply>>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) stop: CancellationToken,
 }
@@ -102,6 +105,7 @@ impl<S: Space> Proposer<S> {
                         if taken == 0 {
                             return;
                         }
+                        self.count_out(&waiting);
                     }
                     () = until_due(due, ticked) => tick = is_due(due),
                 }
@@ -122,6 +126,25 @@ impl<S: Space> Proposer<S> {
         }
     }
 
+    /// Tells admission what has left the queue.
+    fn count_out(&self, taken: &[Submission<S::Reply>]) {
+        let (mut commands, mut bytes) = (0, 0);
+        let mut oldest = None;
+        for submission in taken {
+            if let Submission::Command { body, queued, .. } = submission {
+                commands += 1;
+                bytes += body.len();
+                oldest.get_or_insert(*queued);
+            }
+        }
+        if let Some(oldest) = oldest {
+            let now = monotonic_now();
+            metrics::histogram!("grid_queue_delay_seconds")
+                .record(now.saturating_duration_since(oldest).as_secs_f64());
+            self.admission.taken(commands, bytes, oldest, now);
+        }
+    }
+
     /// Waits for more commands as long as entries are in flight and few wait. `false` when stopped.
     async fn gather(
         &mut self,
@@ -131,13 +154,16 @@ impl<S: Space> Proposer<S> {
         // One permit is this entry's own.
         let all_others = ENTRIES_IN_FLIGHT_MAX as u32 - 1;
         while waiting.len() < PIPELINED_COMMANDS_MIN {
-            let room = ENTRY_COMMANDS_MAX - waiting.len();
+            let (known, room) = (waiting.len(), ENTRY_COMMANDS_MAX - waiting.len());
             tokio::select! {
                 biased;
                 landed = in_flight.acquire_many(all_others) => return landed.is_ok(),
-                taken = self.submissions.recv_many(waiting, room) => if taken == 0 {
-                    return false;
-                },
+                taken = self.submissions.recv_many(waiting, room) => {
+                    if taken == 0 {
+                        return false;
+                    }
+                    self.count_out(&waiting[known..]);
+                }
             }
         }
         true
@@ -200,8 +226,12 @@ impl<S: Space> Proposer<S> {
         };
         metrics::histogram!("grid_entry_commands").record(bodies.len() as f64);
         let partition = self.replica.partition();
+        let replica = Arc::clone(&self.replica);
         let ended = move |result: Result<(u64, Option<Outcomes>), _>| {
             drop(permit);
+            replica
+                .commit_delay()
+                .note(monotonic_now().saturating_duration_since(present));
             let result = result.map(|(index, outcomes)| {
                 let outcomes =
                     outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());

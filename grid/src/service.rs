@@ -1,5 +1,6 @@
 //! What nodes ask of each other beside consensus, and who answers.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use grid_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::admission::CommandClass;
 use crate::feed::FeedError;
 use crate::members::Members;
 use crate::platform;
@@ -39,6 +41,7 @@ pub(crate) struct ExecuteRequest<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) key: IdempotencyKey,
     pub(crate) fingerprint: u64,
+    pub(crate) class: CommandClass,
     pub(crate) remaining_ms: u64,
     #[serde(with = "serde_bytes", borrow)]
     pub(crate) body: &'a [u8],
@@ -147,6 +150,10 @@ impl<S: Space> Handler for Services<S> {
                 let Some((group, request)) = open_envelope(&payload) else {
                     return;
                 };
+                // Whoever offers a lead to a node that is about to stop keeps it, or asks another.
+                if request.offers_lead() && members.draining.load(Ordering::SeqCst) {
+                    return;
+                }
                 let Some(member) = members.get(PartitionId(group)) else {
                     return;
                 };
@@ -240,6 +247,7 @@ fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier)
     let submitted = member.submit(
         request.key,
         request.fingerprint,
+        request.class,
         body,
         deadline,
         move |decision| {

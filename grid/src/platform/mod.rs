@@ -7,9 +7,9 @@
 //! * `simulated`, with the cargo feature `sim`: files in memory that forget what was not synced,
 //!   turmoil's sockets, a wall clock that can jump, randomness from one seed, no threads.
 //!
-//! Invariants: with the feature, the same seed gives the same run, step by step. This needs more than
-//! this module: every `select!` in this crate is `biased`, as an unbiased one draws from randomness
-//! that nothing seeds, and no logic depends on the order of a randomly seeded map.
+//! Invariants: with the feature, the same seed gives the same run, step by step. That needs two things
+//! of the rest: no clock, file, socket or thread is reached but through here, and no logic depends on
+//! the order of a randomly seeded map. (tokio's own randomness is seeded by turmoil.)
 
 #[cfg(not(feature = "sim"))]
 mod machine;

@@ -16,6 +16,7 @@ use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 #[cfg(not(feature = "sim"))]
 use tokio::io::AsyncWriteExt;
 
+use super::leadership::Lease;
 use super::log_store::LogStore;
 use super::network::{PeerNetwork, RaftEnvelope, RaftRequest, SnapshotHeader};
 use super::state_machine::StateMachine;
@@ -23,6 +24,7 @@ use super::types::{
     Callback, EntryBytes, LeaderTerm, Outcomes, ProposalError, SnapshotPosition, TypeConfig,
     WriteResult,
 };
+use crate::client::Leadership;
 use crate::error::StartError;
 use crate::platform::AsyncFile;
 use crate::replica::ReplicaState;
@@ -73,7 +75,8 @@ pub(crate) enum ReadRefusal {
 
 /// A running group; clones are handles on the same one.
 pub(crate) struct Group<S: Space> {
-    raft: Raft<TypeConfig, StateMachine<S>>,
+    pub(super) raft: Raft<TypeConfig, StateMachine<S>>,
+    pub(super) lease: Arc<Lease>,
     snapshots: SnapshotStore,
     log: LogStore,
 }
@@ -82,6 +85,7 @@ impl<S: Space> Clone for Group<S> {
     fn clone(&self) -> Self {
         Self {
             raft: self.raft.clone(),
+            lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
         }
@@ -100,6 +104,9 @@ fn configuration(cluster: &ClusterSettings) -> Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 60_000,
+        // A restarted leader that led on in its old term would answer linearizable reads from the
+        // committed index that it happened to remember.
+        enable_leader_restore: Some(false),
         ..Config::default()
     }
 }
@@ -133,6 +140,7 @@ impl<S: Space> Group<S> {
         .map_err(|error| StartError::Raft(error.to_string()))?;
         Ok(Self {
             raft,
+            lease: Arc::new(Lease::new(options.cluster.election_timeout_max_ms)),
             snapshots: options.snapshots,
             log,
         })
@@ -182,6 +190,9 @@ impl<S: Space> Group<S> {
     /// # Errors
     /// [`ReadRefusal`].
     pub(crate) async fn await_linearizable(&self) -> Result<(), ReadRefusal> {
+        if self.holds_lease() {
+            return Ok(());
+        }
         let refused = |error: String, leader: Option<u64>| {
             tracing::debug!(error, "a linearizable read is refused");
             ReadRefusal::NotLeader(leader)
@@ -235,13 +246,23 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Calls `seen` with the leader, the term and the fault whenever one of them changes, until the
-    /// group ends or `seen` returns `false`.
-    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(&GroupState) -> bool + Send) {
-        // Not `metrics()`, which changes with every entry.
+    /// Calls `seen` with the leadership, now and whenever it changes, until the group ends.
+    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(Leadership) + Send) {
+        // Not `metrics()`, which changes with every entry; and what is seen is read from here too,
+        // since `metrics()` is published after it and would still hold what was before.
         let mut metrics = self.raft.server_metrics();
         loop {
-            if !seen(&self.state()) || metrics.changed().await.is_err() {
+            let leadership = {
+                let metrics = metrics.borrow_and_update();
+                let leader = metrics.current_leader;
+                Leadership {
+                    leader,
+                    term: metrics.vote.leader_id.term,
+                    is_local: metrics.state == ServerState::Leader && leader == Some(metrics.id),
+                }
+            };
+            seen(leadership);
+            if metrics.changed().await.is_err() {
                 return;
             }
         }

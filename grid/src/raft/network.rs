@@ -69,6 +69,13 @@ pub(crate) enum RaftRequest {
     TransferLeader(TransferLeaderRequest<TypeConfig>),
 }
 
+impl RaftRequest {
+    /// Whether the sender wants somebody else to lead.
+    pub(crate) fn offers_lead(&self) -> bool {
+        matches!(self, Self::TransferLeader(_))
+    }
+}
+
 /// The first words of a snapshot stream.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SnapshotHeader {
@@ -266,13 +273,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
-            // openraft pauses before it gives a request to a peer that was unreachable. To fail
-            // without having asked for one would be tried again at once, without end.
+            // openraft waits between attempts to reach a peer that is away, but it does so when it is
+            // asked for a request: an attempt that failed before that would be repeated at once.
             let Some(first) = input.next().await else {
                 let nothing: BoxStream<'s, _> = Box::pin(stream::empty());
                 return Ok(nothing);
             };
-            let mut input = stream::once(std::future::ready(first)).chain(input);
             let header = encoded(&self.network.group)?;
             let (sender, receiver) = self
                 .network
@@ -290,6 +296,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let (in_flight, window) = (Arc::clone(&replies.in_flight), Arc::clone(&replies.window));
             let (stop, input_ended) = (replies.stop.clone(), replies.input_ended.clone());
             tokio::spawn(stop.run_until_cancelled_owned(async move {
+                let mut input = stream::iter([first]).chain(input);
                 while let Some(request) = input.next().await {
                     let Ok(permit) = window.acquire().await else {
                         return;

@@ -357,11 +357,10 @@ impl Wal {
         });
     }
 
-    /// Keeps a group's committed position, without waiting for a sync: it is a hint.
+    /// Keeps a group's committed position with the next batch that is written for another reason, and
+    /// at an orderly close: it is a hint, and not worth a write of its own.
     pub(crate) fn save_committed(&self, group: u32, committed: Bytes) {
-        self.submit(None, |_| {
-            vec![Operation::new(Kind::Committed, group, committed.into())]
-        });
+        self.shared.committed.lock().insert(group, committed);
     }
 
     /// Forgets a group's entries after `last`, or all of them.

@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) index: Mutex<Index>,
     pub(super) segments: Mutex<BTreeMap<u64, Arc<Segment>>>,
     pub(super) pins: Mutex<Pins>,
+    /// Committed positions that wait for the next batch.
+    pub(super) committed: Mutex<BTreeMap<u32, Bytes>>,
     spares: Arc<SpareState>,
     failed: AtomicBool,
     left_in_segment: AtomicU64,
@@ -73,6 +75,7 @@ impl Shared {
             index: Mutex::new(index),
             segments: Mutex::new(segments),
             pins: Mutex::new(pins),
+            committed: Mutex::default(),
             spares: Arc::default(),
             failed: AtomicBool::new(false),
             left_in_segment: AtomicU64::new(0),
@@ -179,7 +182,7 @@ impl Writer {
         mut more: impl FnMut() -> Option<Operation>,
     ) -> Batch {
         let mut done: Vec<Done> = Vec::new();
-        let mut result = check(self.failure.as_deref());
+        let mut result = check(self.failure.as_deref()).and_then(|()| self.lay_out_committed());
         let mut next = Some(first);
         let mut sync = false;
         let mut durable = 0;
@@ -239,10 +242,18 @@ impl Writer {
     /// Nobody waits for a committed position, but an orderly stop keeps it.
     pub(super) fn finish(&mut self) {
         if self.failure.is_none()
-            && let Err(error) = self.flush(true)
+            && let Err(error) = self.lay_out_committed().and_then(|()| self.flush(true))
         {
             tracing::error!(%error, "cannot sync the log at its end");
         }
+    }
+
+    fn lay_out_committed(&mut self) -> io::Result<()> {
+        let committed = std::mem::take(&mut *self.shared.committed.lock());
+        for (group, position) in committed {
+            self.lay_out(&Operation::new(Kind::Committed, group, position.into()))?;
+        }
+        Ok(())
     }
 
     /// The first failure is the one that counts: nothing is written after it.

@@ -6,6 +6,7 @@ pub(crate) mod import;
 pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod report;
+pub(crate) mod restart;
 pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod up;
@@ -19,6 +20,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
     match command {
         Command::Up(args) => up::run(context, args).await,
         Command::Node(args) => node::run(args).await,
+        Command::Restart(args) => restart::run(&context, args).await,
         Command::Status => status::run(&context).await,
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),

@@ -8,5 +8,7 @@
 
 mod faults;
 mod files;
+mod once;
+mod restarts;
 mod session;
 mod support;
