@@ -369,6 +369,9 @@ impl Starting<'_> {
                  the log is gone"
             )));
         }
+        if let Some(purged) = purged {
+            snapshots.forget_before(purged);
+        }
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
         let group = Group::start(GroupOptions {
             group: partition.0,

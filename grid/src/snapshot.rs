@@ -302,6 +302,16 @@ impl SnapshotStore {
         Ok(())
     }
 
+    /// Removes the snapshots before `index`. To be called with the place up to which the log is gone:
+    /// after a power cut a removed file may be back, and nothing leads on from it.
+    pub(crate) fn forget_before(&self, index: u64) {
+        let keep: Vec<u64> = {
+            let kept = self.inner.kept.lock();
+            kept.range(index..).map(|(index, _)| *index).collect()
+        };
+        self.forget_except(&keep);
+    }
+
     /// The newest snapshot's index.
     pub(crate) fn newest_index(&self) -> Option<u64> {
         self.inner.kept.lock().keys().next_back().copied()
