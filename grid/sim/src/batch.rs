@@ -61,12 +61,13 @@ fn child(seed: u64, arguments: &[&str]) -> io::Result<Output> {
 }
 
 fn seeds(arguments: &Run) -> Vec<u64> {
-    let mut seeds: Vec<u64> = arguments.seeds.clone().into_iter().flatten().collect();
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let base = since.unwrap_or_default().as_nanos() as u64;
-    // Short enough to be typed.
-    seeds.extend((0..arguments.fresh).map(|number| base.wrapping_add(number) % 1_000_000_000_000));
-    seeds
+    // Short enough to be typed; and first, lest time run out before them.
+    let fresh = (0..arguments.fresh).map(|number| base.wrapping_add(number) % 1_000_000_000_000);
+    fresh
+        .chain(arguments.seeds.clone().into_iter().flatten())
+        .collect()
 }
 
 #[derive(Default)]
