@@ -6,7 +6,6 @@
 //!
 //! What it deliberately does not do: decide whether such a node may come back (see `cluster`).
 
-use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ClusterMap;
 use crate::error::StartError;
 use crate::node::NodeId;
+use crate::platform::{fs, random};
 
 /// The layout of a node's directory.
 const DATA_FORMAT: u32 = 2;
@@ -60,29 +60,42 @@ pub(crate) fn in_file(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Sta
 /// Replaces a file so that it has either the old or the new content, whatever happens.
 fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
+    let mut file = fs::File::create(&part)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&part, path)?;
     match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
+        Some(directory) => fs::File::open(directory)?.sync_all(),
         None => Ok(()),
     }
 }
 
-fn has_log(directory: &Path) -> std::io::Result<bool> {
-    let entries = match fs::read_dir(directory.join("wal")) {
+/// What is in a directory; nothing where there is none.
+fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
+    let mut paths = Vec::new();
     for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|end| end == SEGMENT_EXTENSION) {
-            return Ok(true);
-        }
+        paths.push(entry?.path());
     }
-    Ok(false)
+    Ok(paths)
+}
+
+/// Removes the files in a directory, which stays.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn remove_files(directory: &Path) -> std::io::Result<()> {
+    list(directory)?.into_iter().try_for_each(fs::remove_file)
+}
+
+fn has_log(directory: &Path) -> std::io::Result<bool> {
+    let files = list(&directory.join("wal"))?;
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == SEGMENT_EXTENSION);
+    Ok(files.iter().any(is_segment))
 }
 
 impl NodeDirectory {
@@ -148,21 +161,19 @@ impl NodeDirectory {
 
     /// Makes it a new disk's directory.
     fn begin(&self, path: &Path, mut identity: Identity) -> Result<Claimed, StartError> {
-        for stale in ["cluster.map", "snapshots"] {
-            let stale = self.path.join(stale);
-            let removed = if stale.is_dir() {
-                fs::remove_dir_all(&stale)
-            } else {
-                fs::remove_file(&stale)
-            };
-            match removed {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(in_file("cannot remove", &stale)(error));
-                }
-                _ => {}
+        let map = self.path.join("cluster.map");
+        match fs::remove_file(&map) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(in_file("cannot remove", &map)(error));
             }
+            _ => {}
         }
-        let incarnation = getrandom::u64().map_err(|error| StartError::Io {
+        let snapshots = self.path.join("snapshots");
+        let stores = list(&snapshots).map_err(in_file("cannot read", &snapshots))?;
+        for store in stores {
+            remove_files(&store).map_err(in_file("cannot empty", &store))?;
+        }
+        let incarnation = random::u64().map_err(|error| StartError::Io {
             what: "the system gives no random bytes".to_owned(),
             source: std::io::Error::other(error.to_string()),
         })?;
@@ -249,7 +260,9 @@ impl NodeDirectory {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+
+    use super::{Claimed, DATA_FORMAT, NodeDirectory, Path, StartError};
 
     fn claim(directory: &Path, grid_id: u128) -> Result<Claimed, StartError> {
         NodeDirectory::new(directory.to_owned()).claim(grid_id, 1, 4)

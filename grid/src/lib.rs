@@ -27,6 +27,7 @@ mod identity;
 mod members;
 mod node;
 mod opening;
+mod platform;
 mod proposer;
 mod raft;
 mod replica;
@@ -47,4 +48,6 @@ pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
+#[cfg(feature = "sim")]
+pub use platform::simulated as simulation;
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};

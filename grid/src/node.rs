@@ -25,6 +25,8 @@ use crate::handover::{self, Handover};
 use crate::identity::{Claimed, NodeDirectory};
 use crate::members::Members;
 use crate::opening::Opener;
+use crate::platform;
+use crate::platform::net::Listener;
 use crate::retention::{self, RetentionPolicy};
 use crate::service::Services;
 use crate::transport::{PeerSpec, PeerTable, Transport, TransportOptions};
@@ -51,7 +53,7 @@ pub struct NodeOptions {
     /// Where clients reach its gateway, as a URL; empty without one.
     pub gateway_address: String,
     /// The bound socket for other nodes.
-    pub listener: std::net::TcpListener,
+    pub listener: Listener,
     /// Settings that all nodes share.
     pub cluster: ClusterSettings,
     /// Its own.
@@ -82,7 +84,7 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
         sync: options.cluster.wal_sync == WalSync::Always,
         ..WalOptions::default()
     };
-    let opened = tokio::task::spawn_blocking(move || Wal::open(wal_options)).await;
+    let opened = platform::blocking(move || Wal::open(wal_options)).await;
     let opened = opened.map_err(|error| StartError::Damaged(error.to_string()))?;
     let (wal, recovered) = opened.map_err(|error| match error {
         WalError::ForeignLog { .. } | WalError::NewerFormat { .. } => {
@@ -251,7 +253,7 @@ impl<S: Space> GridNode<S> {
         let members = Arc::new(Members {
             node,
             grid_id: options.grid_id,
-            started: Instant::now(),
+            started: platform::monotonic_now(),
             layout,
             replicas: RwLock::default(),
             meta: RwLock::default(),

@@ -20,9 +20,10 @@ use crate::admission::{Admission, AdmissionLimits};
 use crate::client::Leadership;
 use crate::cluster::META;
 use crate::error::StartError;
-use crate::identity::in_file;
+use crate::identity::{in_file, remove_files};
 use crate::members::Member;
 use crate::node::NodeId;
+use crate::platform;
 use crate::proposer::Proposer;
 use crate::raft::{Group, GroupOptions};
 use crate::replica::ReplicaState;
@@ -97,6 +98,9 @@ impl Opener {
                 "partition {partition} has no snapshot at or after log entry {purged}, before which \
                  the log is gone"
             )));
+        }
+        if let Some(purged) = purged {
+            snapshots.forget_before(purged);
         }
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
         let group = Group::start(GroupOptions {
@@ -221,11 +225,7 @@ impl Opener {
             .unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has stopped")))?;
         self.recovered.lock().groups.remove(&partition.0);
         let directory = self.snapshots(partition);
-        let removed =
-            tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&directory) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            });
+        let removed = platform::blocking(move || remove_files(&directory));
         removed.await.map_err(std::io::Error::other)?
     }
 }

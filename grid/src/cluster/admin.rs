@@ -17,6 +17,7 @@ use crate::client::GridClient;
 use crate::error::GridError;
 use crate::members::{Members, remaining};
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::transport::Lane;
 
 /// How long the meta leader may take for an order.
@@ -213,7 +214,7 @@ pub(super) async fn administer<S: Space>(
                 let epoch = map.epoch;
                 return AdminReply::Changed(Ok(MovePlan { epoch, moves }));
             }
-            match execute_meta(members, &command, Instant::now() + ORDER_WAIT).await {
+            match execute_meta(members, &command, monotonic_now() + ORDER_WAIT).await {
                 Ok(decided) => AdminReply::Changed(decided.map(|epoch| MovePlan { epoch, moves })),
                 Err(_) => AdminReply::NotLeader(None),
             }

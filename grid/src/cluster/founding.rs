@@ -25,6 +25,7 @@ use super::plan;
 use super::space::Refusal;
 use crate::members::Members;
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::transport::{RefusalReason, VisitError};
 
 /// The pause between two rounds of questions.
@@ -59,7 +60,7 @@ enum Round {
 impl Founding {
     /// Works until the node has its place, or stopped. Ends the node when it cannot get one.
     pub(crate) async fn run<S: Space>(self, members: Arc<Members<S>>, stop: CancellationToken) {
-        let started = Instant::now();
+        let started = monotonic_now();
         loop {
             let round = stop.run_until_cancelled(self.round(&members, started));
             match round.await {
@@ -189,7 +190,7 @@ async fn join<S: Space>(members: &Arc<Members<S>>, address: &str, started: Insta
             Round::Again
         }
         Some(Joined::Refused(Refusal::InUse { .. } | Refusal::NotFounded))
-            if started.elapsed() < IN_USE_WAIT =>
+            if monotonic_now().saturating_duration_since(started) < IN_USE_WAIT =>
         {
             Round::Again
         }

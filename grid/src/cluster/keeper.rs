@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use grid_core::{PartitionId, Space};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use super::space::MapSpace;
 use crate::error::StartError;
 use crate::members::{Member, Members};
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::raft::Group;
 use crate::transport::{PeerSpec, PeerTable};
 
@@ -30,6 +31,7 @@ pub(crate) async fn keep<S: Space>(members: Arc<Members<S>>, stop: CancellationT
     let mut map = members.map.subscribe();
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             changed = map.changed() => if changed.is_err() { return },
         }
@@ -53,7 +55,7 @@ pub(crate) async fn adopt<S: Space>(
     map: &Arc<ClusterMap>,
 ) -> Result<(), StartError> {
     let (directory, stored) = (members.directory.clone(), Arc::clone(map));
-    let storing = tokio::task::spawn_blocking(move || directory.store_map(&stored)).await;
+    let storing = crate::platform::blocking(move || directory.store_map(&stored)).await;
     storing
         .map_err(std::io::Error::other)
         .and_then(|stored| stored)
@@ -169,10 +171,10 @@ fn begin<T: Space, S: Space>(
     tasks.spawn(async move {
         let stop = members.opener.stop.clone();
         let beginning = async {
-            let patience = Instant::now() + FOUNDERS_WAIT;
+            let patience = monotonic_now() + FOUNDERS_WAIT;
             while !group.is_initialized().await
                 && !has_adopted(&members, &voters).await
-                && Instant::now() < patience
+                && monotonic_now() < patience
             {
                 tokio::time::sleep(FOUNDERS_PAUSE).await;
             }

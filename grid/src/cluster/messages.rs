@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::{PartitionId, Space, codec};
@@ -15,6 +15,7 @@ use super::space::{MapCommand, Refusal};
 use super::step::GroupView;
 use crate::members::Members;
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::raft::{MembershipChange, MembershipError};
 use crate::transport::Replier;
 
@@ -114,7 +115,7 @@ pub(crate) fn serve<S: Space>(
             let Ok((command, remaining_ms)) = codec::decode::<(MapCommand, u64)>(payload) else {
                 return;
             };
-            let deadline = Instant::now() + Duration::from_millis(remaining_ms);
+            let deadline = monotonic_now() + Duration::from_millis(remaining_ms);
             tokio::spawn(async move {
                 let decided: MetaReply = execute_here(&members, &command, deadline).await;
                 reply_with(reply, &decided);
@@ -166,7 +167,7 @@ pub(crate) fn serve_visit<S: Space>(
 }
 
 async fn join<S: Space>(members: &Arc<Members<S>>, info: NodeInfo) -> Joined {
-    let deadline = Instant::now() + JOIN_WAIT;
+    let deadline = monotonic_now() + JOIN_WAIT;
     let node = info.node;
     let Ok(decided) = execute_meta(members, &MapCommand::Join(info), deadline).await else {
         return Joined::NotNow;

@@ -15,6 +15,7 @@ use crate::admission::CommandClass;
 use crate::error::GridError;
 use crate::members::{Members, remaining};
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::transport::Lane;
 
 /// One attempt to reach the meta leader.
@@ -52,7 +53,7 @@ pub(super) async fn execute_here<S: Space>(
         }));
     }
     // The commands bear repeating, so any fresh key will do.
-    let (Ok(key), Ok(body)) = (getrandom::u64(), codec::encode(command)) else {
+    let (Ok(key), Ok(body)) = (crate::platform::random::u64(), codec::encode(command)) else {
         return MetaReply::NotLeader(None);
     };
     let (sender, decision) = oneshot::channel();
@@ -92,7 +93,7 @@ pub(super) async fn execute_meta<S: Space>(
         let timeout = remaining(deadline).min(ATTEMPT_TIMEOUT);
         let node = meta_leader(members, attempt);
         let reply = if node == Some(members.node) {
-            Some(execute_here(members, command, Instant::now() + timeout).await)
+            Some(execute_here(members, command, monotonic_now() + timeout).await)
         } else if let Some(node) = node {
             let remaining_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             let payload =

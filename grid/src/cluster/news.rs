@@ -4,7 +4,7 @@
 //! The meta leader also pushes each new map; this is what makes up for a push that was lost.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use grid_core::{Space, codec};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use super::meta::execute_meta;
 use super::space::MapCommand;
 use crate::members::Members;
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::transport::{Lane, RefusalReason};
 
 /// How often one peer is asked.
@@ -36,6 +37,7 @@ pub(crate) async fn gather<S: Space>(members: Arc<Members<S>>, stop: Cancellatio
             .any(|known| known.borrow().leader.is_none());
         let period = if leaderless { URGENT_PERIOD } else { PERIOD };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(period) => {}
         }
@@ -109,7 +111,7 @@ async fn announce<S: Space>(members: &Arc<Members<S>>) {
         return;
     }
     let command = MapCommand::Join(members.info.clone());
-    match execute_meta(members, &command, Instant::now() + ANNOUNCE_WAIT).await {
+    match execute_meta(members, &command, monotonic_now() + ANNOUNCE_WAIT).await {
         Ok(Ok(epoch)) => tracing::info!(epoch, "this node has told the grid its addresses"),
         Ok(Err(refusal)) => {
             tracing::error!(%refusal, "the grid does not take this node's addresses")

@@ -22,6 +22,7 @@ use super::space::MapCommand;
 use super::step::{GroupView, Step, next_step};
 use crate::members::Members;
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::raft::{MembershipChange, MembershipError};
 use crate::transport::Lane;
 
@@ -61,6 +62,7 @@ pub(crate) async fn reconcile<S: Space>(members: Arc<Members<S>>, stop: Cancella
         };
         let pause = if worked { STEP_PAUSE } else { IDLE_PERIOD };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
             changed = map.changed(), if !worked => if changed.is_err() { return },
@@ -150,7 +152,7 @@ fn housekeeping(map: &ClusterMap) -> Option<MapCommand> {
 }
 
 async fn command_now<S: Space>(members: &Arc<Members<S>>, command: &MapCommand) -> bool {
-    match execute_meta(members, command, Instant::now() + COMMAND_WAIT).await {
+    match execute_meta(members, command, monotonic_now() + COMMAND_WAIT).await {
         Ok(Ok(_)) => true,
         Ok(Err(refusal)) => {
             tracing::debug!(%refusal, ?command, "the cluster map refuses");
@@ -243,12 +245,12 @@ fn give_up<S: Space>(
     let since = match reconciling.silent {
         Some((node, since)) if node == target => since,
         _ => {
-            let now = Instant::now();
+            let now = monotonic_now();
             reconciling.silent = Some((target, now));
             now
         }
     };
-    if since.elapsed() < TARGET_PATIENCE {
+    if monotonic_now().saturating_duration_since(since) < TARGET_PATIENCE {
         return None;
     }
     reconciling.silent = None;

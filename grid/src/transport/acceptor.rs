@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +21,7 @@ use super::peers::Peers;
 use super::refusals::RefusalLog;
 use super::stream::{StreamReceiver, StreamSender};
 use super::{HANDSHAKE_TIMEOUT, Handler, Lane, spawn_tasks, wire};
+use crate::platform::net::{TcpListener, TcpStream};
 
 /// Most connections whose handshake is under way. When full, a new one is dropped at once.
 const HANDSHAKES_MAX: usize = 64;

@@ -178,8 +178,13 @@ async fn a_node_joins_and_another_is_drained_and_removed_under_writes() {
     })
     .await;
     let snapshots = cluster.directory(2).join("snapshots");
+    let is_empty = |store: std::io::Result<std::fs::DirEntry>| {
+        let store = store.expect("readable").path();
+        std::fs::read_dir(store).expect("readable").count() == 0
+    };
     until("its files are gone", || {
-        std::fs::read_dir(&snapshots).expect("readable").count() == 0
+        let mut stores = std::fs::read_dir(&snapshots).expect("readable");
+        stores.all(is_empty)
     })
     .await;
 
