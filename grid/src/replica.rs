@@ -138,6 +138,10 @@ impl<S: Space> ReplicaState<S> {
 
     #[cfg(feature = "sim")]
     fn observe(&self, entry: Option<Option<&[u8]>>) {
+        // The simulation's model is one of the partitions, and does not know the cluster map.
+        if self.partition == crate::cluster::META {
+            return;
+        }
         let (index, hash) = self.read(|state| (state.applied_index(), state.hash()));
         crate::platform::simulated::observe(self.partition, index, hash, entry);
     }
