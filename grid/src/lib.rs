@@ -18,12 +18,15 @@ mod admission;
 pub mod balance;
 mod balancer;
 mod client;
+mod cluster;
 mod commit_delay;
 mod error;
 mod feed;
 mod handover;
+mod identity;
 mod members;
 mod node;
+mod opening;
 mod platform;
 mod proposer;
 mod raft;
@@ -37,6 +40,10 @@ mod wal;
 
 pub use admission::CommandClass;
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
+pub use cluster::{
+    ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
+    MoveReason, NodeEntry, NodeState, Refusal,
+};
 pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;

@@ -11,6 +11,7 @@ use grid_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::admission::CommandClass;
+use crate::cluster::{self, META};
 use crate::feed::FeedError;
 use crate::members::Members;
 use crate::platform;
@@ -96,7 +97,9 @@ pub(crate) enum QueryReply<A> {
 /// The first words of a feed stream.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FeedHeader {
-    pub(crate) from: Cursor,
+    pub(crate) partition: PartitionId,
+    /// `None` for from now on; the first slice, without changes, says where that is.
+    pub(crate) from: Option<Cursor>,
 }
 
 /// One message of a feed stream.
@@ -131,6 +134,15 @@ impl<S: Space> Services<S> {
     }
 }
 
+/// Does something with this node's member of a group, whatever the group replicates.
+macro_rules! with_group {
+    ($members:expr, $group:expr, $member:ident => $body:block) => {
+        if $group == META.0 {
+            if let Some($member) = $members.meta() $body
+        } else if let Some($member) = $members.get(PartitionId($group)) $body
+    };
+}
+
 fn reply_with<T: Serialize>(reply: Replier, value: &T) {
     match codec::encode(value) {
         Ok(bytes) => reply.send(bytes.into()),
@@ -154,11 +166,10 @@ impl<S: Space> Handler for Services<S> {
                 if request.offers_lead() && members.draining.load(Ordering::SeqCst) {
                     return;
                 }
-                let Some(member) = members.get(PartitionId(group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve(request, reply).await });
+                with_group!(members, group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve(request, reply).await });
+                });
             }
             SERVICE_QUERY => {
                 let members = Arc::clone(members);
@@ -185,6 +196,9 @@ impl<S: Space> Handler for Services<S> {
                     Err(error) => tracing::error!(%error, "a state could not be digested"),
                 });
             }
+            service if cluster::is_of_cluster(service) => {
+                cluster::serve(members, service, &payload, reply);
+            }
             _ => tracing::warn!(service, "a peer asked for an unknown service"),
         }
     }
@@ -205,30 +219,34 @@ impl<S: Space> Handler for Services<S> {
                 let Ok(group) = codec::decode::<u32>(&header) else {
                     return;
                 };
-                let Some(member) = members.get(PartitionId(group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve_appends(sender, receiver).await });
+                with_group!(members, group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve_appends(sender, receiver).await });
+                });
             }
             SERVICE_SNAPSHOT => {
                 let Ok(header) = codec::decode::<SnapshotHeader>(&header) else {
                     return;
                 };
-                let Some(member) = members.get(PartitionId(header.group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+                with_group!(members, header.group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+                });
             }
             SERVICE_FEED => {
                 let Ok(header) = codec::decode::<FeedHeader>(&header) else {
                     return;
                 };
                 let members = Arc::clone(members);
-                tokio::spawn(async move { feed(&members, header.from, sender, receiver).await });
+                tokio::spawn(async move { feed(&members, header, sender, receiver).await });
             }
             _ => tracing::warn!(service, "a peer opened a stream to an unknown service"),
+        }
+    }
+
+    fn on_visit(&self, _from: u64, service: u8, payload: Bytes, reply: Replier) {
+        if let Some(members) = self.members.get() {
+            cluster::serve_visit(members, service, &payload, reply);
         }
     }
 }
@@ -284,15 +302,26 @@ async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Repl
 
 async fn feed<S: Space>(
     members: &Arc<Members<S>>,
-    from: Cursor,
+    header: FeedHeader,
     sender: StreamSender,
     mut receiver: StreamReceiver,
 ) {
-    let Some(member) = members.get(from.partition) else {
+    let member = members.get(header.partition);
+    let Some(member) = member.filter(|member| member.is_serving()) else {
         return;
     };
-    let mut feed = member.feed(Some(from));
+    let mut feed = member.feed(header.from);
     let mut in_flight = 0;
+    if header.from.is_none() {
+        let place: FeedMessage<S::Change> = Ok((Vec::new(), feed.cursor().index));
+        let Ok(bytes) = codec::encode(&place) else {
+            return;
+        };
+        if sender.send(bytes.into()).await.is_err() {
+            return;
+        }
+        in_flight += 1;
+    }
     loop {
         while in_flight >= FEED_SLICES_IN_FLIGHT_MAX {
             match receiver.recv().await {

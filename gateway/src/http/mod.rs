@@ -9,6 +9,7 @@ pub(crate) mod extract;
 mod holds;
 mod items;
 mod me;
+mod members;
 pub(crate) mod problem;
 mod scatter;
 
@@ -40,6 +41,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/ready", get(admin::ready))
         .route("/admin/v1/status", get(admin::status))
         .route("/admin/v1/digests/{partition}", get(admin::digests))
+        .route("/admin/v1/members", get(members::list))
+        .route("/admin/v1/members/{id}/{action}", post(members::change))
         .route("/v1/ticket-key", get(admin::ticket_key))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))

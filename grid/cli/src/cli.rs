@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::commands::{auction, event, import, load, node, report, restart, sample, up, verify};
+use crate::commands::{auction, event, import, load, members, report, restart, sample, up, verify};
 use crate::failure::EXIT_CODES;
 
 /// Sells concert seats and runs auctions on a replicated in-memory data grid.
@@ -40,8 +40,8 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     /// Start a grid on this machine: nodes, gateways, database
     Up(up::UpArgs),
-    /// Run one node (`grid up` does this for you)
-    Node(node::NodeArgs),
+    /// Add nodes, take them away, list them; or run one (`grid up` does this for you)
+    Node(Box<members::NodeCommand>),
     /// Restart nodes of the grid on this machine, one after another, while it sells
     Restart(restart::RestartArgs),
     /// Show nodes, partitions, and how far the database is

@@ -92,6 +92,16 @@ impl<S: Space> Clone for Group<S> {
     }
 }
 
+fn role_of(state: ServerState) -> ReplicaRole {
+    match state {
+        ServerState::Shutdown => ReplicaRole::Stopped,
+        ServerState::Leader => ReplicaRole::Leader,
+        ServerState::Follower => ReplicaRole::Follower,
+        ServerState::Candidate => ReplicaRole::Candidate,
+        ServerState::Learner => ReplicaRole::Learner,
+    }
+}
+
 fn configuration(cluster: &ClusterSettings) -> Config {
     Config {
         cluster_name: "spacegrid".to_owned(),
@@ -144,6 +154,11 @@ impl<S: Space> Group<S> {
             snapshots: options.snapshots,
             log,
         })
+    }
+
+    /// Whether the group has a log, as far as is known here.
+    pub(crate) async fn is_initialized(&self) -> bool {
+        self.raft.is_initialized().await.unwrap_or(true)
     }
 
     /// Makes these nodes the group's voters, unless it has a log already.
@@ -229,12 +244,9 @@ impl<S: Space> Group<S> {
             .err()
             .map(ToString::to_string);
         GroupState {
-            role: match (&fault, metrics.state) {
-                (Some(_), _) | (None, ServerState::Shutdown) => ReplicaRole::Stopped,
-                (None, ServerState::Leader) => ReplicaRole::Leader,
-                (None, ServerState::Follower) => ReplicaRole::Follower,
-                (None, ServerState::Candidate) => ReplicaRole::Candidate,
-                (None, ServerState::Learner) => ReplicaRole::Learner,
+            role: match fault {
+                Some(_) => ReplicaRole::Stopped,
+                None => role_of(metrics.state),
             },
             term: metrics.current_term,
             leader: metrics.current_leader,
@@ -246,22 +258,27 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Calls `seen` with the leadership, now and whenever it changes, until the group ends.
-    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(Leadership) + Send) {
+    /// Calls `seen` with the leadership and the role, now and whenever one of them changes, until the
+    /// group ends.
+    pub(crate) async fn watch_leadership(
+        &self,
+        mut seen: impl FnMut(Leadership, ReplicaRole) + Send,
+    ) {
         // Not `metrics()`, which changes with every entry; and what is seen is read from here too,
         // since `metrics()` is published after it and would still hold what was before.
         let mut metrics = self.raft.server_metrics();
         loop {
-            let leadership = {
+            let (leadership, role) = {
                 let metrics = metrics.borrow_and_update();
                 let leader = metrics.current_leader;
-                Leadership {
+                let leadership = Leadership {
                     leader,
                     term: metrics.vote.leader_id.term,
                     is_local: metrics.state == ServerState::Leader && leader == Some(metrics.id),
-                }
+                };
+                (leadership, role_of(metrics.state))
             };
-            seen(leadership);
+            seen(leadership, role);
             if metrics.changed().await.is_err() {
                 return;
             }

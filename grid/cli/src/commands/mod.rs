@@ -3,7 +3,9 @@
 pub(crate) mod auction;
 pub(crate) mod event;
 pub(crate) mod import;
+pub(crate) mod join;
 pub(crate) mod load;
+pub(crate) mod members;
 pub(crate) mod node;
 pub(crate) mod report;
 pub(crate) mod restart;
@@ -19,7 +21,7 @@ use crate::context::Context;
 pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::run(context, args).await,
-        Command::Node(args) => node::run(args).await,
+        Command::Node(command) => members::run(context, *command).await,
         Command::Restart(args) => restart::run(&context, args).await,
         Command::Status => status::run(&context).await,
         Command::Import(command) => import::run(&context, command).await,
@@ -37,13 +39,13 @@ impl Command {
     pub(crate) fn worker_threads(&self) -> Option<usize> {
         match self {
             Self::Load(command) => Some(command.threads()),
-            Self::Node(_) => None,
+            Self::Node(command) if command.runs_a_node() => None,
             _ => Some(2),
         }
     }
 
     /// Whether its log is for programs.
     pub(crate) fn logs_json(&self) -> bool {
-        matches!(self, Self::Node(args) if args.log_json)
+        matches!(self, Self::Node(command) if command.logs_json())
     }
 }

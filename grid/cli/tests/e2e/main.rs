@@ -8,6 +8,7 @@
 
 mod faults;
 mod files;
+mod members;
 mod once;
 mod restarts;
 mod session;
