@@ -94,7 +94,8 @@ pub(crate) fn run_many(arguments: &Run) -> io::Result<bool> {
         while let Some(seed) = {
             let mut tally = lock(&tally);
             let in_time = limit.is_none_or(|limit| started.elapsed() < limit);
-            let goes_on = in_time && !(arguments.first_failure && !tally.failed.is_empty());
+            let stops = arguments.first_failure && !tally.failed.is_empty();
+            let goes_on = in_time && !stops;
             let seed = seeds.get(tally.next).copied().filter(|_| goes_on);
             tally.next += usize::from(seed.is_some());
             seed
