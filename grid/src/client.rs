@@ -548,8 +548,11 @@ impl<S: Space> GridClient<S> {
         if let Some(member) = self.members.get(partition) {
             let mut leadership = member.leadership.clone();
             leadership.borrow_and_update();
-            // Either way the caller tries again.
-            let _ = tokio::time::timeout(pause, leadership.changed()).await;
+            let changed = tokio::time::timeout(pause, leadership.changed()).await;
+            // A replica that has ended has no leadership to wait for, and says so at once.
+            if let Ok(Err(_)) = changed {
+                tokio::time::sleep(pause).await;
+            }
         } else {
             tokio::time::sleep(pause).await;
         }
