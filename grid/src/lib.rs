@@ -39,4 +39,5 @@ pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
+pub use raft::align_timers;
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};

@@ -95,6 +95,7 @@ enum End {
 
 /// Runs until it is asked to stop or fails.
 pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
+    grid::align_timers();
     let mut requests = Requests::listen(args.supervised)?;
     let mut settings = grid_config::load(args.config.as_deref())
         .map_err(|error| Failure::Usage(error.to_string()))?;
