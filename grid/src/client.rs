@@ -412,6 +412,16 @@ impl<S: Space> GridClient<S> {
         }
     }
 
+    /// How long writes to the partition take just now from proposal to applied, smoothed; zero when
+    /// this node does not lead it or nobody writes. Background work steps back by it.
+    #[must_use]
+    pub fn commit_delay(&self, partition: PartitionId) -> Duration {
+        let member = self.members.get(partition);
+        member.map_or(Duration::ZERO, |member| {
+            member.replica.commit_delay().present()
+        })
+    }
+
     /// This node's state.
     #[must_use]
     pub fn status(&self) -> NodeStatus {

@@ -18,6 +18,7 @@ mod admission;
 pub mod balance;
 mod balancer;
 mod client;
+mod commit_delay;
 mod error;
 mod feed;
 mod handover;

@@ -230,8 +230,10 @@ impl<S: Space> Proposer<S> {
         };
         metrics::histogram!("grid_entry_commands").record(bodies.len() as f64);
         let partition = self.replica.partition();
+        let replica = Arc::clone(&self.replica);
         let ended = move |result: Result<(u64, Option<Outcomes>), _>| {
             drop(permit);
+            replica.commit_delay().note(present.elapsed());
             let result = result.map(|(index, outcomes)| {
                 let outcomes =
                     outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());

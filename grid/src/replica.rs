@@ -10,6 +10,8 @@ use grid_core::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use crate::commit_delay::CommitDelay;
+
 /// The most batches that one read of the feed returns.
 pub(crate) const FEED_BATCHES_MAX: usize = 4_096;
 
@@ -47,6 +49,7 @@ pub(crate) struct ReplicaState<S: Space> {
     applied: watch::Sender<u64>,
     deadline: watch::Sender<Option<Timestamp>>,
     fault: Mutex<Option<String>>,
+    commit_delay: CommitDelay,
 }
 
 impl<S: Space> ReplicaState<S> {
@@ -67,6 +70,7 @@ impl<S: Space> ReplicaState<S> {
             state: RwLock::new(state),
             ring: Mutex::new(ring),
             fault: Mutex::new(None),
+            commit_delay: CommitDelay::default(),
         }
     }
 
@@ -153,6 +157,11 @@ impl<S: Space> ReplicaState<S> {
     /// The earliest deadline in the state, as it changes.
     pub(crate) fn deadline(&self) -> watch::Receiver<Option<Timestamp>> {
         self.deadline.subscribe()
+    }
+
+    /// How long entries proposed here take.
+    pub(crate) fn commit_delay(&self) -> &CommitDelay {
+        &self.commit_delay
     }
 
     /// Why the replica stopped, if it did.

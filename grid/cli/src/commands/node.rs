@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::data_dir::parse_ticket_key;
 use crate::failure::Failure;
-use crate::supervise::Order;
+use crate::supervise::{DatabaseAddress, Order};
 
 /// How long a predecessor of a killed `grid up` may take to let go of the ports and the log.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
@@ -137,7 +137,11 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
         running: None,
     };
     if let Some(url) = &args.database_url {
-        pump.start(url.clone(), false);
+        pump.start(DatabaseAddress {
+            url: url.clone(),
+            single_connection: false,
+            is_private: false,
+        });
     }
     let end = serve(&node, &mut pump, &mut requests).await;
     let stopping = stop(&end, node, gateway, pump);
@@ -203,16 +207,16 @@ async fn start_node(args: &NodeArgs, settings: &Settings) -> anyhow::Result<Grid
 
 /// Waits for the end, carrying out orders meanwhile.
 async fn serve(node: &GridNode<Unit>, pump: &mut Pumping, requests: &mut Requests) -> End {
-    if let Some((url, single_connection)) = requests.database.take() {
-        pump.start(url, single_connection);
+    if let Some(database) = requests.database.take() {
+        pump.start(database);
     }
     loop {
         tokio::select! {
             reason = node.failed() => return End::Failed(reason),
             end = requests.next_stop_or_database() => match end {
                 Some(end) => return end,
-                None => if let Some((url, single_connection)) = requests.database.take() {
-                    pump.start(url, single_connection);
+                None => if let Some(database) = requests.database.take() {
+                    pump.start(database);
                 },
             },
         }
@@ -225,7 +229,7 @@ struct Requests {
     interrupt: Signal,
     orders: Option<mpsc::Receiver<Order>>,
     /// The database that was named last and is not used yet.
-    database: Option<(String, bool)>,
+    database: Option<DatabaseAddress>,
 }
 
 impl Requests {
@@ -269,8 +273,8 @@ impl Requests {
         };
         tokio::select! {
             order = order => match order {
-                Some(Order::Database { url, single_connection }) => {
-                    self.database = Some((url, single_connection));
+                Some(Order::Database(database)) => {
+                    self.database = Some(database);
                     None
                 }
                 Some(Order::Stop) => Some(End::Ordered("the whole grid stops")),
@@ -307,7 +311,7 @@ struct Pumping {
 
 impl Pumping {
     /// The database of a node stays the same for its lifetime.
-    fn start(&mut self, database_url: String, single_connection: bool) {
+    fn start(&mut self, database: DatabaseAddress) {
         if self.running.is_some() {
             tracing::warn!("a database is in use already; another one is ignored");
             return;
@@ -315,8 +319,9 @@ impl Pumping {
         let started = Pump::start(PumpOptions {
             client: self.client.clone(),
             grid_id: self.grid_id,
-            database_url,
-            single_connection,
+            database_url: database.url,
+            single_connection: database.single_connection,
+            steps_back: database.is_private,
             settings: self.settings.clone(),
         });
         match started {

@@ -20,10 +20,16 @@ pub(crate) enum Order {
     /// The whole grid stops, so there is nobody to hand leaderships to.
     Stop,
     /// Where to write.
-    Database {
-        /// Its address.
-        url: String,
-        /// Whether it answers one connection at a time.
-        single_connection: bool,
-    },
+    Database(DatabaseAddress),
+}
+
+/// A database, as a node needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DatabaseAddress {
+    /// Its URL.
+    pub(crate) url: String,
+    /// Whether it answers one connection at a time.
+    pub(crate) single_connection: bool,
+    /// Whether it runs on this machine, beside the nodes.
+    pub(crate) is_private: bool,
 }
