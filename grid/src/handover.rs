@@ -85,7 +85,7 @@ pub(crate) async fn drain<S: Space>(
 ) -> Handover {
     members.draining.store(true, Ordering::SeqCst);
     for member in members.replicas.values() {
-        member.group.stand_for_election(false);
+        member.group.leave_elections();
     }
     let mut result = Handover::default();
     let mut stuck = BTreeSet::new();

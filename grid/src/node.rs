@@ -389,6 +389,10 @@ impl Starting<'_> {
             stop: self.stop.clone(),
         };
         self.tasks.spawn(proposer.run());
+        let promising = group.clone();
+        let stop = self.stop.clone();
+        self.tasks
+            .spawn(async move { stop.run_until_cancelled(promising.keep_promises()).await });
         let watched = leadership.subscribe();
         self.watch(partition, group.clone(), leadership);
         tracing::debug!(%partition, ?holders, "a replica has started");
