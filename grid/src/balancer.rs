@@ -17,6 +17,7 @@ use crate::client::GridClient;
 use crate::handover;
 use crate::members::Members;
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(2_000);
@@ -44,7 +45,7 @@ pub(crate) async fn run<S: Space>(
             rest = None;
             continue;
         }
-        let answers = client.cluster_status(Instant::now() + ASK_WAIT).await;
+        let answers = client.cluster_status(monotonic_now() + ASK_WAIT).await;
         let view = View::of(
             answers
                 .iter()
@@ -61,10 +62,10 @@ pub(crate) async fn run<S: Space>(
         }
         let since = match rest.take() {
             Some((known, since)) if known == present => since,
-            _ => Instant::now(),
+            _ => monotonic_now(),
         };
         rest = Some((present, since));
-        if since.elapsed() < REST_MIN {
+        if monotonic_now().saturating_duration_since(since) < REST_MIN {
             continue;
         }
         let Some(step) = balance::plan(&view).first().copied() else {

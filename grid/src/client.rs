@@ -15,6 +15,7 @@ use crate::error::GridError;
 use crate::feed::Feed;
 use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
+use crate::platform;
 use crate::proposer::Submission;
 use crate::service::{
     DigestReply, ExecuteReply, ExecuteRequest, FeedHeader, Freshness, QueryReply, QueryRequest,
@@ -412,6 +413,16 @@ impl<S: Space> GridClient<S> {
         }
     }
 
+    /// Looks at this node's replica of a partition.
+    #[cfg(feature = "sim")]
+    pub fn inspect<T>(
+        &self,
+        partition: PartitionId,
+        look: impl FnOnce(&grid_core::PartitionState<S>) -> T,
+    ) -> Option<T> {
+        Some(self.members.get(partition)?.replica.read(look))
+    }
+
     /// How long writes to the partition take just now from proposal to applied, smoothed; zero when
     /// this node does not lead it or nobody writes. Background work steps back by it.
     #[must_use]
@@ -552,7 +563,7 @@ impl<S: Space> GridClient<S> {
 
 async fn digest_here<S: Space>(member: &Member<S>) -> Option<DigestReply> {
     let view = member.replica.view();
-    let digesting = tokio::task::spawn_blocking(move || {
+    let digesting = platform::blocking(move || {
         Some(DigestReply {
             applied_index: view.applied_index(),
             running_hash: view.hash(),

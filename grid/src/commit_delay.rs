@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::platform::monotonic_now;
+
 /// A new entry counts for one part in this many.
 const SMOOTHING: u64 = 8;
 /// Without an entry for this long, nobody is waiting.
@@ -20,7 +22,7 @@ pub(crate) struct CommitDelay {
 impl Default for CommitDelay {
     fn default() -> Self {
         Self {
-            origin: Instant::now(),
+            origin: monotonic_now(),
             smoothed_us: AtomicU64::new(0),
             noted_ms: AtomicU64::new(0),
         }
@@ -29,7 +31,12 @@ impl Default for CommitDelay {
 
 impl CommitDelay {
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(
+            monotonic_now()
+                .saturating_duration_since(self.origin)
+                .as_millis(),
+        )
+        .unwrap_or(u64::MAX)
     }
 
     /// Notes what one entry took.

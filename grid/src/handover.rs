@@ -18,6 +18,7 @@ use grid_core::{PartitionId, Space};
 use crate::client::GridClient;
 use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 
 /// A follower that is at most this many entries behind is caught up: it has the rest in milliseconds.
 pub(crate) const LAG_ENTRIES_MAX: u64 = 64;
@@ -59,7 +60,7 @@ pub(crate) fn candidates<S: Space>(members: &Members<S>, member: &Member<S>) -> 
 /// Hands one group's lead to `to` and waits until another node leads. Whether one does.
 pub(crate) async fn hand_to<S: Space>(member: &Member<S>, own: NodeId, to: NodeId) -> bool {
     let partition = member.replica.partition();
-    let started = Instant::now();
+    let started = monotonic_now();
     let mut leadership = member.leadership.clone();
     member.group.begin_handover(to).await;
     let elsewhere = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != own));
@@ -67,7 +68,12 @@ pub(crate) async fn hand_to<S: Space>(member: &Member<S>, own: NodeId, to: NodeI
         tokio::time::timeout(HANDOVER_WAIT, elsewhere).await,
         Ok(Ok(_))
     );
-    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took_ms = u64::try_from(
+        monotonic_now()
+            .saturating_duration_since(started)
+            .as_millis(),
+    )
+    .unwrap_or(u64::MAX);
     if is_led {
         metrics::counter!("grid_leaderships_handed_over_total").increment(1);
         tracing::info!(%partition, to, took_ms, "a leadership was handed over");
@@ -140,7 +146,7 @@ async fn choose<S: Space>(
         choice.sort_by_key(|node| (leads.get(node).copied().unwrap_or(0), *node));
         let is_anyone_here = !choice.is_empty();
         for node in choice {
-            let status = client.node_status(node, Instant::now() + ASK_WAIT).await;
+            let status = client.node_status(node, monotonic_now() + ASK_WAIT).await;
             if status.is_some_and(|status| !status.draining) {
                 return Some(node);
             }

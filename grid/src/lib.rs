@@ -24,6 +24,7 @@ mod feed;
 mod handover;
 mod members;
 mod node;
+mod platform;
 mod proposer;
 mod raft;
 mod replica;
@@ -40,5 +41,7 @@ pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
-pub use raft::align_timers;
+pub use platform::align_timers;
+#[cfg(feature = "sim")]
+pub use platform::simulated as simulation;
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};

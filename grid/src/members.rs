@@ -13,6 +13,7 @@ use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
 use crate::feed::{Feed, FeedSource};
 use crate::node::NodeId;
+use crate::platform::monotonic_now;
 use crate::proposer::{Decision, Submission};
 use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
@@ -76,7 +77,12 @@ impl<S: Space> Members<S> {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(
+                monotonic_now()
+                    .saturating_duration_since(self.started)
+                    .as_millis(),
+            )
+            .unwrap_or(u64::MAX),
             draining: self.draining.load(Ordering::SeqCst),
             wal: WalStatus {
                 segments: wal.segments,
@@ -126,7 +132,7 @@ impl<S: Space> Member<S> {
             metrics::counter!("grid_overloaded_total", "reason" => "disk").increment(1);
             return Err(FULL_DISK_RETRY_AFTER_MS);
         }
-        let (bytes, queued) = (body.len(), Instant::now());
+        let (bytes, queued) = (body.len(), monotonic_now());
         if let Err(refused) = self.admission.admit(class, bytes, queued) {
             metrics::counter!("grid_overloaded_total", "reason" => refused.reason).increment(1);
             return Err(refused.retry_after_ms);
@@ -220,5 +226,5 @@ impl<S: Space> Member<S> {
 
 /// The time left until a deadline.
 pub(crate) fn remaining(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
+    deadline.saturating_duration_since(monotonic_now())
 }

@@ -4,7 +4,7 @@
 //! that ends, or a log that fails, ends the node: [`GridNode::failed`] says why.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,6 +24,8 @@ use crate::error::StartError;
 use crate::feed::REPLAYS_MAX;
 use crate::handover::{self, Handover};
 use crate::members::{Member, Members, place};
+use crate::platform::net::Listener;
+use crate::platform::{self, fs};
 use crate::proposer::Proposer;
 use crate::raft::{Group, GroupOptions};
 use crate::replica::ReplicaState;
@@ -49,7 +51,7 @@ pub struct NodeOptions {
     /// Every node of the grid, itself included, with its address for other nodes.
     pub members: BTreeMap<NodeId, String>,
     /// The bound socket for other nodes.
-    pub listener: std::net::TcpListener,
+    pub listener: Listener,
     /// Settings that all nodes share.
     pub cluster: ClusterSettings,
     /// Its own.
@@ -81,12 +83,19 @@ impl<S: Space> std::fmt::Debug for GridNode<S> {
     }
 }
 
-fn in_file(what: &str, path: &Path) -> impl Fn(std::io::Error) -> StartError {
+fn in_file(what: &str, path: &Path) -> impl Fn(io::Error) -> StartError {
     let what = format!("{what} {}", path.display());
     move |source| StartError::Io {
         what: what.clone(),
         source,
     }
+}
+
+/// Writes a file and syncs it.
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Checks that the directory is this node's, or makes it so.
@@ -95,13 +104,14 @@ fn claim(directory: &Path, identity: &Identity) -> Result<(), StartError> {
     let path = directory.join("node.json");
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = serde_json::to_vec_pretty(identity)
                 .map_err(|error| StartError::Options(error.to_string()))?;
             let temporary = directory.join("node.json.part");
-            fs::write(&temporary, text).map_err(in_file("cannot write", &temporary))?;
+            keep(&temporary, &text).map_err(in_file("cannot write", &temporary))?;
             fs::rename(&temporary, &path).map_err(in_file("cannot write", &path))?;
-            return Ok(());
+            let opened = fs::File::open(directory).and_then(|opened| opened.sync_all());
+            return opened.map_err(in_file("cannot sync", directory));
         }
         Err(error) => return Err(in_file("cannot read", &path)(error)),
     };
@@ -138,7 +148,7 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
         sync: options.cluster.wal_sync == WalSync::Always,
         ..WalOptions::default()
     };
-    let opened = tokio::task::spawn_blocking(move || Wal::open(wal_options)).await;
+    let opened = platform::blocking(move || Wal::open(wal_options)).await;
     let opened = opened.map_err(|error| StartError::Damaged(error.to_string()))?;
     let (wal, recovered) = opened.map_err(|error| match error {
         WalError::ForeignLog { .. } | WalError::NewerFormat { .. } => {
@@ -239,7 +249,7 @@ impl<S: Space> GridNode<S> {
         let members = Arc::new(Members {
             node,
             grid_id: options.grid_id,
-            started: Instant::now(),
+            started: platform::monotonic_now(),
             layout,
             placement,
             nodes,
@@ -359,6 +369,9 @@ impl Starting<'_> {
                  the log is gone"
             )));
         }
+        if let Some(purged) = purged {
+            snapshots.forget_before(purged);
+        }
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
         let group = Group::start(GroupOptions {
             group: partition.0,
@@ -470,7 +483,7 @@ mod tests {
             ..identity()
         };
         let text = serde_json::to_vec(&newer).expect("plain");
-        fs::write(directory.path().join("node.json"), text).expect("written");
+        std::fs::write(directory.path().join("node.json"), text).expect("written");
         let refused = claim(directory.path(), &identity());
         assert!(
             matches!(refused, Err(StartError::NewerFormat { .. })),

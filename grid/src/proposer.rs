@@ -8,7 +8,7 @@
 //! here is answered so, certainly not carried out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grid_core::entry::{ENTRY_COMMANDS_MAX, ENTRY_FORMAT, RULES_VERSION};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::client::Leadership;
+use crate::platform::{monotonic_now, random, wall_now};
 use crate::raft::{Group, Outcomes, ProposalError};
 use crate::replica::ReplicaState;
 
@@ -68,19 +69,11 @@ pub(crate) struct Proposer<S: Space> {
 type Waiting<R> = Vec<Box<dyn FnOnce(Decision<R>) + Send>>;
 type PumpWaiting = Vec<Box<dyn FnOnce(Result<(), ProposalError>) + Send>>;
 
-/// The machine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 fn entropy() -> u128 {
     let mut bytes = [0; 16];
     // Without the system's randomness ids would repeat; an entry's time and index still tell them
     // apart, so going on is safe.
-    if let Err(error) = getrandom::fill(&mut bytes) {
+    if let Err(error) = random::fill(&mut bytes) {
         tracing::error!(%error, "the system gives no random bytes");
     }
     u128::from_le_bytes(bytes)
@@ -101,8 +94,13 @@ impl<S: Space> Proposer<S> {
             while waiting.is_empty() && !tick {
                 let due = *deadline.borrow_and_update();
                 let due = due.filter(|_| self.leadership.borrow().is_local);
+                // In the order of how seldom each is ready, so that none keeps another from its turn.
+                // An entry with commands fires what is due as well, so a tick may come last.
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
+                    changed = self.leadership.changed() => if changed.is_err() { return },
+                    changed = deadline.changed() => if changed.is_err() { return },
                     taken = self.submissions.recv_many(&mut waiting, ENTRY_COMMANDS_MAX) => {
                         if taken == 0 {
                             return;
@@ -110,11 +108,9 @@ impl<S: Space> Proposer<S> {
                         self.count_out(&waiting);
                     }
                     () = until_due(due, ticked) => tick = is_due(due),
-                    changed = deadline.changed() => if changed.is_err() { return },
-                    changed = self.leadership.changed() => if changed.is_err() { return },
                 }
                 if tick {
-                    ticked = due.map(|due| (due, Instant::now()));
+                    ticked = due.map(|due| (due, monotonic_now()));
                 }
             }
             if !self.leadership.borrow().is_local {
@@ -142,7 +138,7 @@ impl<S: Space> Proposer<S> {
             }
         }
         if let Some(oldest) = oldest {
-            let now = Instant::now();
+            let now = monotonic_now();
             metrics::histogram!("grid_queue_delay_seconds")
                 .record(now.saturating_duration_since(oldest).as_secs_f64());
             self.admission.taken(commands, bytes, oldest, now);
@@ -182,7 +178,7 @@ impl<S: Space> Proposer<S> {
         let mut waiting: Waiting<S::Reply> = Vec::with_capacity(batch.len());
         let mut pump_waiting: PumpWaiting = Vec::new();
         let mut pumped_index = None;
-        let present = Instant::now();
+        let present = monotonic_now();
         for submission in batch {
             match submission {
                 Submission::Command {
@@ -209,7 +205,7 @@ impl<S: Space> Proposer<S> {
         let entry = Entry {
             format: ENTRY_FORMAT,
             rules: RULES_VERSION,
-            now: now(),
+            now: wall_now(),
             entropy: entropy(),
             pumped_index,
             commands: bodies
@@ -233,7 +229,9 @@ impl<S: Space> Proposer<S> {
         let replica = Arc::clone(&self.replica);
         let ended = move |result: Result<(u64, Option<Outcomes>), _>| {
             drop(permit);
-            replica.commit_delay().note(present.elapsed());
+            replica
+                .commit_delay()
+                .note(monotonic_now().saturating_duration_since(present));
             let result = result.map(|(index, outcomes)| {
                 let outcomes =
                     outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());
@@ -309,18 +307,18 @@ fn take_batch<R>(waiting: &mut Vec<Submission<R>>) -> Vec<Submission<R>> {
 }
 
 fn is_due(due: Option<Timestamp>) -> bool {
-    due.is_some_and(|due| due <= now())
+    due.is_some_and(|due| due <= wall_now())
 }
 
 async fn until_due(due: Option<Timestamp>, ticked: Option<(Timestamp, Instant)>) {
     let Some(due) = due else {
         return std::future::pending().await;
     };
-    let mut wait = Duration::from_millis(due.millis_since(now())).min(DEADLINE_SLEEP_MAX);
+    let mut wait = Duration::from_millis(due.millis_since(wall_now())).min(DEADLINE_SLEEP_MAX);
     if let Some((last, at)) = ticked
         && last == due
     {
-        wait = wait.max(TICK_RETRY.saturating_sub(at.elapsed()));
+        wait = wait.max(TICK_RETRY.saturating_sub(monotonic_now().saturating_duration_since(at)));
     }
     tokio::time::sleep(wait).await;
 }

@@ -97,6 +97,8 @@ impl<S: Space> ReplicaState<S> {
             let mut ring = self.ring.lock();
             ring.push(applied.batch, bytes.len() + BATCH_OVERHEAD_BYTES);
         }
+        #[cfg(feature = "sim")]
+        self.observe(Some(Some(bytes)));
         self.publish(index, deadline);
         Ok(applied.outcomes)
     }
@@ -112,6 +114,8 @@ impl<S: Space> ReplicaState<S> {
             state.next_deadline()
         };
         self.ring.lock().upto = index;
+        #[cfg(feature = "sim")]
+        self.observe(Some(None));
         self.publish(index, deadline);
         Ok(())
     }
@@ -127,7 +131,15 @@ impl<S: Space> ReplicaState<S> {
             ring.bytes = 0;
             (ring.floor, ring.upto) = (index, index);
         }
+        #[cfg(feature = "sim")]
+        self.observe(None);
         self.publish(index, deadline);
+    }
+
+    #[cfg(feature = "sim")]
+    fn observe(&self, entry: Option<Option<&[u8]>>) {
+        let (index, hash) = self.read(|state| (state.applied_index(), state.hash()));
+        crate::platform::simulated::observe(self.partition, index, hash, entry);
     }
 
     fn publish(&self, index: u64, deadline: Option<Timestamp>) {

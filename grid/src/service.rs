@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::{
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission::CommandClass;
 use crate::feed::FeedError;
 use crate::members::Members;
+use crate::platform;
 use crate::proposer::Decision;
 use crate::raft::{
     ProposalError, SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader,
@@ -172,7 +173,7 @@ impl<S: Space> Handler for Services<S> {
                     return;
                 };
                 let view = member.replica.view();
-                tokio::task::spawn_blocking(move || match view.digest() {
+                platform::blocking(move || match view.digest() {
                     Ok(digest) => reply_with(
                         reply,
                         &DigestReply {
@@ -240,7 +241,7 @@ fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier)
         return reply_with(reply, &ExecuteReply::<S::Reply>::UnknownPartition);
     };
     let body = payload.slice_ref(request.body);
-    let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
+    let deadline = platform::monotonic_now() + Duration::from_millis(request.remaining_ms);
     let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
     let answer = Arc::clone(&reply);
     let submitted = member.submit(
@@ -272,7 +273,7 @@ async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Repl
     let answer = match members.get(request.partition) {
         None => QueryReply::UnknownPartition,
         Some(member) => {
-            let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
+            let deadline = platform::monotonic_now() + Duration::from_millis(request.remaining_ms);
             member
                 .answer(&request.query, request.freshness, deadline)
                 .await
@@ -304,6 +305,7 @@ async fn feed<S: Space>(
             futures_util::pin_mut!(next);
             loop {
                 tokio::select! {
+                    biased;
                     slice = &mut next => break slice,
                     acknowledged = receiver.recv() => match acknowledged {
                         Some(Ok(_)) => in_flight -= 1,

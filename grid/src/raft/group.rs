@@ -13,6 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use openraft::storage::Snapshot;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+#[cfg(not(feature = "sim"))]
 use tokio::io::AsyncWriteExt;
 
 use super::leadership::Lease;
@@ -25,6 +26,7 @@ use super::types::{
 };
 use crate::client::Leadership;
 use crate::error::StartError;
+use crate::platform::AsyncFile;
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
 use crate::status::ReplicaRole;
@@ -343,10 +345,50 @@ impl<S: Space> Group<S> {
             let request = codec::decode(&bytes).ok()?;
             Some((request, receiver))
         });
+        #[cfg(feature = "planted-bugs")]
+        if crate::platform::simulated::is_planted("reply-before-commit") {
+            return self.serve_appends_too_early(sender, requests).await;
+        }
         let replies = self.raft.stream_append(requests);
         futures_util::pin_mut!(replies);
         while let Some(Ok(result)) = replies.next().await {
             let Ok(bytes) = codec::encode(&result) else {
+                return;
+            };
+            if sender.send(bytes.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The planted bug: says yes to entries that were received, before they are checked and synced.
+    #[cfg(feature = "planted-bugs")]
+    async fn serve_appends_too_early(
+        &self,
+        sender: StreamSender,
+        requests: impl futures_util::Stream<Item = openraft::raft::AppendEntriesRequest<TypeConfig>>
+        + Send
+        + 'static,
+    ) {
+        use super::types::AppendResult;
+        let (forward, received) = tokio::sync::mpsc::channel(64);
+        let received = futures_util::stream::unfold(received, |mut received| async move {
+            Some((received.recv().await?, received))
+        });
+        let raft = self.raft.clone();
+        tokio::spawn(async move {
+            let replies = raft.stream_append(received);
+            futures_util::pin_mut!(replies);
+            while replies.next().await.is_some() {}
+        });
+        futures_util::pin_mut!(requests);
+        while let Some(request) = requests.next().await {
+            let last = request.entries.last().map(|entry| entry.log_id);
+            let early: AppendResult = Ok(last.or(request.prev_log_id));
+            if forward.send(request).await.is_err() {
+                return;
+            }
+            let Ok(bytes) = codec::encode(&early) else {
                 return;
             };
             if sender.send(bytes.into()).await.is_err() {
@@ -394,7 +436,7 @@ impl<S: Space> Group<S> {
         let file = self
             .snapshots
             .incoming(&SnapshotPosition(header.meta.clone()));
-        let mut out = tokio::fs::File::create(&file.path).await?;
+        let mut out = AsyncFile::create(&file.path).await?;
         let mut left = header.bytes;
         while left > 0 {
             let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;

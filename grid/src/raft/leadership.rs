@@ -22,6 +22,7 @@ use openraft::type_config::TypeConfigExt;
 
 use super::group::Group;
 use super::types::TypeConfig;
+use crate::platform::random;
 
 /// The part of the lease that is not used, for clocks that run at different speeds: one in so many.
 const LEASE_DRIFT_DIVISOR: u32 = 10;
@@ -136,10 +137,9 @@ impl<S: Space> Group<S> {
         }
         self.raft.runtime_config().elect(false);
         self.lease.until_free().await;
-        let mut random = [0; 2];
         // Without the system's randomness an election may have to be repeated.
-        let _ = getrandom::fill(&mut random);
-        let share = f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX);
+        let number = random::u64().unwrap_or_default() as u16;
+        let share = f64::from(number) / f64::from(u16::MAX);
         tokio::time::sleep(self.lease.promised.mul_f64(share / STAND_SPREAD_DIVISOR)).await;
         if !self.lease.is_leaving.load(Ordering::SeqCst) {
             self.raft.runtime_config().elect(true);

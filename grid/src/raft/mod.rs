@@ -19,11 +19,9 @@ mod group;
 mod leadership;
 mod log_store;
 mod network;
-mod runtime;
 mod state_machine;
 mod types;
 
 pub(crate) use group::{Group, GroupOptions, ReadRefusal, open_envelope};
 pub(crate) use network::{SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader};
-pub use runtime::align_timers;
 pub(crate) use types::{Outcomes, ProposalError, SnapshotPosition};

@@ -24,11 +24,13 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+#[cfg(not(feature = "sim"))]
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::types::{AppendResult, SnapshotMeta, TypeConfig, Vote};
+use crate::platform::AsyncFile;
 use crate::snapshot::SnapshotFile;
 use crate::transport::{Lane, StreamReceiver, Transport, TransportError};
 
@@ -165,7 +167,7 @@ impl Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let io = |error: std::io::Error| StreamingError::from(NetworkError::new(&error));
         let lost = |error: TransportError| StreamingError::from(rpc_error(&error));
-        let mut file = tokio::fs::File::open(&snapshot.path).await.map_err(io)?;
+        let mut file = AsyncFile::open(&snapshot.path).await.map_err(io)?;
         let bytes = file.metadata().await.map_err(io)?.len();
         let header = SnapshotHeader {
             group: self.network.group,
@@ -229,6 +231,7 @@ impl AppendReplies {
                 return None;
             }
             let received = tokio::select! {
+                biased;
                 received = tokio::time::timeout(self.timeout, self.receiver.recv()) => received,
                 () = self.input_ended.cancelled(), if !ended => continue,
             };
@@ -351,6 +354,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         tokio::select! {
+            biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = self.send_snapshot(vote, snapshot.meta, &snapshot.snapshot) => sent,
         }
