@@ -95,11 +95,11 @@ pub(crate) async fn drain<S: Space>(
 ) -> Handover {
     members.draining.store(true, Ordering::SeqCst);
     for (_, member) in members.replicas() {
-        member.group.stand_for_election(false);
+        member.group.leave_elections();
     }
     let meta = members.meta();
     if let Some(meta) = &meta {
-        meta.group.stand_for_election(false);
+        meta.group.leave_elections();
     }
     let mut result = Handover::default();
     let mut stuck = BTreeSet::new();

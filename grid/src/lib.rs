@@ -48,6 +48,7 @@ pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
+pub use platform::align_timers;
 #[cfg(feature = "sim")]
 pub use platform::simulated as simulation;
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};

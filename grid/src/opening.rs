@@ -132,6 +132,10 @@ impl Opener {
             stop: stop.clone(),
         };
         self.tasks.spawn(proposer.run());
+        let promising = group.clone();
+        let ended = stop.clone();
+        self.tasks
+            .spawn(async move { ended.run_until_cancelled(promising.keep_promises()).await });
         let watched = leadership.subscribe();
         let serving = Arc::new(AtomicBool::new(is_first));
         self.watch(

@@ -23,6 +23,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
 use grid::CommandClass;
+use grid_core::Cursor;
 use serde::Serialize;
 
 use crate::admission::WorkPermit;
@@ -33,6 +34,9 @@ use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
 use crate::ws;
 use problem::{Problem, problem};
+
+/// The log position that an answer reflects, as a cursor.
+const POSITION_HEADER: &str = "grid-position";
 
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -164,6 +168,15 @@ fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response, Problem
 
 fn ok<T: Serialize>(value: &T) -> Result<Response, Problem> {
     json(StatusCode::OK, value)
+}
+
+/// The same with the log position that the answer reflects.
+fn ok_at<T: Serialize>(value: &T, position: Cursor) -> Result<Response, Problem> {
+    let mut response = ok(value)?;
+    if let Ok(text) = HeaderValue::from_str(&position.to_string()) {
+        response.headers_mut().insert(POSITION_HEADER, text);
+    }
+    Ok(response)
 }
 
 fn created<T: Serialize>(value: &T) -> Result<Response, Problem> {

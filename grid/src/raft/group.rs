@@ -150,7 +150,10 @@ impl<S: Space> Group<S> {
         .map_err(|error| StartError::Raft(error.to_string()))?;
         Ok(Self {
             raft,
-            lease: Arc::new(Lease::new(options.cluster.election_timeout_max_ms)),
+            lease: Arc::new(Lease::new(
+                options.cluster.election_timeout_max_ms,
+                options.recovered.is_some_and(|group| group.vote.is_some()),
+            )),
             snapshots: options.snapshots,
             log,
         })
@@ -328,12 +331,11 @@ impl<S: Space> Group<S> {
                 .await
                 .ok()
                 .map(|reply| codec::encode(&reply)),
-            RaftRequest::Vote(request) => self
-                .raft
-                .vote(request)
-                .await
-                .ok()
-                .map(|reply| codec::encode(&reply)),
+            RaftRequest::Vote(request) => {
+                self.lease.until_free().await;
+                let reply = self.raft.vote(request).await;
+                reply.ok().map(|reply| codec::encode(&reply))
+            }
             RaftRequest::PreVote(request) => self
                 .raft
                 .pre_vote(request)

@@ -114,6 +114,7 @@ enum End {
 
 /// Runs until it is asked to stop or fails.
 pub(crate) async fn run(args: NodeArgs, watcher: Option<Watcher>) -> anyhow::Result<()> {
+    grid::align_timers();
     let mut requests = Requests::listen(args.supervised)?;
     let started = watcher.map(|watcher| {
         requests.orders = Some(watcher.orders);
