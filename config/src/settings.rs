@@ -129,6 +129,11 @@ pub struct GatewaySettings {
     pub idle_timeout_ms: u64,
     /// The least time between two seat updates to one subscriber. Default 200 ms (5 a second).
     pub seat_update_interval_ms: u64,
+    /// The file with the secret that operators show, 64 hexadecimal digits. The environment's
+    /// `SPACEGRID_ADMIN_TOKEN` and the command line come before it. Default: `admin.token` in the data
+    /// directory, made at the first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
 }
 
 impl Default for GatewaySettings {
@@ -144,6 +149,7 @@ impl Default for GatewaySettings {
             ping_interval_ms: 25_000,
             idle_timeout_ms: 60_000,
             seat_update_interval_ms: 200,
+            admin_token_file: None,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! What it deliberately does not do: decide anything about bids or seats, keep state that matters (a
 //! gateway can be lost at any time), or terminate TLS (a later step).
 
+mod admin_token;
 mod cache;
 mod convert;
 mod failure;
@@ -30,6 +31,7 @@ mod state;
 mod tickets;
 mod ws;
 
+pub use admin_token::{AdminToken, AdminTokenError};
 pub use gateway::{Gateway, GatewayError, GatewayOptions, Mode};
 pub use protocol::SUBPROTOCOL;
 pub use tickets::{VerifiedTicket, verify_ticket_code};

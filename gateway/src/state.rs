@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3;
 
+use crate::admin_token::AdminToken;
 use crate::cache::Cache;
 use crate::failure::Failure;
+use crate::http::admin::AdminGate;
 use crate::hub::Hub;
 use crate::layout::EventLayout;
 use crate::limits::{
@@ -35,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) settings: GatewaySettings,
     pub(crate) layout: SlotLayout,
     pub(crate) signer: TicketSigner,
+    pub(crate) admin: AdminGate,
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
@@ -53,6 +56,7 @@ impl Shared {
         client: GridClient<Unit>,
         settings: GatewaySettings,
         ticket_key: &[u8; 32],
+        admin_token: AdminToken,
         seed: u64,
     ) -> Self {
         let layout = client.layout();
@@ -60,6 +64,7 @@ impl Shared {
             client,
             layout,
             signer: TicketSigner::new(ticket_key),
+            admin: AdminGate::new(admin_token),
             metrics: Metrics::new(),
             hub: Hub::new(layout),
             connections: Connections::default(),

@@ -1,7 +1,7 @@
 //! The HTTP interface: one file a resource, each handler a few lines around [`crate::operations`] or a
 //! query.
 
-mod admin;
+pub(crate) mod admin;
 mod auctions;
 mod bids;
 mod events;
@@ -9,6 +9,7 @@ pub(crate) mod extract;
 mod holds;
 mod items;
 mod me;
+mod probes;
 pub(crate) mod problem;
 mod scatter;
 
@@ -34,11 +35,10 @@ use problem::{Problem, problem};
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let observed = Router::new()
-        .route("/health", get(admin::health))
-        .route("/ready", get(admin::ready))
-        .route("/admin/v1/status", get(admin::status))
-        .route("/admin/v1/digests/{partition}", get(admin::digests))
-        .route("/v1/ticket-key", get(admin::ticket_key))
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .nest(admin::PREFIX, admin::router())
+        .route("/v1/ticket-key", get(probes::ticket_key))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))
         .route("/v1/auctions", post(auctions::create).get(auctions::list))
@@ -67,6 +67,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/me/bids", get(me::bids))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            admin::guard,
+        ))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), observe));
     Router::new()
         .route("/v1/ws", any(ws::upgrade))

@@ -30,6 +30,9 @@ pub(crate) struct GlobalArgs {
     /// Gateways to ask, separated by commas, instead of those of the data directory
     #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
     pub(crate) url: Vec<String>,
+    /// The file with the admin token, instead of SPACEGRID_ADMIN_TOKEN or the data directory's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// Who acts [default: the operator, a manager]
     #[arg(long, global = true, value_name = "UUID")]
     pub(crate) user: Option<Uuid>,

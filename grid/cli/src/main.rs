@@ -8,6 +8,7 @@
 //!
 //! What it deliberately does not do: hold logic of auctions, seats or replication.
 
+mod admin_token;
 mod api;
 mod cli;
 mod commands;

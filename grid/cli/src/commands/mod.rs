@@ -18,7 +18,7 @@ use crate::context::Context;
 pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::run(context, args).await,
-        Command::Node(args) => node::run(args).await,
+        Command::Node(args) => node::run(&context, args).await,
         Command::Status => status::run(&context).await,
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),

@@ -18,6 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::admin_token;
+use crate::context::Context;
 use crate::data_dir::parse_ticket_key;
 use crate::failure::Failure;
 use crate::supervise::Order;
@@ -87,7 +89,7 @@ enum End {
 }
 
 /// Runs until it is asked to stop or fails.
-pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, args: NodeArgs) -> anyhow::Result<()> {
     let mut settings = grid_config::load(args.config.as_deref())
         .map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(partitions) = args.partitions {
@@ -104,12 +106,18 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
             ))
         })?;
     let _lock = lock(&args.node_dir).await?;
+    let admin_token = admin_token::of_node(
+        context.admin_token_file(),
+        settings.gateway.admin_token_file.as_deref(),
+        &args.node_dir,
+    )?;
     let node = start_node(&args, &settings).await?;
     let gateway = Gateway::start(GatewayOptions {
         listener: listen(args.gateway_listen).await?,
         client: node.client(),
         settings: settings.gateway.clone(),
         ticket_key,
+        admin_token,
         mode: Mode::Trusted,
     })?;
     tracing::info!(node = args.node_id, gateway = %gateway.address(), "the node has started");

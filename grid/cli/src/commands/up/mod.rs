@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use database::{DatabaseKeeper, DatabaseState};
 use ready::Ready;
 
+use crate::admin_token;
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::data_dir::{GridFile, NodeEntry};
@@ -73,6 +74,7 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
     claim_ports(&context, &mut grid).await?;
     context.data_dir.ticket_key()?;
+    context.data_dir.admin_token()?;
 
     let (orders, ordered) = watch::channel(None);
     let nodes = start_nodes(&context, &args, &grid, &ordered)?;
@@ -183,6 +185,18 @@ async fn claim_ports(context: &Context, grid: &mut GridFile) -> anyhow::Result<(
     Ok(())
 }
 
+/// What the nodes are told of the admin token: the file that was named, or the data directory's; nothing
+/// where the environment, which they inherit, has the token itself.
+fn admin_token_file(context: &Context) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = context.admin_token_file() {
+        return Ok(Some(std::fs::canonicalize(path)?));
+    }
+    Ok(match admin_token::from_environment()? {
+        Some(_) => None,
+        None => Some(context.data_dir.admin_token_path()),
+    })
+}
+
 fn gateway_port(first: u16, place: usize) -> anyhow::Result<u16> {
     u16::try_from(place)
         .ok()
@@ -207,6 +221,7 @@ fn start_nodes(
             Failure::DataDirectory(format!("{} is no UTF-8; choose another", path.display()))
         })
     };
+    let admin_token_file = admin_token_file(context)?;
     let config = args
         .config
         .as_ref()
@@ -228,6 +243,9 @@ fn start_nodes(
                 format!("--node-dir={}", text(directory.clone())?),
                 format!("--ticket-key={}", text(context.data_dir.ticket_key_path())?),
             ];
+            if let Some(file) = &admin_token_file {
+                arguments.push(format!("--admin-token-file={}", text(file.clone())?));
+            }
             if let Some(config) = &config {
                 arguments.push(format!("--config={}", text(config.clone())?));
             }
