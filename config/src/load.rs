@@ -83,6 +83,7 @@ mod tests {
         let wrong = [
             ("[cluster]\npartition = 4\n", "partition"),
             ("[cluster]\npartitions = 0\n", "cluster.partitions"),
+            ("[node]\ntls_ca_file = \"ca.crt\"\n", "tls_key_file"),
             ("[cluster]\nreplicas = 2\n", "cluster.replicas"),
             (
                 "[cluster]\nelection_timeout_min_ms = 100\n",

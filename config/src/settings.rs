@@ -92,6 +92,20 @@ pub struct NodeSettings {
     pub proposal_queue_max: usize,
     /// Memory for recent changes of a partition, in bytes of their log entries. Default 16 MiB.
     pub feed_bytes_max: usize,
+    /// The certificate of the grid's CA, in PEM; several while one replaces another. With it, the
+    /// certificate and the key, connections between nodes are under mutual TLS. The files are read again
+    /// when they change. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// This node's certificate, see `grid certs create-node`. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate_file: Option<PathBuf>,
+    /// Its key. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Whether nodes without certificates may talk beyond this machine. Only where nobody else can reach
+    /// them. Default `false`.
+    pub tls_allow_plaintext: bool,
 }
 
 impl Default for NodeSettings {
@@ -101,6 +115,10 @@ impl Default for NodeSettings {
             snapshot_every_entries: 50_000,
             proposal_queue_max: 16_384,
             feed_bytes_max: 16 << 20,
+            tls_ca_file: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
+            tls_allow_plaintext: false,
         }
     }
 }
@@ -215,6 +233,18 @@ impl Settings {
             return invalid(
                 "cluster.election_timeout_max_ms",
                 "above election_timeout_min_ms",
+            );
+        }
+        let node = &self.node;
+        let files = [
+            &node.tls_ca_file,
+            &node.tls_certificate_file,
+            &node.tls_key_file,
+        ];
+        if files.iter().any(|file| file.is_some()) && files.iter().any(|file| file.is_none()) {
+            return invalid(
+                "node.tls_ca_file, tls_certificate_file and tls_key_file",
+                "given together or not at all",
             );
         }
         let positive = [

@@ -34,3 +34,4 @@ pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use node::{GridNode, NodeId, NodeOptions};
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};
+pub use transport::certificate_names;

@@ -81,6 +81,8 @@ impl<S: Space> Members<S> {
             },
             replicas: self.replicas.values().map(Member::status).collect(),
             unreachable: self.transport.unreachable(),
+            encrypted: self.transport.is_encrypted(),
+            refused_connections: self.transport.refused_counts(),
             refusals: self
                 .nodes
                 .iter()

@@ -26,7 +26,7 @@ use crate::replica::ReplicaState;
 use crate::retention::{self, RetentionPolicy};
 use crate::service::Services;
 use crate::snapshot::SnapshotStore;
-use crate::transport::{Transport, TransportOptions};
+use crate::transport::{Security, SecurityError, Transport, TransportOptions};
 use crate::wal::{Recovered, Wal, WalError, WalOptions};
 
 /// A node's number, from 1.
@@ -126,6 +126,23 @@ fn claim(directory: &Path, identity: &Identity) -> Result<(), StartError> {
     Ok(())
 }
 
+/// What secures the connections to other nodes, checked.
+fn secure(options: &NodeOptions) -> Result<Security, StartError> {
+    let wrong = |error: SecurityError| StartError::Options(error.to_string());
+    let security = Security::open(&options.settings).map_err(wrong)?;
+    let listen = options
+        .listener
+        .local_addr()
+        .map_err(|source| StartError::Io {
+            what: "the address for other nodes".to_owned(),
+            source,
+        })?;
+    security
+        .check_start(options.node_id, listen)
+        .map_err(wrong)?;
+    Ok(security)
+}
+
 async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError> {
     let wal_options = WalOptions {
         directory: options.settings.data_dir.join("wal"),
@@ -176,6 +193,7 @@ impl<S: Space> GridNode<S> {
             partitions: options.cluster.partitions,
         };
         claim(&directory, &identity)?;
+        let security = secure(&options)?;
         let (wal, recovered) = open_log(&options).await?;
         let wal = Arc::new(wal);
         let services = Arc::new(Services::<S>::default());
@@ -185,6 +203,7 @@ impl<S: Space> GridNode<S> {
             fingerprint: options.cluster.fingerprint(),
             listener: options.listener,
             members: options.members.clone(),
+            security,
             handler: Arc::clone(&services) as Arc<dyn crate::transport::Handler>,
         })
         .map_err(|source| StartError::Io {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::commands::{auction, event, import, load, node, report, sample, up, verify};
+use crate::commands::{auction, certs, event, import, load, node, report, sample, up, verify};
 use crate::failure::EXIT_CODES;
 
 /// Sells concert seats and runs auctions on a replicated in-memory data grid.
@@ -47,6 +47,9 @@ pub(crate) enum Command {
     Node(node::NodeArgs),
     /// Show nodes, partitions, and how far the database is
     Status,
+    /// Make and show certificates for mutual TLS between nodes
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Bring a venue or an auction's lots into the grid from a file
     #[command(subcommand)]
     Import(import::ImportCommand),

@@ -4,6 +4,7 @@
 //!   grid.json      the grid's identity, its nodes and their ports; rewritten as a whole
 //!   ticket.key     the secret that ticket codes are signed with, readable by its owner only
 //!   admin.token    what operators show, readable by its owner only
+//!   certs/         the CA and the nodes' certificates, where there are any
 //!   up.lock        held by the `grid up` that runs
 //!   last-event     the sale imported last
 //!   node-N/        a node's log and snapshots, node.log, node.pid
@@ -20,6 +21,7 @@ use gateway::AdminToken;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::certs::Certificates;
 use crate::failure::Failure;
 
 /// The layout that this build writes.
@@ -207,6 +209,11 @@ impl DataDir {
     /// Where the admin token lies.
     pub(crate) fn admin_token_path(&self) -> PathBuf {
         self.path.join("admin.token")
+    }
+
+    /// The certificates of the nodes.
+    pub(crate) fn certificates(&self) -> Certificates {
+        Certificates::new(self.path.join("certs"))
     }
 
     /// Where the ticket key lies.

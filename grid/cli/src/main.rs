@@ -10,6 +10,7 @@
 
 mod admin_token;
 mod api;
+mod certs;
 mod cli;
 mod commands;
 mod context;

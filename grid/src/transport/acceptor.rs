@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
-use super::handshake::{HandshakeError, receive};
+use super::handshake::{HandshakeError, Hello, Refusal, RefusalReason, receive};
 use super::refusals::RefusalLog;
+use super::security::Security;
 use super::{HANDSHAKE_TIMEOUT, Handler, Lane, spawn_tasks, wire};
 
 /// Most connections whose handshake is under way. When full, a new one is dropped at once.
@@ -31,6 +32,7 @@ pub(super) struct Acceptor {
     pub(super) fingerprint: String,
     pub(super) peers: BTreeSet<u64>,
     pub(super) handler: Arc<dyn Handler>,
+    pub(super) security: Arc<Security>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -67,19 +69,40 @@ impl Acceptor {
         let _: Option<()> = stop.run_until_cancelled(accept).await;
     }
 
+    /// Whether a node may come in.
+    fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
+        match self.peers.contains(&hello.from) {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                RefusalReason::UnknownNode,
+                format!(
+                    "node {} is not a member known to node {}",
+                    hello.from, self.node_id
+                ),
+            )),
+        }
+    }
+
     async fn greet(&self, stream: TcpStream) {
-        let Ok(mut wire) = wire::accepted(stream) else {
-            return;
+        let handshake = async {
+            let mut wire = wire::accepted(stream, &self.security).await?;
+            let identity = wire.identity();
+            let judge = |hello: &Hello| {
+                identity.check(hello.from)?;
+                self.judge(hello)
+            };
+            let received = receive(
+                &mut wire,
+                self.grid_id,
+                self.node_id,
+                &self.fingerprint,
+                judge,
+            );
+            let hello = received.await?;
+            Ok((hello, wire))
         };
-        let handshake = receive(
-            &mut wire,
-            self.grid_id,
-            self.node_id,
-            &self.fingerprint,
-            |node| self.peers.contains(&node),
-        );
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(hello)) => {
+            Ok(Ok((hello, wire))) => {
                 let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
                 let older = self
                     .accepted
@@ -99,9 +122,10 @@ impl Acceptor {
                 self.refusals.refused_here(peer, &refusal);
             }
             Ok(Err(HandshakeError::Garbage)) => self.refusals.dropped("garbage"),
-            Ok(Err(HandshakeError::Io(_) | HandshakeError::RefusedThere(_))) => {
-                self.refusals.dropped("incomplete");
+            Ok(Err(HandshakeError::RefusedThere(refusal))) => {
+                self.refusals.refused_there(None, &refusal);
             }
+            Ok(Err(HandshakeError::Io(_))) => self.refusals.dropped("incomplete"),
             Err(_) => self.refusals.dropped("timeout"),
         }
     }

@@ -12,6 +12,8 @@ use tokio_util::task::TaskTracker;
 use super::connection::Connection;
 use super::handshake::{HandshakeError, Hello, Refusal, introduce};
 use super::refusals::RefusalLog;
+use super::security::Security;
+use super::tls_error::explain;
 use super::{HANDSHAKE_TIMEOUT, Lane, spawn_tasks, wire};
 
 /// How long a dial may take.
@@ -51,6 +53,7 @@ impl LaneSlot {
 pub(super) struct Dialler {
     pub(super) address: String,
     pub(super) hello: Hello,
+    pub(super) security: Arc<Security>,
     pub(super) slot: Arc<LaneSlot>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
@@ -127,10 +130,22 @@ impl Dialler {
     }
 
     async fn connect(&self) -> Result<Arc<Connection>, HandshakeError> {
-        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(&self.address))
+        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(&self.address, &self.security))
             .await
             .map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        introduce(&mut wire, &self.hello).await?;
+        // The acceptor judges this node's certificate after TLS is done on this side: its refusal
+        // arrives in place of the answer.
+        let introduced = introduce(&mut wire, &self.hello).await;
+        introduced.map_err(|error| match error {
+            HandshakeError::Io(error) => explain(error, &format!("node {}", self.peer())),
+            other => other,
+        })?;
+        wire.identity()
+            .check(self.peer())
+            .map_err(|refusal| HandshakeError::RefusedHere {
+                refusal,
+                peer: Some(self.peer()),
+            })?;
         let connection = Connection::new(self.peer(), self.lane(), self.stop.child_token());
         spawn_tasks(&connection, wire, None, &self.tasks);
         Ok(connection)
@@ -144,7 +159,7 @@ impl Dialler {
                 *self.slot.refusal.write() = Some(refusal);
             }
             HandshakeError::RefusedThere(refusal) => {
-                self.refusals.refused_there(peer, &refusal);
+                self.refusals.refused_there(Some(peer), &refusal);
                 *self.slot.refusal.write() = Some(refusal);
             }
             HandshakeError::Garbage => self.refusals.dropped("garbage"),

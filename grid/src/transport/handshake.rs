@@ -10,7 +10,7 @@
 //! prefix and the layout of a refusal never change, whatever the version: that is what lets two
 //! versions tell each other that they differ.
 //!
-//! It proves nothing about who the peer is: that is for the layer that will secure the stream (see
+//! It proves nothing about who the peer is: that is for the layer that secures the stream (see
 //! [`super::wire`]).
 
 use std::io;
@@ -45,6 +45,10 @@ pub(crate) enum RefusalReason {
     UnknownNode,
     /// Their cluster settings differ.
     Fingerprint,
+    /// The peer's certificate is missing, not of the CA, expired, or of another node.
+    Certificate,
+    /// One side speaks TLS and the other does not.
+    Plaintext,
     /// What was sent is not a handshake, though it began like one.
     Malformed,
     /// A reason this build does not know.
@@ -60,6 +64,8 @@ impl RefusalReason {
             Self::WrongNode => "wrong_node",
             Self::UnknownNode => "unknown_node",
             Self::Fingerprint => "fingerprint",
+            Self::Certificate => "certificate",
+            Self::Plaintext => "plaintext",
             Self::Malformed => "malformed",
             Self::Other => "other",
         }
@@ -73,6 +79,8 @@ impl RefusalReason {
             Self::UnknownNode => 4,
             Self::Fingerprint => 5,
             Self::Malformed => 6,
+            Self::Certificate => 30,
+            Self::Plaintext => 31,
             Self::Other => 255,
         }
     }
@@ -85,6 +93,8 @@ impl RefusalReason {
             4 => Self::UnknownNode,
             5 => Self::Fingerprint,
             6 => Self::Malformed,
+            30 => Self::Certificate,
+            31 => Self::Plaintext,
             _ => Self::Other,
         }
     }
@@ -101,7 +111,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
@@ -312,14 +322,39 @@ fn version_refusal(version: u16) -> Refusal {
     )
 }
 
-/// The accepting side: reads the introduction, checks it, answers. `is_member` knows the other
-/// nodes of the grid.
+/// Tells the peer of a refusal. It stands whether or not the peer hears of it.
+pub(super) async fn refuse<S: AsyncWrite + Unpin>(socket: &mut S, refusal: &Refusal) {
+    let _ = socket.write_all(&refusal_message(refusal)).await;
+    let _ = socket.shutdown().await;
+}
+
+/// Refuses a node that introduces itself in plain text; returns what to tell this side.
+pub(super) async fn refuse_plaintext<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+) -> HandshakeError {
+    let hello = match read_message(socket).await {
+        Ok((_, body)) => Hello::parse(&body),
+        Err(error) => return error,
+    };
+    let refusal = Refusal::new(
+        RefusalReason::Plaintext,
+        "a node that dialled has no certificate; give it one with `grid certs create-node`",
+    );
+    refuse(socket, &refusal).await;
+    HandshakeError::RefusedHere {
+        refusal,
+        peer: hello.map(|hello| hello.from),
+    }
+}
+
+/// The accepting side: reads the introduction, checks it, answers. `judge` knows the other nodes of the
+/// grid and what the peer has proven.
 pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
     grid_id: u128,
     node_id: u64,
     fingerprint: &str,
-    is_member: impl Fn(u64) -> bool,
+    judge: impl Fn(&Hello) -> Result<(), Refusal>,
 ) -> Result<Hello, HandshakeError> {
     let judged = match read_message(socket).await {
         Ok((version, _)) if version != PROTOCOL_VERSION => Err((version_refusal(version), None)),
@@ -336,18 +371,8 @@ pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
                     lane: hello.lane,
                     fingerprint: fingerprint.to_owned(),
                 };
-                match own.check(&hello) {
+                match own.check(&hello).and_then(|()| judge(&hello)) {
                     Err(refusal) => Err((refusal, Some(hello.from))),
-                    Ok(()) if !is_member(hello.from) => Err((
-                        Refusal::new(
-                            RefusalReason::UnknownNode,
-                            format!(
-                                "node {} is not a member known to node {node_id}",
-                                hello.from
-                            ),
-                        ),
-                        Some(hello.from),
-                    )),
                     Ok(()) => Ok((hello, own)),
                 }
             }
@@ -362,9 +387,7 @@ pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(hello)
         }
         Err((refusal, peer)) => {
-            // The refusal stands whether or not the peer hears of it.
-            let _ = socket.write_all(&refusal_message(&refusal)).await;
-            let _ = socket.shutdown().await;
+            refuse(socket, &refusal).await;
             Err(HandshakeError::RefusedHere { refusal, peer })
         }
     }

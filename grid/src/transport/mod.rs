@@ -17,8 +17,10 @@
 //! * nodes of another grid, of other cluster settings or of another version are refused before
 //!   the first frame.
 //!
-//! What it deliberately does not do: know what the bytes mean, retry, choose a peer, encrypt (see
-//! [`wire`] for where that goes), or remember anything across connections.
+//! With certificates all of it is under mutual TLS, see [`security`].
+//!
+//! What it deliberately does not do: know what the bytes mean, retry, choose a peer, or remember
+//! anything across connections.
 
 mod acceptor;
 mod connection;
@@ -29,7 +31,9 @@ mod handshake;
 mod outbound;
 mod reader;
 mod refusals;
+mod security;
 mod stream;
+mod tls_error;
 mod wire;
 
 #[cfg(test)]
@@ -48,6 +52,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) use connection::Replier;
 pub(crate) use error::TransportError;
 pub(crate) use handshake::{FINGERPRINT_BYTES_MAX, Refusal};
+pub use security::certificate_names;
+pub(crate) use security::{Security, SecurityError};
 pub(crate) use stream::{StreamReceiver, StreamSender};
 
 use acceptor::Acceptor;
@@ -131,6 +137,8 @@ pub(crate) struct TransportOptions {
     pub(crate) listener: TcpListener,
     /// Every node's address as `host:port`; this node's own entry is ignored.
     pub(crate) members: BTreeMap<u64, String>,
+    /// What secures the connections.
+    pub(crate) security: Security,
     /// Serves the peers' requests and streams. Let go of when the transport has shut down.
     pub(crate) handler: Arc<dyn Handler>,
 }
@@ -138,6 +146,8 @@ pub(crate) struct TransportOptions {
 #[derive(Debug)]
 struct Inner {
     peers: BTreeMap<u64, [Arc<LaneSlot>; 2]>,
+    security: Arc<Security>,
+    refusals: Arc<RefusalLog>,
     tasks: TaskTracker,
     stop: CancellationToken,
     // The last handle to go stops the tasks, none of which holds `Inner`.
@@ -163,6 +173,7 @@ impl Transport {
             fingerprint,
             listener,
             members,
+            security,
             handler,
         } = options;
         if fingerprint.len() > FINGERPRINT_BYTES_MAX {
@@ -176,6 +187,7 @@ impl Transport {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let refusals = Arc::new(RefusalLog::default());
+        let security = Arc::new(security);
         let others: BTreeMap<u64, String> = members
             .into_iter()
             .filter(|(node, _)| *node != node_id)
@@ -187,6 +199,7 @@ impl Transport {
             fingerprint: fingerprint.clone(),
             peers: others.keys().copied().collect(),
             handler,
+            security: Arc::clone(&security),
             refusals: Arc::clone(&refusals),
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -207,6 +220,7 @@ impl Transport {
                         lane,
                         fingerprint: fingerprint.clone(),
                     },
+                    security: Arc::clone(&security),
                     slot: Arc::clone(&slot),
                     refusals: Arc::clone(&refusals),
                     tasks: tasks.clone(),
@@ -221,6 +235,8 @@ impl Transport {
         Ok(Self {
             inner: Arc::new(Inner {
                 peers,
+                security,
+                refusals,
                 tasks,
                 stop,
                 _stop_on_drop: stop_on_drop,
@@ -285,6 +301,16 @@ impl Transport {
             .get(&peer)?
             .iter()
             .find_map(|slot| slot.refusal())
+    }
+
+    /// Whether the connections are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.inner.security.is_encrypted()
+    }
+
+    /// How many connections were refused, by either side, or dropped as no node's, by reason.
+    pub(crate) fn refused_counts(&self) -> BTreeMap<String, u64> {
+        self.inner.refusals.counts()
     }
 
     /// Closes every connection and waits until no task is left. What is queued is dropped; open

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::admin_token;
+use crate::certs::Certificates;
 use crate::context::Context;
 use crate::data_dir::parse_ticket_key;
 use crate::failure::Failure;
@@ -54,6 +55,12 @@ pub(crate) struct NodeArgs {
     /// The file with the secret key of ticket codes, in hexadecimal
     #[arg(long, value_name = "FILE")]
     ticket_key: PathBuf,
+    /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
+    #[arg(long, value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// Talk to other nodes in plain text even beyond this machine
+    #[arg(long, conflicts_with = "certs")]
+    allow_plaintext: bool,
     /// Partitions of the grid, instead of the configured number
     #[arg(long, value_name = "N")]
     partitions: Option<u32>,
@@ -96,6 +103,14 @@ pub(crate) async fn run(context: &Context, args: NodeArgs) -> anyhow::Result<()>
         settings.cluster.partitions = partitions;
     }
     settings.node.data_dir.clone_from(&args.node_dir);
+    if let Some(directory) = &args.certs {
+        let certificates = Certificates::new(directory.clone());
+        let (certificate, key) = certificates.node(args.node_id);
+        settings.node.tls_ca_file = Some(certificates.ca());
+        settings.node.tls_certificate_file = Some(certificate);
+        settings.node.tls_key_file = Some(key);
+    }
+    settings.node.tls_allow_plaintext |= args.allow_plaintext;
     let ticket_key = std::fs::read_to_string(&args.ticket_key)
         .ok()
         .and_then(|text| parse_ticket_key(text.trim()))

@@ -8,5 +8,6 @@
 
 mod faults;
 mod files;
+mod security;
 mod session;
 mod support;

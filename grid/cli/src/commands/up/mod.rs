@@ -59,6 +59,10 @@ pub(crate) struct UpArgs {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Use mutual TLS between the nodes; certificates are made in the data directory, and a grid that has
+    /// them uses them from then on
+    #[arg(long)]
+    tls: bool,
     /// Create a sample sale and a few auctions, and say how to take part
     #[arg(long)]
     demo: bool,
@@ -75,6 +79,12 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     claim_ports(&context, &mut grid).await?;
     context.data_dir.ticket_key()?;
     context.data_dir.admin_token()?;
+    let certificates = context.data_dir.certificates();
+    if args.tls || certificates.has_ca() {
+        for node in &grid.nodes {
+            certificates.provide(node.id, &["127.0.0.1".to_owned()])?;
+        }
+    }
 
     let (orders, ordered) = watch::channel(None);
     let nodes = start_nodes(&context, &args, &grid, &ordered)?;
@@ -221,6 +231,7 @@ fn start_nodes(
             Failure::DataDirectory(format!("{} is no UTF-8; choose another", path.display()))
         })
     };
+    let certificates = context.data_dir.certificates();
     let admin_token_file = admin_token_file(context)?;
     let config = args
         .config
@@ -243,6 +254,9 @@ fn start_nodes(
                 format!("--node-dir={}", text(directory.clone())?),
                 format!("--ticket-key={}", text(context.data_dir.ticket_key_path())?),
             ];
+            if certificates.has_ca() {
+                arguments.push(format!("--certs={}", text(certificates.path().to_owned())?));
+            }
             if let Some(file) = &admin_token_file {
                 arguments.push(format!("--admin-token-file={}", text(file.clone())?));
             }
