@@ -14,6 +14,7 @@
 //! gateway can be lost at any time), or terminate TLS (a later step).
 
 mod admin_token;
+mod admission;
 mod cache;
 mod convert;
 mod failure;

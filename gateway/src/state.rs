@@ -1,10 +1,10 @@
 //! What every connection of the gateway shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use grid::{CommandRequest, GridClient, Read};
+use grid::{CommandClass, CommandRequest, GridClient, Read};
 use grid_config::GatewaySettings;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout};
 use processing_unit::box_office::Query as BoxOfficeQuery;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3;
 
 use crate::admin_token::AdminToken;
+use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::failure::Failure;
 use crate::http::admin::AdminGate;
@@ -41,6 +42,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
+    pub(crate) admission: Arc<Admission>,
+    /// Set when the gateway is about to stop, while it still serves.
+    pub(crate) leaving: AtomicBool,
     /// Cancelled when the gateway stops.
     pub(crate) stopping: CancellationToken,
     /// Everything that runs for the gateway.
@@ -68,6 +72,8 @@ impl Shared {
             metrics: Metrics::new(),
             hub: Hub::new(layout),
             connections: Connections::default(),
+            admission: Admission::new(settings.work_max, settings.work_bytes_max),
+            leaving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             currencies: Cache::new(AUCTIONS_CACHED_MAX),
@@ -119,13 +125,26 @@ impl Shared {
         fingerprint: u64,
         command: Command,
     ) -> Result<Reply, Failure> {
+        self.execute_as(CommandClass::New, partition, key, fingerprint, command)
+            .await
+    }
+
+    /// The same for a command that may be of another class.
+    pub(crate) async fn execute_as(
+        &self,
+        class: CommandClass,
+        partition: PartitionId,
+        key: IdempotencyKey,
+        fingerprint: u64,
+        command: Command,
+    ) -> Result<Reply, Failure> {
         let request = CommandRequest {
             key,
             fingerprint,
             command,
         };
         self.client
-            .execute(partition, request, self.deadline())
+            .execute_as(class, partition, request, self.deadline())
             .await
             .map(|executed| executed.reply)
             .map_err(|error| refusals::grid_error(&error))

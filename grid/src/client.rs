@@ -10,10 +10,12 @@ use grid_core::{Cursor, IdempotencyKey, Outcome, PartitionId, SlotLayout, Space,
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::admission::CommandClass;
 use crate::error::GridError;
 use crate::feed::Feed;
 use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
+use crate::platform;
 use crate::proposer::Submission;
 use crate::service::{
     DigestReply, ExecuteReply, ExecuteRequest, FeedHeader, Freshness, QueryReply, QueryRequest,
@@ -26,6 +28,9 @@ use crate::transport::{Lane, TransportError};
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// The pause before trying again when nothing tells that the leader has changed.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a refused client is told to wait when the way to the leader's node is full.
+const FORWARDING_RETRY_AFTER_MS: u64 = 100;
 
 /// A command with what makes it safe to repeat.
 #[derive(Clone, Debug)]
@@ -143,17 +148,32 @@ impl<S: Space> GridClient<S> {
         request: CommandRequest<S::Command>,
         deadline: Instant,
     ) -> Result<Executed<S::Reply>, GridError> {
+        self.execute_as(CommandClass::New, partition, request, deadline)
+            .await
+    }
+
+    /// The same for a command of another class.
+    ///
+    /// # Errors
+    /// See [`GridError`].
+    pub async fn execute_as(
+        &self,
+        class: CommandClass,
+        partition: PartitionId,
+        request: CommandRequest<S::Command>,
+        deadline: Instant,
+    ) -> Result<Executed<S::Reply>, GridError> {
         let body = codec::encode(&request.command).map_err(|_| GridError::Malformed)?;
         let body = Bytes::from(body);
         let mut unknown = false;
         loop {
             let attempt = match self.leader(partition)? {
                 Some(node) if node == self.members.node => {
-                    self.execute_here(partition, &request, body.clone(), deadline)
+                    self.execute_here(partition, class, &request, body.clone(), deadline)
                         .await
                 }
                 Some(node) => {
-                    self.execute_there(node, partition, &request, &body, deadline)
+                    self.execute_there(node, partition, class, &request, &body, deadline)
                         .await
                 }
                 None => Attempt::Elsewhere(None),
@@ -179,6 +199,7 @@ impl<S: Space> GridClient<S> {
     async fn execute_here(
         &self,
         partition: PartitionId,
+        class: CommandClass,
         request: &CommandRequest<S::Command>,
         body: Bytes,
         deadline: Instant,
@@ -190,6 +211,7 @@ impl<S: Space> GridClient<S> {
         let submitted = member.submit(
             request.key,
             request.fingerprint,
+            class,
             body,
             deadline,
             move |decision| {
@@ -211,6 +233,7 @@ impl<S: Space> GridClient<S> {
         &self,
         node: NodeId,
         partition: PartitionId,
+        class: CommandClass,
         request: &CommandRequest<S::Command>,
         body: &Bytes,
         deadline: Instant,
@@ -220,6 +243,7 @@ impl<S: Space> GridClient<S> {
             partition,
             key: request.key,
             fingerprint: request.fingerprint,
+            class,
             remaining_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             body,
         };
@@ -232,6 +256,10 @@ impl<S: Space> GridClient<S> {
                 Err(_) => Attempt::Unknown,
             },
             Err(TransportError::TooLarge { .. }) => Attempt::Failed(GridError::Malformed),
+            // A full queue on the way is as good a reason as one at the end of it.
+            Err(TransportError::Overloaded { .. }) => Attempt::Failed(GridError::Overloaded {
+                retry_after_ms: FORWARDING_RETRY_AFTER_MS,
+            }),
             Err(error) if error.may_have_been_sent() => Attempt::Unknown,
             Err(_) => Attempt::Elsewhere(None),
         }
@@ -385,10 +413,38 @@ impl<S: Space> GridClient<S> {
         }
     }
 
+    /// Looks at this node's replica of a partition.
+    #[cfg(feature = "sim")]
+    pub fn inspect<T>(
+        &self,
+        partition: PartitionId,
+        look: impl FnOnce(&grid_core::PartitionState<S>) -> T,
+    ) -> Option<T> {
+        Some(self.members.get(partition)?.replica.read(look))
+    }
+
+    /// How long writes to the partition take just now from proposal to applied, smoothed; zero when
+    /// this node does not lead it or nobody writes. Background work steps back by it.
+    #[must_use]
+    pub fn commit_delay(&self, partition: PartitionId) -> Duration {
+        let member = self.members.get(partition);
+        member.map_or(Duration::ZERO, |member| {
+            member.replica.commit_delay().present()
+        })
+    }
+
     /// This node's state.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         self.members.status()
+    }
+
+    /// One node's state; `None` if it does not answer before the deadline.
+    pub(crate) async fn node_status(&self, node: NodeId, deadline: Instant) -> Option<NodeStatus> {
+        let reply = self
+            .ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline))
+            .await;
+        codec::decode(&reply.ok()?).ok()
     }
 
     /// Every node's state; `None` for one that does not answer before the deadline.
@@ -397,13 +453,7 @@ impl<S: Space> GridClient<S> {
             if node == self.members.node {
                 return (node, Some(self.status()));
             }
-            let reply = self
-                .ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline))
-                .await;
-            (
-                node,
-                reply.ok().and_then(|bytes| codec::decode(&bytes).ok()),
-            )
+            (node, self.node_status(node, deadline).await)
         });
         futures_util::future::join_all(asking).await
     }
@@ -513,7 +563,7 @@ impl<S: Space> GridClient<S> {
 
 async fn digest_here<S: Space>(member: &Member<S>) -> Option<DigestReply> {
     let view = member.replica.view();
-    let digesting = tokio::task::spawn_blocking(move || {
+    let digesting = platform::blocking(move || {
         Some(DigestReply {
             applied_index: view.applied_index(),
             running_hash: view.hash(),

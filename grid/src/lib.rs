@@ -14,11 +14,17 @@
 //! What it deliberately does not know: auctions, seats, SQL, HTTP. openraft's types stay behind the
 //! private module `raft`.
 
+mod admission;
+pub mod balance;
+mod balancer;
 mod client;
+mod commit_delay;
 mod error;
 mod feed;
+mod handover;
 mod members;
 mod node;
+mod platform;
 mod proposer;
 mod raft;
 mod replica;
@@ -29,9 +35,13 @@ mod status;
 mod transport;
 mod wal;
 
+pub use admission::CommandClass;
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
 pub use error::{GridError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
+pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
+#[cfg(feature = "sim")]
+pub use platform::simulated as simulation;
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};
 pub use transport::certificate_names;

@@ -10,6 +10,8 @@ use grid_core::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use crate::commit_delay::CommitDelay;
+
 /// The most batches that one read of the feed returns.
 pub(crate) const FEED_BATCHES_MAX: usize = 4_096;
 
@@ -47,6 +49,7 @@ pub(crate) struct ReplicaState<S: Space> {
     applied: watch::Sender<u64>,
     deadline: watch::Sender<Option<Timestamp>>,
     fault: Mutex<Option<String>>,
+    commit_delay: CommitDelay,
 }
 
 impl<S: Space> ReplicaState<S> {
@@ -67,6 +70,7 @@ impl<S: Space> ReplicaState<S> {
             state: RwLock::new(state),
             ring: Mutex::new(ring),
             fault: Mutex::new(None),
+            commit_delay: CommitDelay::default(),
         }
     }
 
@@ -93,6 +97,8 @@ impl<S: Space> ReplicaState<S> {
             let mut ring = self.ring.lock();
             ring.push(applied.batch, bytes.len() + BATCH_OVERHEAD_BYTES);
         }
+        #[cfg(feature = "sim")]
+        self.observe(Some(Some(bytes)));
         self.publish(index, deadline);
         Ok(applied.outcomes)
     }
@@ -108,6 +114,8 @@ impl<S: Space> ReplicaState<S> {
             state.next_deadline()
         };
         self.ring.lock().upto = index;
+        #[cfg(feature = "sim")]
+        self.observe(Some(None));
         self.publish(index, deadline);
         Ok(())
     }
@@ -123,7 +131,15 @@ impl<S: Space> ReplicaState<S> {
             ring.bytes = 0;
             (ring.floor, ring.upto) = (index, index);
         }
+        #[cfg(feature = "sim")]
+        self.observe(None);
         self.publish(index, deadline);
+    }
+
+    #[cfg(feature = "sim")]
+    fn observe(&self, entry: Option<Option<&[u8]>>) {
+        let (index, hash) = self.read(|state| (state.applied_index(), state.hash()));
+        crate::platform::simulated::observe(self.partition, index, hash, entry);
     }
 
     fn publish(&self, index: u64, deadline: Option<Timestamp>) {
@@ -153,6 +169,11 @@ impl<S: Space> ReplicaState<S> {
     /// The earliest deadline in the state, as it changes.
     pub(crate) fn deadline(&self) -> watch::Receiver<Option<Timestamp>> {
         self.deadline.subscribe()
+    }
+
+    /// How long entries proposed here take.
+    pub(crate) fn commit_delay(&self) -> &CommitDelay {
+        &self.commit_delay
     }
 
     /// Why the replica stopped, if it did.

@@ -12,7 +12,6 @@
 //! What it deliberately does not do: decide when to take one (see `retention`).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use grid_core::{PartitionId, PartitionState, Space, SpaceView};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
 
 const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
@@ -300,6 +300,16 @@ impl SnapshotStore {
         self.publish(&file.path, position)?;
         self.forget_except(&[position.index()]);
         Ok(())
+    }
+
+    /// Removes the snapshots before `index`. To be called with the place up to which the log is gone:
+    /// after a power cut a removed file may be back, and nothing leads on from it.
+    pub(crate) fn forget_before(&self, index: u64) {
+        let keep: Vec<u64> = {
+            let kept = self.inner.kept.lock();
+            kept.range(index..).map(|(index, _)| *index).collect()
+        };
+        self.forget_except(&keep);
     }
 
     /// The newest snapshot's index.

@@ -39,6 +39,8 @@ pub struct ReplicaStatus {
     pub remembered_commands: u64,
     /// Commands waiting to be proposed.
     pub proposal_queue: u64,
+    /// Whether new work is refused just now because commands wait too long.
+    pub refuses_new: bool,
     /// Where this replica stopped, and why, if it did.
     pub fault: Option<String>,
 }
@@ -63,6 +65,8 @@ pub struct NodeStatus {
     pub grid_id: String,
     pub version: String,
     pub uptime_ms: u64,
+    /// Whether it gives its leaderships away and takes no more, because it is about to stop.
+    pub draining: bool,
     pub wal: WalStatus,
     pub replicas: Vec<ReplicaStatus>,
     /// Peers that cannot be reached just now.

@@ -22,8 +22,10 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
+use grid::CommandClass;
 use serde::Serialize;
 
+use crate::admission::WorkPermit;
 use crate::failure::Failure;
 use crate::identity::is_origin_allowed;
 use crate::observe::RequestKind;
@@ -85,7 +87,14 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
     let started = Instant::now();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = if is_origin_allowed(request.headers()) {
-        next.run(request).await
+        match admit(&shared, &request) {
+            Ok(permit) => {
+                let response = next.run(request).await;
+                drop(permit);
+                response
+            }
+            Err(failure) => Problem::from(failure).into_response(),
+        }
     } else {
         let failure = Failure::new(ErrorCode::Forbidden, "pages of that origin may not ask");
         Problem::from(failure).into_response()
@@ -104,6 +113,37 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// Room for a request, by the length that it announces. What operators and door staff ask to see how the
+/// grid is doing needs none.
+fn admit(shared: &Shared, request: &Request) -> Result<Option<WorkPermit>, Failure> {
+    let path = request.uri().path();
+    if !path.starts_with("/v1/") {
+        return Ok(None);
+    }
+    let is_draining = *request.method() == Method::DELETE
+        || ["/confirm", "/close", "/cancel"]
+            .iter()
+            .any(|ending| path.ends_with(ending));
+    let class = match is_draining {
+        true => CommandClass::Draining,
+        false => CommandClass::New,
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let has_body = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let bytes = match announced {
+        Some(bytes) => bytes,
+        None if has_body => shared.settings.body_bytes_max,
+        None => 0,
+    };
+    shared
+        .admission
+        .admit(class, bytes.min(shared.settings.body_bytes_max))
+        .map(Some)
 }
 
 async fn no_route() -> Problem {

@@ -1,6 +1,7 @@
 //! For supervisors and door staff, who need no token: liveness, readiness, the ticket key.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -48,7 +49,7 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response,
         .iter()
         .filter(|partition| !has_leader(*partition))
         .collect();
-    let draining = shared.stopping.is_cancelled();
+    let draining = shared.leaving.load(Ordering::Relaxed) || shared.stopping.is_cancelled();
     let ready = without_leader.is_empty() && !draining;
     let status = if ready {
         StatusCode::OK

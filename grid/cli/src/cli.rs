@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::commands::{auction, certs, event, import, load, node, report, sample, up, verify};
+use crate::commands::{
+    auction, certs, event, import, load, node, report, restart, sample, up, verify,
+};
 use crate::failure::EXIT_CODES;
 
 /// Sells concert seats and runs auctions on a replicated in-memory data grid.
@@ -45,6 +47,8 @@ pub(crate) enum Command {
     Up(up::UpArgs),
     /// Run one node (`grid up` does this for you)
     Node(node::NodeArgs),
+    /// Restart nodes of the grid on this machine, one after another, while it sells
+    Restart(restart::RestartArgs),
     /// Show nodes, partitions, and how far the database is
     Status,
     /// Make and show certificates for mutual TLS between nodes

@@ -10,6 +10,8 @@
 //! ([`any_node`]); once the two have introduced themselves each checks that the certificate is of the
 //! very node ([`PeerIdentity::check`]), so one node's key does not make another node.
 //!
+//! The files are read from the machine itself, not through [`crate::platform`]: a simulated grid has none.
+//!
 //! What it deliberately does not do: revoke single certificates (make a new CA, which takes two restarts
 //! of files with both CAs in `ca.crt` between them), or end connections whose certificate expires while
 //! they last.

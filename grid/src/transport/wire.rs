@@ -13,14 +13,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::handshake::{HandshakeError, Refusal, RefusalReason, refuse, refuse_plaintext};
 use super::security::{PeerIdentity, Security, any_node};
 use super::tls_error::explain;
+use crate::platform::net::{self, OwnedReadHalf, OwnedWriteHalf, TcpStream};
 
 /// The first byte of every TLS connection: a record with a handshake in it.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
@@ -46,28 +45,9 @@ impl Wire {
     }
 }
 
-/// Connects to the first address that answers.
-async fn connect(address: &str) -> io::Result<TcpStream> {
-    let mut last = None;
-    for address in lookup_host(address).await? {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket.set_nodelay(true)?;
-        socket.set_keepalive(true)?;
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address")))
-}
-
 /// Connects to a node.
 pub(super) async fn dial(address: &str, security: &Security) -> Result<Wire, HandshakeError> {
-    let stream = connect(address).await?;
+    let stream = net::dial(address).await?;
     let Some(client) = security.client() else {
         let there = stream.peer_addr()?;
         if !security.allows_plaintext(there.ip()) {

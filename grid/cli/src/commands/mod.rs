@@ -7,6 +7,7 @@ pub(crate) mod import;
 pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod report;
+pub(crate) mod restart;
 pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod up;
@@ -20,6 +21,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
     match command {
         Command::Up(args) => up::run(context, args).await,
         Command::Node(args) => node::run(&context, args).await,
+        Command::Restart(args) => restart::run(&context, args).await,
         Command::Status => status::run(&context).await,
         Command::Certs(command) => certs::run(&context, command),
         Command::Import(command) => import::run(&context, command).await,

@@ -8,6 +8,8 @@
 
 mod faults;
 mod files;
+mod once;
+mod restarts;
 mod security;
 mod session;
 mod support;
