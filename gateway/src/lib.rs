@@ -11,7 +11,7 @@
 //! slow, silent or wrong costs itself, not others.
 //!
 //! What it deliberately does not do: decide anything about bids or seats, keep state that matters (a
-//! gateway can be lost at any time), or terminate TLS (a later step).
+//! gateway can be lost at any time), or terminate the TLS of clients (a later step).
 
 mod admin_token;
 mod admission;
