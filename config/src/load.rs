@@ -10,6 +10,10 @@ use crate::settings::Settings;
 /// `SPACEGRID_CLUSTER__PARTITIONS=32` sets `cluster.partitions`.
 pub const ENVIRONMENT_PREFIX: &str = "SPACEGRID_";
 
+/// Variables with the prefix that are no settings: a secret is not for a struct that is printed and
+/// compared.
+const NO_SETTINGS: [&str; 1] = ["admin_token"];
+
 /// A configuration that cannot be used. The operator must correct it; nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -42,7 +46,11 @@ pub fn load(file: Option<&Path>) -> Result<Settings, ConfigError> {
         figment = figment.merge(Toml::file_exact(path));
     }
     let settings: Settings = figment
-        .merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"))
+        .merge(
+            Env::prefixed(ENVIRONMENT_PREFIX)
+                .ignore(&NO_SETTINGS)
+                .split("__"),
+        )
         .extract()
         .map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
     settings.validate()?;
@@ -75,6 +83,7 @@ mod tests {
         let wrong = [
             ("[cluster]\npartition = 4\n", "partition"),
             ("[cluster]\npartitions = 0\n", "cluster.partitions"),
+            ("[node]\ntls_ca_file = \"ca.crt\"\n", "tls_key_file"),
             ("[cluster]\nreplicas = 2\n", "cluster.replicas"),
             (
                 "[cluster]\nelection_timeout_min_ms = 100\n",

@@ -100,6 +100,20 @@ pub struct NodeSettings {
     pub queue_delay_target_ms: u64,
     /// Memory for recent changes of a partition, in bytes of their log entries. Default 16 MiB.
     pub feed_bytes_max: usize,
+    /// The certificate of the grid's CA, in PEM; several while one replaces another. With it, the
+    /// certificate and the key, connections between nodes are under mutual TLS. The files are read again
+    /// when they change. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// This node's certificate, see `grid certs create-node`. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate_file: Option<PathBuf>,
+    /// Its key. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Whether nodes without certificates may talk beyond this machine. Only where nobody else can reach
+    /// them. Default `false`.
+    pub tls_allow_plaintext: bool,
     /// Whether leaderships are moved by themselves so that every node has its share. Default true.
     pub balance_leaders: bool,
 }
@@ -114,6 +128,10 @@ impl Default for NodeSettings {
             proposal_queue_bytes_max: 32 << 20,
             queue_delay_target_ms: 100,
             feed_bytes_max: 16 << 20,
+            tls_ca_file: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
+            tls_allow_plaintext: false,
             balance_leaders: true,
         }
     }
@@ -148,6 +166,11 @@ pub struct GatewaySettings {
     pub idle_timeout_ms: u64,
     /// The least time between two seat updates to one subscriber. Default 200 ms (5 a second).
     pub seat_update_interval_ms: u64,
+    /// The file with the secret that operators show, 64 hexadecimal digits. The environment's
+    /// `SPACEGRID_ADMIN_TOKEN` and the command line come before it. Default: `admin.token` in the data
+    /// directory, made at the first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
 }
 
 impl Default for GatewaySettings {
@@ -165,6 +188,7 @@ impl Default for GatewaySettings {
             ping_interval_ms: 25_000,
             idle_timeout_ms: 60_000,
             seat_update_interval_ms: 200,
+            admin_token_file: None,
         }
     }
 }
@@ -230,6 +254,18 @@ impl Settings {
             return invalid(
                 "cluster.election_timeout_max_ms",
                 "above election_timeout_min_ms",
+            );
+        }
+        let node = &self.node;
+        let files = [
+            &node.tls_ca_file,
+            &node.tls_certificate_file,
+            &node.tls_key_file,
+        ];
+        if files.iter().any(|file| file.is_some()) && files.iter().any(|file| file.is_none()) {
+            return invalid(
+                "node.tls_ca_file, tls_certificate_file and tls_key_file",
+                "given together or not at all",
             );
         }
         let positive = [

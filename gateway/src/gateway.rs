@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::admin_token::AdminToken;
 use crate::http;
 use crate::hub;
 use crate::limits::{
@@ -52,6 +53,8 @@ pub struct GatewayOptions {
     pub settings: GatewaySettings,
     /// The secret Ed25519 key that ticket codes are signed with; the same on all gateways of a grid.
     pub ticket_key: [u8; 32],
+    /// What operators must show.
+    pub admin_token: AdminToken,
     /// See [`Mode`].
     pub mode: Mode,
 }
@@ -109,6 +112,7 @@ impl Gateway {
             options.client,
             options.settings,
             &options.ticket_key,
+            options.admin_token,
             u64::from_le_bytes(seed),
         ));
         hub::follow_all(&shared);

@@ -11,8 +11,9 @@
 //! slow, silent or wrong costs itself, not others.
 //!
 //! What it deliberately does not do: decide anything about bids or seats, keep state that matters (a
-//! gateway can be lost at any time), or terminate TLS (a later step).
+//! gateway can be lost at any time), or terminate the TLS of clients (a later step).
 
+mod admin_token;
 mod admission;
 mod cache;
 mod convert;
@@ -31,6 +32,7 @@ mod state;
 mod tickets;
 mod ws;
 
+pub use admin_token::{AdminToken, AdminTokenError};
 pub use gateway::{Gateway, GatewayError, GatewayOptions, Mode};
 pub use protocol::SUBPROTOCOL;
 pub use tickets::{VerifiedTicket, verify_ticket_code};

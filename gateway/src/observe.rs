@@ -1,7 +1,8 @@
 //! Metrics: handles made once, so that a request pays for an atomic addition only.
 //!
 //! `gateway_connections` (gauge), `gateway_requests_total{type,code}`, `gateway_request_seconds{type}`
-//! (histogram), `gateway_slow_disconnects_total`, `gateway_refused_connections_total`.
+//! (histogram), `gateway_slow_disconnects_total`, `gateway_refused_connections_total`,
+//! `gateway_admin_refused_total{reason}`.
 
 use std::time::Duration;
 

@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3;
 
+use crate::admin_token::AdminToken;
 use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::failure::Failure;
+use crate::http::admin::AdminGate;
 use crate::hub::Hub;
 use crate::layout::EventLayout;
 use crate::limits::{
@@ -36,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) settings: GatewaySettings,
     pub(crate) layout: SlotLayout,
     pub(crate) signer: TicketSigner,
+    pub(crate) admin: AdminGate,
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
@@ -57,6 +60,7 @@ impl Shared {
         client: GridClient<Unit>,
         settings: GatewaySettings,
         ticket_key: &[u8; 32],
+        admin_token: AdminToken,
         seed: u64,
     ) -> Self {
         let layout = client.layout();
@@ -64,6 +68,7 @@ impl Shared {
             client,
             layout,
             signer: TicketSigner::new(ticket_key),
+            admin: AdminGate::new(admin_token),
             metrics: Metrics::new(),
             hub: Hub::new(layout),
             connections: Connections::default(),

@@ -52,3 +52,4 @@ pub use platform::align_timers;
 #[cfg(feature = "sim")]
 pub use platform::simulated as simulation;
 pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};
+pub use transport::certificate_names;

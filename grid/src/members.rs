@@ -215,6 +215,8 @@ impl<S: Space> Members<S> {
                 .map(|(_, member)| member.status())
                 .collect(),
             unreachable: self.transport.unreachable(),
+            encrypted: self.transport.is_encrypted(),
+            refused_connections: self.transport.refused_counts(),
             refusals: self
                 .nodes()
                 .iter()

@@ -29,7 +29,7 @@ use crate::platform;
 use crate::platform::net::Listener;
 use crate::retention::{self, RetentionPolicy};
 use crate::service::Services;
-use crate::transport::{PeerSpec, PeerTable, Transport, TransportOptions};
+use crate::transport::{PeerSpec, PeerTable, Security, SecurityError, Transport, TransportOptions};
 use crate::wal::{Recovered, Wal, WalError, WalOptions};
 
 /// A node's number, from 1.
@@ -74,6 +74,23 @@ impl<S: Space> std::fmt::Debug for GridNode<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "GridNode({})", self.members.node)
     }
+}
+
+/// What secures the connections to other nodes, checked.
+fn secure(options: &NodeOptions) -> Result<Security, StartError> {
+    let wrong = |error: SecurityError| StartError::Options(error.to_string());
+    let security = Security::open(&options.settings).map_err(wrong)?;
+    let listen = options
+        .listener
+        .local_addr()
+        .map_err(|source| StartError::Io {
+            what: "the address for other nodes".to_owned(),
+            source,
+        })?;
+    security
+        .check_start(options.node_id, listen)
+        .map_err(wrong)?;
+    Ok(security)
 }
 
 async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError> {
@@ -153,11 +170,18 @@ impl<S: Space> GridNode<S> {
             return Err(StartError::Removed { node });
         }
         let info = introduce(&options, incarnation)?;
+        let security = secure(&options)?;
         let (wal, recovered) = open_log(&options).await?;
         let services = Arc::new(Services::<S>::default());
         let place = (layout, map.is_some());
-        let (options, members) =
-            Self::assemble(options, place, info, directory, (wal, recovered), &services)?;
+        let (options, members) = Self::assemble(
+            options,
+            place,
+            (info, security),
+            directory,
+            (wal, recovered),
+            &services,
+        )?;
         let (tasks, stop) = (members.opener.tasks.clone(), members.opener.stop.clone());
         services.open(Arc::clone(&members));
 
@@ -202,7 +226,7 @@ impl<S: Space> GridNode<S> {
     fn assemble(
         options: NodeOptions,
         (layout, has_place): (SlotLayout, bool),
-        info: NodeInfo,
+        (info, security): (NodeInfo, Security),
         directory: NodeDirectory,
         (wal, recovered): (Wal, Recovered),
         services: &Arc<Services<S>>,
@@ -229,6 +253,7 @@ impl<S: Space> GridNode<S> {
                     .collect(),
                 removed: BTreeMap::new(),
             },
+            security,
             handler: Arc::clone(services) as Arc<dyn crate::transport::Handler>,
         })
         .map_err(|source| StartError::Io {

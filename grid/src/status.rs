@@ -1,5 +1,7 @@
 //! What a node says of itself.
 
+use std::collections::BTreeMap;
+
 use grid_core::{PartitionId, StateHash};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,11 @@ pub struct NodeStatus {
     pub unreachable: Vec<NodeId>,
     /// Peers that refuse this node or that it refuses, and why.
     pub refusals: Vec<String>,
+    /// Whether connections to other nodes are under mutual TLS.
+    pub encrypted: bool,
+    /// Connections refused, by this node or its peer, or dropped because they were not a node's, since
+    /// the start, by reason.
+    pub refused_connections: BTreeMap<String, u64>,
 }
 
 /// A replica's whole state in one hash.

@@ -1,7 +1,7 @@
 //! The HTTP interface: one file a resource, each handler a few lines around [`crate::operations`] or a
 //! query.
 
-mod admin;
+pub(crate) mod admin;
 mod auctions;
 mod bids;
 mod events;
@@ -10,6 +10,7 @@ mod holds;
 mod items;
 mod me;
 mod members;
+mod probes;
 pub(crate) mod problem;
 mod scatter;
 
@@ -41,13 +42,10 @@ const POSITION_HEADER: &str = "grid-position";
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let observed = Router::new()
-        .route("/health", get(admin::health))
-        .route("/ready", get(admin::ready))
-        .route("/admin/v1/status", get(admin::status))
-        .route("/admin/v1/digests/{partition}", get(admin::digests))
-        .route("/admin/v1/members", get(members::list))
-        .route("/admin/v1/members/{id}/{action}", post(members::change))
-        .route("/v1/ticket-key", get(admin::ticket_key))
+        .route("/health", get(probes::health))
+        .route("/ready", get(probes::ready))
+        .nest(admin::PREFIX, admin::router())
+        .route("/v1/ticket-key", get(probes::ticket_key))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))
         .route("/v1/auctions", post(auctions::create).get(auctions::list))
@@ -76,6 +74,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/me/bids", get(me::bids))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            admin::guard,
+        ))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), observe));
     Router::new()
         .route("/v1/ws", any(ws::upgrade))

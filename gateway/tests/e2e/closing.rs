@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use gateway::{Gateway, GatewayError, GatewayOptions, Mode};
+use gateway::{AdminToken, Gateway, GatewayError, GatewayOptions, Mode};
 use grid_config::GatewaySettings;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -122,6 +122,7 @@ async fn trusted_mode_refuses_other_addresses() {
         client: grid.node.as_ref().expect("running").client(),
         settings: GatewaySettings::default(),
         ticket_key: [7; 32],
+        admin_token: AdminToken::random().expect("random bytes"),
         mode: Mode::Trusted,
     });
     assert!(matches!(started, Err(GatewayError::NotLoopback(_))));

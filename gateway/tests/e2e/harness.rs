@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use gateway::{Gateway, GatewayOptions, Mode, SUBPROTOCOL};
+use gateway::{AdminToken, Gateway, GatewayOptions, Mode, SUBPROTOCOL};
 use grid::{GridNode, NodeOptions};
 use grid_config::{ClusterSettings, GatewaySettings, NodeSettings};
 use processing_unit::Unit;
@@ -20,6 +20,10 @@ use uuid::Uuid;
 
 /// How long anything may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The operator's secret.
+pub(crate) const ADMIN_TOKEN: &str =
+    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// Waits for a future, or fails the test.
 pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -81,6 +85,7 @@ impl Grid {
             client: node.client(),
             settings,
             ticket_key: [7; 32],
+            admin_token: AdminToken::parse(ADMIN_TOKEN).expect("a token"),
             mode: Mode::Trusted,
         })
         .expect("a gateway");
@@ -146,6 +151,13 @@ impl Grid {
 
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.call(Method::GET, path, None, &[], None).await
+    }
+
+    /// What an operator reads.
+    pub(crate) async fn admin(&self, path: &str) -> (StatusCode, Value) {
+        let token = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [("authorization", token.as_str())];
+        self.call(Method::GET, path, None, &headers, None).await
     }
 
     pub(crate) async fn post(&self, path: &str, user: Uuid, body: Value) -> (StatusCode, Value) {

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Grid, person, text};
+use crate::harness::{ADMIN_TOKEN, Grid, person, text};
 
 #[tokio::test]
 async fn operators_see_the_grid() {
@@ -13,14 +13,48 @@ async fn operators_see_the_grid() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(ready["partitions"], 4);
     assert_eq!(ready["without_leader"], json!([]));
-    let (status, nodes) = grid.get("/admin/v1/status").await;
+    let (status, nodes) = grid.admin("/admin/v1/status").await;
     assert_eq!(status, StatusCode::OK);
     let replicas = nodes["nodes"][0]["status"]["replicas"].as_array();
     assert_eq!(replicas.map(Vec::len), Some(4), "{nodes}");
-    let (status, digests) = grid.get("/admin/v1/digests/0").await;
+    let (status, digests) = grid.admin("/admin/v1/digests/0").await;
     assert_eq!(status, StatusCode::OK, "{digests}");
     assert_eq!(digests["agree"], true);
     assert_eq!(text(&digests["replicas"][0]["digest"]).len(), 64);
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn admin_addresses_are_for_holders_of_the_token() {
+    let grid = Grid::start().await;
+    let wrong = format!("Bearer {}", "0".repeat(64));
+    let basic = format!("Basic {ADMIN_TOKEN}");
+    for path in [
+        "/admin/v1/status",
+        "/admin/v1/digests/0",
+        "/admin/v1/nowhere",
+        "/admin/",
+    ] {
+        for headers in [
+            vec![],
+            vec![("authorization", wrong.as_str())],
+            vec![("authorization", basic.as_str())],
+            vec![("authorization", "Bearer ")],
+            vec![("x-user-id", ADMIN_TOKEN), ("x-roles", "admin")],
+        ] {
+            for method in [Method::GET, Method::POST, Method::DELETE] {
+                let (status, problem) = grid.call(method, path, None, &headers, None).await;
+                assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {headers:?}");
+                assert_eq!(problem["code"], "unauthenticated", "{path} {headers:?}");
+            }
+        }
+    }
+    let (status, _) = grid.admin("/admin/v1/nowhere").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, _) = grid.admin("/admin/v1/status").await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, _) = grid.get("/ready").await;
+    assert_eq!(status, StatusCode::OK, "probes need no token");
     grid.stop().await;
 }
 

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use gateway::AdminToken;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is tried while no gateway answers at all.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Addresses for operators.
+const ADMIN_PATHS: &str = "/admin/";
 /// Entries of a page.
 const PAGE_LIMIT: usize = 1_000;
 
@@ -79,6 +82,7 @@ pub(crate) struct Api {
     gateways: Vec<String>,
     current: AtomicUsize,
     user: Uuid,
+    admin_token: Option<AdminToken>,
 }
 
 impl Api {
@@ -93,7 +97,14 @@ impl Api {
             gateways,
             current: AtomicUsize::new(0),
             user,
+            admin_token: None,
         })
+    }
+
+    /// Shows the token where admin addresses are asked, and nowhere else.
+    pub(crate) fn with_admin_token(mut self, token: Option<AdminToken>) -> Self {
+        self.admin_token = token;
+        self
     }
 
     /// Where requests may go.
@@ -212,6 +223,11 @@ impl Api {
             .request(method.clone(), format!("{gateway}{path}"))
             .header("x-user-id", self.user.to_string())
             .header("x-roles", "manager");
+        if let Some(token) = &self.admin_token
+            && path.starts_with(ADMIN_PATHS)
+        {
+            request = request.bearer_auth(token.reveal());
+        }
         if let Some(body) = body {
             request = request
                 .header("content-type", "application/json")

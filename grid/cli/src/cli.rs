@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::commands::{auction, event, import, load, members, report, restart, sample, up, verify};
+use crate::commands::{
+    auction, certs, event, import, load, members, report, restart, sample, up, verify,
+};
 use crate::failure::EXIT_CODES;
 
 /// Sells concert seats and runs auctions on a replicated in-memory data grid.
@@ -30,6 +32,9 @@ pub(crate) struct GlobalArgs {
     /// Gateways to ask, separated by commas, instead of those of the data directory
     #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
     pub(crate) url: Vec<String>,
+    /// The file with the admin token, instead of SPACEGRID_ADMIN_TOKEN or the data directory's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// Who acts [default: the operator, a manager]
     #[arg(long, global = true, value_name = "UUID")]
     pub(crate) user: Option<Uuid>,
@@ -46,6 +51,9 @@ pub(crate) enum Command {
     Restart(restart::RestartArgs),
     /// Show nodes, partitions, and how far the database is
     Status,
+    /// Make and show certificates for mutual TLS between nodes
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Bring a venue or an auction's lots into the grid from a file
     #[command(subcommand)]
     Import(import::ImportCommand),

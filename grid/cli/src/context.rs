@@ -1,5 +1,10 @@
 //! What a command finds around it: its output, the data directory, the gateways, the database.
 
+use std::path::{Path, PathBuf};
+
+use gateway::AdminToken;
+
+use crate::admin_token;
 use crate::api::Api;
 use crate::cli::GlobalArgs;
 use crate::data_dir::{DataDir, GridFile};
@@ -21,6 +26,7 @@ pub(crate) struct Context {
     /// Who acts.
     pub(crate) user: Uuid,
     urls: Vec<String>,
+    admin_token_file: Option<PathBuf>,
 }
 
 impl Context {
@@ -31,6 +37,7 @@ impl Context {
             data_dir: DataDir::new(global.data_dir),
             user: global.user.unwrap_or(OPERATOR),
             urls: global.url,
+            admin_token_file: global.admin_token_file,
         }
     }
 
@@ -66,7 +73,25 @@ impl Context {
 
     /// A client of the gateways, acting as the command's user, who is a manager.
     pub(crate) fn api(&self) -> anyhow::Result<Api> {
-        Api::new(self.gateways()?, self.user)
+        let api = Api::new(self.gateways()?, self.user)?;
+        Ok(api.with_admin_token(self.admin_token()?))
+    }
+
+    /// The file with the admin token that the command line names.
+    pub(crate) fn admin_token_file(&self) -> Option<&Path> {
+        self.admin_token_file.as_deref()
+    }
+
+    /// What admin addresses are shown, if it is known here. The data directory's is only for the gateways
+    /// of that directory: it is not given to whatever `--url` names.
+    fn admin_token(&self) -> anyhow::Result<Option<AdminToken>> {
+        if let Some(path) = &self.admin_token_file {
+            return admin_token::from_file(path).map(Some);
+        }
+        match admin_token::from_environment()? {
+            None if self.urls.is_empty() => self.data_dir.known_admin_token(),
+            token => Ok(token),
+        }
     }
 
     /// The database that reports and checks read: the given one, the environment's, or the running

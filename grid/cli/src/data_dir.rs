@@ -3,6 +3,8 @@
 //! ```text
 //!   grid.json      the grid's identity, its nodes and their ports; rewritten as a whole
 //!   ticket.key     the secret that ticket codes are signed with, readable by its owner only
+//!   admin.token    what operators show, readable by its owner only
+//!   certs/         the CA and the nodes' certificates, where there are any
 //!   up.lock        held by the `grid up` that runs
 //!   last-event     the sale imported last
 //!   node-N/        a node's log and snapshots, node.log, node.pid
@@ -15,9 +17,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use gateway::AdminToken;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::certs::Certificates;
 use crate::failure::Failure;
 
 /// The layout that this build writes.
@@ -177,6 +181,41 @@ impl DataDir {
         }
     }
 
+    /// The admin token, if one was made here.
+    pub(crate) fn known_admin_token(&self) -> anyhow::Result<Option<AdminToken>> {
+        match fs::read_to_string(self.admin_token_path()) {
+            Ok(text) => AdminToken::parse(&text).map(Some).map_err(|error| {
+                self.unusable(&format!("has a damaged admin.token: {error}"))
+                    .into()
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let why = format!("has an admin.token that cannot be read: {error}");
+                Err(self.unusable(&why).into())
+            }
+        }
+    }
+
+    /// The admin token, made at the first call.
+    pub(crate) fn admin_token(&self) -> anyhow::Result<AdminToken> {
+        if let Some(token) = self.known_admin_token()? {
+            return Ok(token);
+        }
+        let token = AdminToken::random().context("no random bytes")?;
+        self.replace("admin.token", token.reveal().as_bytes())?;
+        Ok(token)
+    }
+
+    /// Where the admin token lies.
+    pub(crate) fn admin_token_path(&self) -> PathBuf {
+        self.path.join("admin.token")
+    }
+
+    /// The certificates of the nodes.
+    pub(crate) fn certificates(&self) -> Certificates {
+        Certificates::new(self.path.join("certs"))
+    }
+
     /// Where the ticket key lies.
     pub(crate) fn ticket_key_path(&self) -> PathBuf {
         self.path.join("ticket.key")
@@ -250,6 +289,23 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_admin_token_is_made_once_and_is_its_owners() {
+        let (_folder, directory) = directory();
+        assert!(directory.known_admin_token().expect("readable").is_none());
+        let token = directory.admin_token().expect("made");
+        let again = directory.admin_token().expect("read");
+        assert!(again.matches(&token.reveal()));
+        let mode = fs::metadata(directory.admin_token_path())
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(directory.admin_token_path(), "short").expect("written");
+        let error = directory.admin_token().expect_err("damaged");
+        assert_eq!(crate::failure::exit_code(&error), 6, "{error:#}");
     }
 
     #[test]

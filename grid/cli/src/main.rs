@@ -8,7 +8,9 @@
 //!
 //! What it deliberately does not do: hold logic of auctions, seats or replication.
 
+mod admin_token;
 mod api;
+mod certs;
 mod cli;
 mod commands;
 mod context;

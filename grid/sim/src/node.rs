@@ -73,6 +73,7 @@ fn options(plan: &Plan, node: u64, listener: Listener) -> NodeOptions {
             data_dir: format!("/{}", host_name(node)).into(),
             snapshot_every_entries: plan.snapshot_every_entries,
             feed_bytes_max: plan.feed_bytes_max,
+            tls_allow_plaintext: true,
             ..NodeSettings::default()
         },
         keep_for_pump: plan.has_pump,

@@ -19,6 +19,7 @@ use super::connection::{Connection, Replier};
 use super::handshake::{HandshakeError, Hello, receive};
 use super::peers::Peers;
 use super::refusals::RefusalLog;
+use super::security::Security;
 use super::stream::{StreamReceiver, StreamSender};
 use super::{HANDSHAKE_TIMEOUT, Handler, Lane, spawn_tasks, wire};
 use crate::platform::net::{TcpListener, TcpStream};
@@ -38,6 +39,7 @@ pub(super) struct Acceptor {
     pub(super) own: Hello,
     pub(super) peers: Arc<Peers>,
     pub(super) handler: Arc<dyn Handler>,
+    pub(super) security: Arc<Security>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -87,15 +89,19 @@ impl Acceptor {
     }
 
     async fn greet(&self, stream: TcpStream) {
-        let Ok(mut wire) = wire::accepted(stream) else {
-            return;
+        let handshake = async {
+            let mut wire = wire::accepted(stream, &self.security).await?;
+            let identity = wire.identity();
+            let judge = |hello: &Hello| {
+                identity.check(hello.from)?;
+                self.peers.judge(self.own.from, hello)
+            };
+            let hello = receive(&mut wire, &self.own, judge).await?;
+            Ok((hello, wire))
         };
-        let handshake = receive(&mut wire, &self.own, |hello| {
-            self.peers.judge(self.own.from, hello)
-        });
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(hello)) if hello.guest => self.entertain(&hello, wire),
-            Ok(Ok(hello)) => {
+            Ok(Ok((hello, wire))) if hello.guest => self.entertain(&hello, wire),
+            Ok(Ok((hello, wire))) => {
                 let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
                 let older = self.accepted.lock().insert(
                     (hello.from, hello.lane),
@@ -118,9 +124,10 @@ impl Acceptor {
                 self.refusals.refused_here(peer, &refusal);
             }
             Ok(Err(HandshakeError::Garbage)) => self.refusals.dropped("garbage"),
-            Ok(Err(HandshakeError::Io(_) | HandshakeError::RefusedThere(_))) => {
-                self.refusals.dropped("incomplete");
+            Ok(Err(HandshakeError::RefusedThere(refusal))) => {
+                self.refusals.refused_there(None, &refusal);
             }
+            Ok(Err(HandshakeError::Io(_))) => self.refusals.dropped("incomplete"),
             Err(_) => self.refusals.dropped("timeout"),
         }
     }

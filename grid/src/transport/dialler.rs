@@ -13,6 +13,8 @@ use super::connection::Connection;
 use super::handshake::{HandshakeError, Hello, Refusal, introduce};
 use super::peers::Peers;
 use super::refusals::RefusalLog;
+use super::security::Security;
+use super::tls_error::explain;
 use super::{HANDSHAKE_TIMEOUT, Lane, spawn_tasks, wire};
 use crate::platform::random;
 
@@ -71,6 +73,7 @@ pub(super) struct Dialler {
     pub(super) addresses: Vec<String>,
     pub(super) hello: Hello,
     pub(super) peers: Arc<Peers>,
+    pub(super) security: Arc<Security>,
     pub(super) slot: Arc<LaneSlot>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
@@ -148,13 +151,23 @@ impl Dialler {
     }
 
     async fn connect(&self, address: &str) -> Result<Connected, HandshakeError> {
-        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(address))
+        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(address, &self.security))
             .await
             .map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        let answer = introduce(&mut wire, &self.hello).await?;
         let peer = self.peer();
-        self.peers
-            .judge_member(self.hello.from, peer, answer.incarnation)
+        // The acceptor judges this node's certificate after TLS is done on this side: its refusal
+        // arrives in place of the answer.
+        let introduced = introduce(&mut wire, &self.hello).await;
+        let answer = introduced.map_err(|error| match error {
+            HandshakeError::Io(error) => explain(error, &format!("node {peer}")),
+            other => other,
+        })?;
+        wire.identity()
+            .check(peer)
+            .and_then(|()| {
+                self.peers
+                    .judge_member(self.hello.from, peer, answer.incarnation)
+            })
             .map_err(|refusal| HandshakeError::RefusedHere {
                 refusal,
                 peer: Some(peer),
@@ -175,7 +188,7 @@ impl Dialler {
                 *self.slot.refusal.write() = Some(refusal);
             }
             HandshakeError::RefusedThere(refusal) => {
-                self.refusals.refused_there(peer, &refusal);
+                self.refusals.refused_there(Some(peer), &refusal);
                 *self.slot.refusal.write() = Some(refusal);
             }
             HandshakeError::Garbage => self.refusals.dropped("garbage"),

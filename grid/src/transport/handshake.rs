@@ -13,7 +13,7 @@
 //! A *guest* is a node that is not a member (yet), or does not know the members: it is let in for a
 //! single conversation, in which it may ask to join. It need not know the number of whom it dials.
 //!
-//! It proves nothing about who the peer is: that is for the layer that will secure the stream (see
+//! It proves nothing about who the peer is: that is for the layer that secures the stream (see
 //! [`super::wire`]).
 
 use std::io;
@@ -54,6 +54,10 @@ pub(crate) enum RefusalReason {
     Incarnation,
     /// The node was removed from the grid for good.
     Removed,
+    /// The peer's certificate is missing, not of the CA, expired, or of another node.
+    Certificate,
+    /// One side speaks TLS and the other does not.
+    Plaintext,
     /// What was sent is not a handshake, though it began like one.
     Malformed,
     /// A reason this build does not know.
@@ -71,6 +75,8 @@ impl RefusalReason {
             Self::Fingerprint => "fingerprint",
             Self::Incarnation => "incarnation",
             Self::Removed => "removed",
+            Self::Certificate => "certificate",
+            Self::Plaintext => "plaintext",
             Self::Malformed => "malformed",
             Self::Other => "other",
         }
@@ -86,6 +92,8 @@ impl RefusalReason {
             Self::Malformed => 6,
             Self::Incarnation => 20,
             Self::Removed => 21,
+            Self::Certificate => 30,
+            Self::Plaintext => 31,
             Self::Other => 255,
         }
     }
@@ -100,6 +108,8 @@ impl RefusalReason {
             6 => Self::Malformed,
             20 => Self::Incarnation,
             21 => Self::Removed,
+            30 => Self::Certificate,
+            31 => Self::Plaintext,
             _ => Self::Other,
         }
     }
@@ -338,7 +348,33 @@ fn version_refusal(version: u16) -> Refusal {
     )
 }
 
-/// The accepting side: reads the introduction, checks it, answers. `judge` knows the members.
+/// Tells the peer of a refusal. It stands whether or not the peer hears of it.
+pub(super) async fn refuse<S: AsyncWrite + Unpin>(socket: &mut S, refusal: &Refusal) {
+    let _ = socket.write_all(&refusal_message(refusal)).await;
+    let _ = socket.shutdown().await;
+}
+
+/// Refuses a node that introduces itself in plain text; returns what to tell this side.
+pub(super) async fn refuse_plaintext<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut S,
+) -> HandshakeError {
+    let hello = match read_message(socket).await {
+        Ok((_, body)) => Hello::parse(&body),
+        Err(error) => return error,
+    };
+    let refusal = Refusal::new(
+        RefusalReason::Plaintext,
+        "a node that dialled has no certificate; give it one with `grid certs create-node`",
+    );
+    refuse(socket, &refusal).await;
+    HandshakeError::RefusedHere {
+        refusal,
+        peer: hello.map(|hello| hello.from),
+    }
+}
+
+/// The accepting side: reads the introduction, checks it, answers. `judge` knows the other nodes of the
+/// grid and what the peer has proven.
 pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
     own: &Hello,
@@ -374,9 +410,7 @@ pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(hello)
         }
         Err((refusal, peer)) => {
-            // The refusal stands whether or not the peer hears of it.
-            let _ = socket.write_all(&refusal_message(&refusal)).await;
-            let _ = socket.shutdown().await;
+            refuse(socket, &refusal).await;
             Err(HandshakeError::RefusedHere { refusal, peer })
         }
     }

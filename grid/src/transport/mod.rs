@@ -18,8 +18,10 @@
 //!   (or no longer) members, are refused before the first frame; a node that wants to become one may
 //!   *visit* (see [`Transport::visit`]).
 //!
-//! What it deliberately does not do: know what the bytes mean, retry, choose a peer, encrypt (see
-//! [`wire`] for where that goes), or remember anything across connections.
+//! With certificates all of it is under mutual TLS, see [`security`].
+//!
+//! What it deliberately does not do: know what the bytes mean, retry, choose a peer, or remember
+//! anything across connections.
 
 mod acceptor;
 mod connection;
@@ -31,7 +33,9 @@ mod outbound;
 mod peers;
 mod reader;
 mod refusals;
+mod security;
 mod stream;
+mod tls_error;
 mod visit;
 mod wire;
 
@@ -52,6 +56,8 @@ pub(crate) use connection::Replier;
 pub(crate) use error::TransportError;
 pub(crate) use handshake::{FINGERPRINT_BYTES_MAX, Refusal, RefusalReason};
 pub(crate) use peers::{PeerSpec, PeerTable};
+pub use security::certificate_names;
+pub(crate) use security::{Security, SecurityError};
 pub(crate) use stream::{StreamReceiver, StreamSender};
 pub(crate) use visit::VisitError;
 
@@ -147,6 +153,8 @@ pub(crate) struct TransportOptions {
     pub(crate) listener: net::Listener,
     /// Whom to dial and let in at first; see [`Transport::set_peers`].
     pub(crate) peers: PeerTable,
+    /// What secures the connections.
+    pub(crate) security: Security,
     /// Serves the peers' requests and streams. Let go of when the transport has shut down.
     pub(crate) handler: Arc<dyn Handler>,
 }
@@ -157,6 +165,7 @@ struct Inner {
     table: Arc<Peers>,
     peers: RwLock<BTreeMap<u64, Peer>>,
     acceptor: Weak<Acceptor>,
+    security: Arc<Security>,
     refusals: Arc<RefusalLog>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -193,6 +202,7 @@ impl Transport {
             fingerprint,
             listener,
             peers: table,
+            security,
             handler,
         } = options;
         if fingerprint.len() > FINGERPRINT_BYTES_MAX {
@@ -205,6 +215,7 @@ impl Transport {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let refusals = Arc::new(RefusalLog::default());
+        let security = Arc::new(security);
         let own = Hello {
             grid_id,
             from: node_id,
@@ -219,6 +230,7 @@ impl Transport {
             own: own.clone(),
             peers: Arc::clone(&peers),
             handler,
+            security: Arc::clone(&security),
             refusals: Arc::clone(&refusals),
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -234,6 +246,7 @@ impl Transport {
                 table: peers,
                 peers: RwLock::default(),
                 acceptor: weak,
+                security,
                 refusals,
                 tasks,
                 stop,
@@ -291,6 +304,7 @@ impl Transport {
                     ..inner.own.clone()
                 },
                 peers: Arc::clone(&inner.table),
+                security: Arc::clone(&inner.security),
                 slot: Arc::clone(&slot),
                 refusals: Arc::clone(&inner.refusals),
                 tasks: inner.tasks.clone(),
@@ -360,6 +374,16 @@ impl Transport {
             .slots
             .iter()
             .find_map(|slot| slot.refusal())
+    }
+
+    /// Whether the connections are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.inner.security.is_encrypted()
+    }
+
+    /// How many connections were refused, by either side, or dropped as no node's, by reason.
+    pub(crate) fn refused_counts(&self) -> BTreeMap<String, u64> {
+        self.inner.refusals.counts()
     }
 
     /// Closes every connection and waits until no task is left. What is queued is dropped; open

@@ -28,13 +28,27 @@ fn passes_by_itself(refusal: &Refusal) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog {
     logged: Mutex<BTreeMap<(Option<u64>, &'static str), Instant>>,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl RefusalLog {
+    /// How many connections were refused, by either side, or dropped, by reason, since the start.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let counts = self.counts.lock();
+        let named = |(reason, count): (&&str, &u64)| ((*reason).to_owned(), *count);
+        counts.iter().map(named).collect()
+    }
+
+    fn count(&self, reason: &'static str) {
+        metrics::counter!("grid_transport_refused_total", "reason" => reason).increment(1);
+        // Reasons are few: they are names in this crate.
+        *self.counts.lock().entry(reason).or_default() += 1;
+    }
+
     /// This node refused `peer`.
     pub(super) fn refused_here(&self, peer: Option<u64>, refusal: &Refusal) {
         let reason = refusal.reason.name();
-        metrics::counter!("grid_transport_refused_total", "reason" => reason).increment(1);
+        self.count(reason);
         if !self.is_due(peer, reason) {
             return;
         }
@@ -46,22 +60,22 @@ impl RefusalLog {
     }
 
     /// `peer` refused this node.
-    pub(super) fn refused_there(&self, peer: u64, refusal: &Refusal) {
+    pub(super) fn refused_there(&self, peer: Option<u64>, refusal: &Refusal) {
         let reason = refusal.reason.name();
-        metrics::counter!("grid_transport_refused_total", "reason" => reason).increment(1);
-        if !self.is_due(Some(peer), reason) {
+        self.count(reason);
+        if !self.is_due(peer, reason) {
             return;
         }
         if passes_by_itself(refusal) {
-            tracing::warn!(peer, reason, detail = %refusal, "another node refuses this one");
+            tracing::warn!(?peer, reason, detail = %refusal, "another node refuses this one");
         } else {
-            tracing::error!(peer, reason, detail = %refusal, "another node refuses this one");
+            tracing::error!(?peer, reason, detail = %refusal, "another node refuses this one");
         }
     }
 
     /// Something that is no node at all was dropped.
     pub(super) fn dropped(&self, reason: &'static str) {
-        metrics::counter!("grid_transport_refused_total", "reason" => reason).increment(1);
+        self.count(reason);
         if self.is_due(None, reason) {
             tracing::warn!(reason, "dropped a connection that is not of a node");
         }
@@ -94,6 +108,10 @@ mod tests {
         assert!(!log.is_due(Some(1), "version"));
         assert!(log.is_due(Some(2), "version"));
         assert!(log.is_due(Some(1), "grid_id"));
+        for _ in 0..3 {
+            log.dropped("garbage");
+        }
+        assert_eq!(log.counts(), BTreeMap::from([("garbage".to_owned(), 3)]));
         for stranger in 0..10_000 {
             log.is_due(Some(stranger), "unknown_node");
         }

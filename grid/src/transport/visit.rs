@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::error::TransportError;
 use super::handshake::{HandshakeError, Hello, Refusal, WHOEVER, introduce};
+use super::tls_error::explain;
 use super::{HANDSHAKE_TIMEOUT, Lane, Transport, spawn_tasks, wire};
 
 /// Why a visit had no answer.
@@ -50,9 +51,18 @@ impl Transport {
             ..self.inner.own.clone()
         };
         let connecting = async {
-            let mut wire = wire::dial(address).await?;
-            let answer = introduce(&mut wire, &hello).await?;
-            Ok::<_, HandshakeError>((wire, answer))
+            let mut wire = wire::dial(address, &self.inner.security).await?;
+            let introduced = introduce(&mut wire, &hello).await;
+            let answer = introduced.map_err(|error| match error {
+                HandshakeError::Io(error) => explain(error, &format!("the node at {address}")),
+                other => other,
+            })?;
+            let proven = wire.identity().check(answer.from);
+            proven.map_err(|refusal| HandshakeError::RefusedHere {
+                refusal,
+                peer: Some(answer.from),
+            })?;
+            Ok((wire, answer))
         };
         let connected = timeout(HANDSHAKE_TIMEOUT, connecting).await;
         let (wire, answer) = match connected {

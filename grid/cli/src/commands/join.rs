@@ -50,6 +50,13 @@ pub(crate) struct JoinArgs {
     /// The file with the secret key of ticket codes [default: the data directory's]
     #[arg(long, value_name = "FILE")]
     ticket_key: Option<PathBuf>,
+    /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
+    /// [default: the data directory's, if its grid has a CA; what is missing is made]
+    #[arg(long, value_name = "DIR")]
+    certs: Option<PathBuf>,
+    /// Talk to other nodes in plain text even beyond this machine
+    #[arg(long, conflicts_with = "certs")]
+    allow_plaintext: bool,
     /// The configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -144,6 +151,20 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
     let ticket_key = args
         .ticket_key
         .unwrap_or_else(|| context.data_dir.ticket_key_path());
+    let certificates = context.data_dir.certificates();
+    let certs = match args.certs {
+        Some(directory) => Some(directory),
+        None if certificates.has_ca() && !args.allow_plaintext => {
+            let addresses = [
+                Some(file.raft_listen.ip().to_string()),
+                args.peer_address.as_deref().map(host_of),
+            ];
+            let addresses: Vec<String> = addresses.into_iter().flatten().collect();
+            certificates.provide(node_id, &addresses)?;
+            Some(certificates.path().to_owned())
+        }
+        None => None,
+    };
     let node_args = NodeArgs {
         grid_id: file.grid_id,
         node_id,
@@ -155,6 +176,8 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
         gateway_listen: file.gateway_listen,
         node_dir,
         ticket_key,
+        certs,
+        allow_plaintext: args.allow_plaintext,
         partitions: Some(file.partitions),
         config: args.config,
         database_url: args.database_url.clone(),
@@ -180,10 +203,16 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
             tracing::warn!(%error, "the ready line could not be written");
         }
     });
-    let ended = node::run(node_args, Some(Watcher { orders, started })).await;
+    let ended = node::run(&context, node_args, Some(Watcher { orders, started })).await;
     telling.abort();
     database.abort();
     ended
+}
+
+/// `name:port` without the port.
+fn host_of(address: &str) -> String {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_matches(['[', ']']).to_owned()
 }
 
 /// One above all that were ever used.

@@ -164,7 +164,7 @@ pub(crate) async fn run(context: Context, command: NodeCommand) -> anyhow::Resul
             let text = "say which node to run, or what to do: see `grid node --help`";
             return Err(Failure::Usage(text.to_owned()).into());
         };
-        return node::run(args, None).await;
+        return node::run(&context, args, None).await;
     };
     match action {
         NodeAction::Join(args) => join::run(context, *args).await,

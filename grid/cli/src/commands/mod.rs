@@ -1,6 +1,7 @@
 //! The commands, one file each. `grid load` has its own module beside this one.
 
 pub(crate) mod auction;
+pub(crate) mod certs;
 pub(crate) mod event;
 pub(crate) mod import;
 pub(crate) mod join;
@@ -24,6 +25,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Node(command) => members::run(context, *command).await,
         Command::Restart(args) => restart::run(&context, args).await,
         Command::Status => status::run(&context).await,
+        Command::Certs(command) => certs::run(&context, command),
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),
         Command::Event(command) => event::run(&context, command).await,

@@ -18,6 +18,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::admin_token;
+use crate::certs::Certificates;
+use crate::context::Context;
 use crate::data_dir::parse_ticket_key;
 use crate::failure::Failure;
 use crate::supervise::{DatabaseAddress, Order};
@@ -66,6 +69,12 @@ pub(crate) struct NodeArgs {
     /// The file with the secret key of ticket codes, in hexadecimal
     #[arg(long, value_name = "FILE")]
     pub(super) ticket_key: PathBuf,
+    /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
+    #[arg(long, value_name = "DIR")]
+    pub(super) certs: Option<PathBuf>,
+    /// Talk to other nodes in plain text even beyond this machine
+    #[arg(long, conflicts_with = "certs")]
+    pub(super) allow_plaintext: bool,
     /// Partitions of the grid, instead of the configured number
     #[arg(long, value_name = "N")]
     pub(super) partitions: Option<u32>,
@@ -113,7 +122,11 @@ enum End {
 }
 
 /// Runs until it is asked to stop or fails.
-pub(crate) async fn run(args: NodeArgs, watcher: Option<Watcher>) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    context: &Context,
+    args: NodeArgs,
+    watcher: Option<Watcher>,
+) -> anyhow::Result<()> {
     grid::align_timers();
     let mut requests = Requests::listen(args.supervised)?;
     let started = watcher.map(|watcher| {
@@ -129,6 +142,7 @@ pub(crate) async fn run(args: NodeArgs, watcher: Option<Watcher>) -> anyhow::Res
     if let Some(zone) = &args.zone {
         settings.node.zone.clone_from(zone);
     }
+    secure(&args, &mut settings);
     let ticket_key = std::fs::read_to_string(&args.ticket_key)
         .ok()
         .and_then(|text| parse_ticket_key(text.trim()))
@@ -139,6 +153,11 @@ pub(crate) async fn run(args: NodeArgs, watcher: Option<Watcher>) -> anyhow::Res
             ))
         })?;
     let _lock = lock(&args.node_dir).await?;
+    let admin_token = admin_token::of_node(
+        context.admin_token_file(),
+        settings.gateway.admin_token_file.as_deref(),
+        &args.node_dir,
+    )?;
     let starting = async {
         let node = start_node(&args, &settings).await?;
         let gateway = Gateway::start(GatewayOptions {
@@ -146,6 +165,7 @@ pub(crate) async fn run(args: NodeArgs, watcher: Option<Watcher>) -> anyhow::Res
             client: node.client(),
             settings: settings.gateway.clone(),
             ticket_key,
+            admin_token,
             mode: Mode::Trusted,
         })?;
         anyhow::Ok((node, gateway))
@@ -219,6 +239,18 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
         pump.shutdown().await;
     }
     node.shutdown().await;
+}
+
+/// Takes up what the command line says of the connections to other nodes.
+fn secure(args: &NodeArgs, settings: &mut Settings) {
+    if let Some(directory) = &args.certs {
+        let certificates = Certificates::new(directory.clone());
+        let (certificate, key) = certificates.node(args.node_id);
+        settings.node.tls_ca_file = Some(certificates.ca());
+        settings.node.tls_certificate_file = Some(certificate);
+        settings.node.tls_key_file = Some(key);
+    }
+    settings.node.tls_allow_plaintext |= args.allow_plaintext;
 }
 
 async fn start_node(args: &NodeArgs, settings: &Settings) -> anyhow::Result<GridNode<Unit>> {

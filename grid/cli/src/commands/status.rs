@@ -1,5 +1,7 @@
 //! `grid status`: nodes, partitions, and how far the database is.
 
+use std::collections::BTreeMap;
+
 use data_pump::verify::{DeadLetter, Verifier, WrittenCheckpoint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +33,9 @@ struct NodeStatus {
     wal: Wal,
     replicas: Vec<Replica>,
     unreachable: Vec<u64>,
+    refusals: Vec<String>,
+    encrypted: bool,
+    refused_connections: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,7 +58,7 @@ struct Replica {
 impl ClusterStatus {
     /// How far each partition's leader has applied its log, by partition. A partition that has no
     /// leader just now is left out.
-    pub(crate) fn applied(&self) -> std::collections::BTreeMap<u32, u64> {
+    pub(crate) fn applied(&self) -> BTreeMap<u32, u64> {
         self.leaders()
             .map(|(_, replica)| (replica.partition, replica.applied_index))
             .collect()
@@ -209,6 +214,7 @@ fn text(cluster: &ClusterStatus, written: &Written) -> String {
             }
         }
     }
+    text.push_str(&refusals(cluster));
     text.push_str(&match (written.state, &written.error) {
         ("running", _) => {
             format!(
@@ -218,6 +224,40 @@ fn text(cluster: &ClusterStatus, written: &Written) -> String {
         }
         (state, Some(error)) => format!("database: {state} ({error})\n"),
         (state, None) => format!("database: {state}\n"),
+    });
+    text
+}
+
+/// Who refuses whom between the nodes, and what knocked that was no node.
+fn refusals(cluster: &ClusterStatus) -> String {
+    let mut text = String::new();
+    for node in &cluster.nodes {
+        let Some(status) = &node.status else {
+            continue;
+        };
+        for refusal in &status.refusals {
+            text.push_str(&format!(
+                "node {} has no connection to {refusal}\n",
+                node.node_id
+            ));
+        }
+        if !status.refused_connections.is_empty() {
+            let counts: Vec<String> = status
+                .refused_connections
+                .iter()
+                .map(|(reason, count)| format!("{count} × {reason}"))
+                .collect();
+            text.push_str(&format!(
+                "node {} refused or dropped connections: {}\n",
+                node.node_id,
+                counts.join(", ")
+            ));
+        }
+    }
+    let answering = cluster.nodes.iter().flat_map(|node| &node.status);
+    text.push_str(match answering.clone().all(|status| status.encrypted) {
+        true => "between nodes: mutual TLS\n",
+        false => "between nodes: plain text\n",
     });
     text
 }

@@ -11,5 +11,6 @@ mod files;
 mod members;
 mod once;
 mod restarts;
+mod security;
 mod session;
 mod support;

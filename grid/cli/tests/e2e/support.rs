@@ -91,6 +91,11 @@ pub(crate) struct Grid {
 impl Grid {
     /// Starts a grid of three nodes and four partitions in a directory, or starts it again.
     pub(crate) fn up(data_dir: &Path) -> Self {
+        Self::up_with(data_dir, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn up_with(data_dir: &Path, arguments: &[&str]) -> Self {
         let path = data_dir.to_str().expect("a plain path");
         let mut up = grid_command()
             .args([
@@ -103,6 +108,7 @@ impl Grid {
                 "--partitions",
                 "4",
             ])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
+use grid_config::NodeSettings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -25,6 +26,7 @@ mod handshakes;
 mod members;
 mod requests;
 mod streams;
+mod tls;
 
 const GRID: u128 = 0xfeed;
 const ECHO: u8 = 0;
@@ -119,6 +121,18 @@ fn start(
     listener: TcpListener,
     members: &BTreeMap<u64, String>,
 ) -> Node {
+    let plain = Security::open(&NodeSettings::default()).expect("nothing to read");
+    start_with(node_id, grid_id, fingerprint, listener, members, plain)
+}
+
+fn start_with(
+    node_id: u64,
+    grid_id: u128,
+    fingerprint: &str,
+    listener: TcpListener,
+    members: &BTreeMap<u64, String>,
+    security: Security,
+) -> Node {
     let (request_sink, requests) = mpsc::channel(PARKED_MAX);
     let (stream_sink, streams) = mpsc::channel(PARKED_MAX);
     let handler = Arc::new(TestHandler {
@@ -134,6 +148,7 @@ fn start(
         fingerprint: fingerprint.to_owned(),
         listener,
         peers: table(members),
+        security,
         handler,
     })
     .expect("the listener is good");

@@ -22,6 +22,7 @@ use super::join::joined_addresses;
 use database::{DatabaseKeeper, DatabaseState};
 use ready::Ready;
 
+use crate::admin_token;
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::data_dir::{GridFile, NodeEntry};
@@ -59,6 +60,10 @@ pub(crate) struct UpArgs {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Use mutual TLS between the nodes; certificates are made in the data directory, and a grid that has
+    /// them uses them from then on
+    #[arg(long)]
+    tls: bool,
     /// Create a sample sale and a few auctions, and say how to take part
     #[arg(long)]
     demo: bool,
@@ -74,6 +79,13 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
     claim_ports(&context, &mut grid).await?;
     context.data_dir.ticket_key()?;
+    context.data_dir.admin_token()?;
+    let certificates = context.data_dir.certificates();
+    if args.tls || certificates.has_ca() {
+        for node in &grid.nodes {
+            certificates.provide(node.id, &["127.0.0.1".to_owned()])?;
+        }
+    }
 
     let (orders, ordered) = watch::channel(None);
     let nodes = start_nodes(&context, &args, &grid, &ordered)?;
@@ -184,6 +196,18 @@ async fn claim_ports(context: &Context, grid: &mut GridFile) -> anyhow::Result<(
     Ok(())
 }
 
+/// What the nodes are told of the admin token: the file that was named, or the data directory's; nothing
+/// where the environment, which they inherit, has the token itself.
+fn admin_token_file(context: &Context) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = context.admin_token_file() {
+        return Ok(Some(std::fs::canonicalize(path)?));
+    }
+    Ok(match admin_token::from_environment()? {
+        Some(_) => None,
+        None => Some(context.data_dir.admin_token_path()),
+    })
+}
+
 fn gateway_port(first: u16, place: usize) -> anyhow::Result<u16> {
     u16::try_from(place)
         .ok()
@@ -209,6 +233,8 @@ fn start_nodes(
             Failure::DataDirectory(format!("{} is no UTF-8; choose another", path.display()))
         })
     };
+    let certificates = context.data_dir.certificates();
+    let admin_token_file = admin_token_file(context)?;
     let config = args
         .config
         .as_ref()
@@ -232,6 +258,12 @@ fn start_nodes(
             ];
             if !seeds.is_empty() {
                 arguments.push(format!("--seed={seeds}"));
+            }
+            if certificates.has_ca() {
+                arguments.push(format!("--certs={}", text(certificates.path().to_owned())?));
+            }
+            if let Some(file) = &admin_token_file {
+                arguments.push(format!("--admin-token-file={}", text(file.clone())?));
             }
             if let Some(config) = &config {
                 arguments.push(format!("--config={}", text(config.clone())?));

@@ -1,0 +1,35 @@
+//! What operators ask and order: everything under [`PREFIX`], for holders of the admin token only.
+//!
+//! A new verb is a file here and a line in [`router`]. [`guard`] stands before every address that begins
+//! with [`GUARDED`], whoever serves it, so a verb cannot be added without it.
+//!
+//! What it deliberately does not do: know who the operator is. The token proves that the holder may
+//! read the node's data directory or was given the token by someone who may.
+
+mod guard;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use super::members;
+use crate::state::Shared;
+
+pub(crate) use guard::AdminGate;
+pub(super) use guard::guard;
+
+/// Where the verbs are.
+pub(super) const PREFIX: &str = "/admin/v1";
+/// Addresses that begin so need the token.
+const GUARDED: &str = "/admin/";
+
+/// The verbs, without their prefix.
+pub(super) fn router() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/status", get(status::status))
+        .route("/digests/{partition}", get(status::digests))
+        .route("/members", get(members::list))
+        .route("/members/{id}/{action}", post(members::change))
+}
