@@ -25,8 +25,6 @@ impl Listener {
     }
 }
 
-impl Listener {}
-
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Listener")
