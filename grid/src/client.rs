@@ -17,9 +17,9 @@ use crate::node::NodeId;
 use crate::proposer::Submission;
 use crate::service::{
     DigestReply, ExecuteReply, ExecuteRequest, FeedHeader, Freshness, QueryReply, QueryRequest,
-    SERVICE_DIGEST, SERVICE_EXECUTE, SERVICE_FEED, SERVICE_QUERY, SERVICE_STATUS,
+    SERVICE_DIGEST, SERVICE_EXECUTE, SERVICE_FEED, SERVICE_QUERY,
 };
-use crate::status::{NodeStatus, ReplicaDigest};
+use crate::status::ReplicaDigest;
 use crate::transport::{Lane, TransportError};
 
 /// One attempt to reach a leader; after it the client looks for the leader again.
@@ -82,7 +82,7 @@ pub struct Leadership {
 
 /// A handle on the grid, cheap to clone.
 pub struct GridClient<S: Space> {
-    members: Arc<Members<S>>,
+    pub(crate) members: Arc<Members<S>>,
     /// Who led a partition that has no replica here, when it was last asked.
     hints: Arc<Mutex<BTreeMap<PartitionId, NodeId>>>,
 }
@@ -237,7 +237,7 @@ impl<S: Space> GridClient<S> {
         }
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         node: NodeId,
         service: u8,
@@ -385,28 +385,6 @@ impl<S: Space> GridClient<S> {
         }
     }
 
-    /// This node's state.
-    #[must_use]
-    pub fn status(&self) -> NodeStatus {
-        self.members.status()
-    }
-
-    /// Every node's state; `None` for one that does not answer before the deadline.
-    pub async fn cluster_status(&self, deadline: Instant) -> Vec<(NodeId, Option<NodeStatus>)> {
-        let asking = self.members.nodes.iter().map(|&node| async move {
-            if node == self.members.node {
-                return (node, Some(self.status()));
-            }
-            let reply = self
-                .ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline))
-                .await;
-            (
-                node,
-                reply.ok().and_then(|bytes| codec::decode(&bytes).ok()),
-            )
-        });
-        futures_util::future::join_all(asking).await
-    }
 
     /// The state digests of a partition's replicas; `None` for one that does not answer.
     ///
@@ -472,7 +450,8 @@ impl<S: Space> GridClient<S> {
             .placement
             .get(&partition)
             .ok_or(GridError::UnknownPartition)?;
-        if holders.contains(&self.members.node) {
+        let serves = |member: &Member<S>| !member.replica.has_diverged();
+        if self.members.get(partition).is_some_and(serves) {
             return Ok(Some(self.members.node));
         }
         Ok(self.first_reachable(holders))

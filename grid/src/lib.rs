@@ -15,22 +15,34 @@
 //! private module `raft`.
 
 mod client;
+mod disk;
+mod divergence;
 mod error;
 mod feed;
+mod gauges;
+pub mod health;
 mod members;
 mod node;
+mod operator;
 mod proposer;
 mod raft;
+mod rebuild;
+mod replay;
 mod replica;
 mod retention;
 mod service;
 mod snapshot;
 mod status;
+mod trail;
 mod transport;
 mod wal;
 
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
-pub use error::{GridError, StartError};
+pub use error::{GridError, OperationError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use node::{GridNode, NodeId, NodeOptions};
-pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};
+pub use rebuild::Rebuilt;
+pub use status::{
+    Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus,
+    SnapshotStatus, WalStatus,
+};

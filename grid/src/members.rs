@@ -1,17 +1,20 @@
 //! The replicas of one node, and what can be asked of each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout, Space};
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
 use crate::client::Leadership;
+use crate::disk;
 use crate::feed::{Feed, FeedSource};
 use crate::node::NodeId;
-use crate::proposer::{Decision, Submission};
+use crate::proposer::{Decision, Submission, now};
 use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
 use crate::service::{Freshness, QueryReply};
@@ -47,7 +50,16 @@ pub(crate) struct Members<S: Space> {
     pub(crate) replicas: BTreeMap<PartitionId, Member<S>>,
     pub(crate) transport: Transport,
     pub(crate) wal: Arc<Wal>,
+    /// Where the log is, for the disk's room.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) lease_ms: u64,
+    /// One replica at a time is rebuilt.
+    pub(crate) rebuilding: tokio::sync::Semaphore,
+    pub(crate) attached: RwLock<BTreeMap<&'static str, Attachment>>,
 }
+
+/// Says something for the status.
+pub(crate) type Attachment = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// Which nodes hold a partition: `replicas` neighbours in the ring of nodes, so that both replicas
 /// and first leaders are spread evenly.
@@ -67,6 +79,7 @@ impl<S: Space> Members<S> {
     /// What this node says of itself.
     pub(crate) fn status(&self) -> NodeStatus {
         let wal = self.wal.stats();
+        let room = disk::room(&self.data_dir);
         NodeStatus {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
@@ -77,8 +90,22 @@ impl<S: Space> Members<S> {
                 bytes: wal.bytes,
                 syncs: wal.syncs,
                 last_sync_us: wal.last_sync_us,
+                slowest_sync_us: wal.slowest_sync_us,
                 pinned_by: self.wal.pinned_by().map(|(_, group)| group),
+                writable: self.wal.writable(),
+                spare_ready: wal.spare_ready,
+                segment_bytes: wal.segment_bytes,
+                disk_free_bytes: room.map(|room| room.free_bytes),
+                disk_total_bytes: room.map(|room| room.total_bytes),
             },
+            clock_ms: now().as_millis(),
+            lease_ms: self.lease_ms,
+            attached: self
+                .attached
+                .read()
+                .iter()
+                .map(|(name, say)| ((*name).to_owned(), say()))
+                .collect(),
             replicas: self.replicas.values().map(Member::status).collect(),
             unreachable: self.transport.unreachable(),
             refusals: self
@@ -110,7 +137,10 @@ impl<S: Space> Member<S> {
         deadline: Instant,
         decided: impl FnOnce(Decision<S::Reply>) + Send + 'static,
     ) -> Result<(), u64> {
-        let leadership = *self.leadership.borrow();
+        let mut leadership = *self.leadership.borrow();
+        if self.replica.has_diverged() {
+            leadership = Leadership::default();
+        }
         if !leadership.is_local {
             decided(Err(ProposalError::NotLeader(leadership.leader)));
             return Ok(());
@@ -125,6 +155,7 @@ impl<S: Space> Member<S> {
             fingerprint,
             body,
             deadline,
+            queued_at: Instant::now(),
             decided,
         };
         self.submissions.try_send(submission).map_err(|_| {
@@ -140,6 +171,9 @@ impl<S: Space> Member<S> {
         freshness: Freshness,
         deadline: Instant,
     ) -> QueryReply<S::Answer> {
+        if self.replica.has_diverged() {
+            return QueryReply::NotLeader(None);
+        }
         match freshness {
             Freshness::Stale => {}
             Freshness::Linearizable => match self.group.await_linearizable().await {
@@ -199,6 +233,14 @@ impl<S: Space> Member<S> {
             remembered_commands: remembered,
             proposal_queue: (self.submissions.max_capacity() - self.submissions.capacity()) as u64,
             fault: self.replica.fault().or(group.fault),
+            voters: group.voters,
+            learners: group.learners,
+            voters_change: group.voters_change,
+            quorum_silent_ms: group.quorum_silent_ms,
+            followers: group.followers,
+            compared_index: self.replica.compared_index(),
+            divergence: self.replica.divergence(),
+            snapshots: self.snapshots.list(),
         }
     }
 }

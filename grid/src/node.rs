@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client::{GridClient, Leadership};
+use crate::divergence;
 use crate::error::StartError;
 use crate::feed::REPLAYS_MAX;
 use crate::members::{Member, Members, place};
-use crate::proposer::Proposer;
+use crate::proposer::{Proposer, ProposerMetrics};
 use crate::raft::{Group, GroupOptions};
 use crate::replica::ReplicaState;
 use crate::retention::{self, RetentionPolicy};
@@ -227,6 +228,10 @@ impl<S: Space> GridNode<S> {
             replicas,
             transport,
             wal,
+            data_dir: directory.clone(),
+            lease_ms: options.cluster.election_timeout_max_ms,
+            rebuilding: Semaphore::new(1),
+            attached: parking_lot::RwLock::default(),
         });
         services.open(Arc::clone(&members));
         // Only now can the peers answer, so only now may groups be founded.
@@ -250,6 +255,7 @@ impl<S: Space> GridNode<S> {
             ..
         } = starting;
         tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
+        tasks.spawn(divergence::run(Arc::clone(&members), stop.clone()));
         Ok(Self {
             members,
             failure: failure.subscribe(),
@@ -347,6 +353,15 @@ impl Starting<'_> {
             restored,
         })
         .await?;
+        if let Some(divergence) = snapshots.diverged().map_err(in_file("cannot read", &directory))? {
+            tracing::error!(
+                %partition,
+                index = divergence.index,
+                "this replica differed from the others and does not serve until it is rebuilt"
+            );
+            replica.set_divergence(divergence);
+            group.set_may_lead(false);
+        }
         let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max);
         let leadership = watch::Sender::new(Leadership::default());
         let proposer = Proposer {
@@ -355,6 +370,7 @@ impl Starting<'_> {
             submissions: queue,
             leadership: leadership.subscribe(),
             stop: self.stop.clone(),
+            metrics: ProposerMetrics::new(partition),
         };
         self.tasks.spawn(proposer.run());
         let watched = leadership.subscribe();
@@ -381,7 +397,17 @@ impl Starting<'_> {
         let stop = self.stop.clone();
         let failure = self.failure.clone();
         self.tasks.spawn(async move {
+            let mut leaderless_since: Option<Instant> = None;
+            let leaderless_seconds = metrics::histogram!("grid_leaderless_seconds");
             let watching = group.watch_leadership(|present| {
+                match (present.leader, leaderless_since) {
+                    (None, None) => leaderless_since = Some(Instant::now()),
+                    (Some(_), Some(since)) => {
+                        leaderless_seconds.record(since.elapsed().as_secs_f64());
+                        leaderless_since = None;
+                    }
+                    _ => {}
+                }
                 leadership.send_if_modified(|known| {
                     let changed = *known != present;
                     if changed {

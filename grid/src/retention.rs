@@ -56,6 +56,10 @@ pub(crate) async fn run<S: Space>(
 }
 
 async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin: bool) {
+    if member.replica.has_diverged() {
+        // A snapshot of it would be wrong too, and the log is what it is rebuilt with.
+        return;
+    }
     let (applied, pumped) = member
         .replica
         .read(|state| (state.applied_index(), state.pumped_index()));
@@ -77,15 +81,17 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
     }
 }
 
-async fn take<S: Space>(member: &Member<S>, newest: u64) {
+/// Takes a snapshot newer than `newest`. `false` when that takes too long; it may still come.
+pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
     let started = std::time::Instant::now();
     member.group.take_snapshot().await;
     while started.elapsed() < SNAPSHOT_WAIT {
         if member.snapshots.newest_index().unwrap_or(0) > newest {
             metrics::histogram!("grid_snapshot_seconds").record(started.elapsed().as_secs_f64());
-            return;
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
+    false
 }

@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use grid_core::codec::{self, CodecError};
 use grid_core::snapshot::{PartitionView, Restore};
@@ -24,12 +25,15 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::SnapshotPosition;
+use crate::status::{Divergence, SnapshotStatus};
 
 const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
 /// The newest format that this build reads.
 const FORMAT: u16 = 1;
 /// A snapshot is synced in pieces of this size.
 const SYNC_EVERY_BYTES: usize = 1 << 20;
+/// Says that the replica differs from the others.
+const DIVERGED_FILE: &str = "diverged.json";
 /// The longest section; a longer one is damage.
 const SECTION_BYTES_MAX: u32 = 256 << 20;
 
@@ -51,6 +55,23 @@ struct Header {
 struct Kept {
     position: SnapshotPosition,
     file: SnapshotFile,
+    bytes: u64,
+    written_at_ms: u64,
+}
+
+impl Kept {
+    fn new(position: SnapshotPosition, file: SnapshotFile) -> Self {
+        let found = fs::metadata(&file.path).ok();
+        let written = found.as_ref().and_then(|found| found.modified().ok());
+        let written = written.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self {
+            position,
+            bytes: found.map_or(0, |found| found.len()),
+            written_at_ms: written
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            file,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -184,7 +205,7 @@ impl SnapshotStore {
                     Ok((header, _)) => {
                         let position = header.position;
                         let file = SnapshotFile { path };
-                        kept.insert(position.index(), Kept { position, file });
+                        kept.insert(position.index(), Kept::new(position, file));
                     }
                     Err(error) => set_aside(&path, &error),
                 },
@@ -302,6 +323,75 @@ impl SnapshotStore {
         Ok(())
     }
 
+    /// Where a rebuild writes the snapshot that it fetches, before [`Self::adopt`].
+    pub(crate) fn fetched(&self) -> SnapshotFile {
+        SnapshotFile {
+            path: self.inner.directory.join("fetched.part"),
+        }
+    }
+
+    /// Writes down that the replica differs from the others, for the next start.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn mark_diverged(&self, divergence: &Divergence) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(divergence).map_err(io::Error::other)?;
+        let path = self.inner.directory.join(DIVERGED_FILE);
+        // Not `.part`: those are removed at every start.
+        let temporary = path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(&self.inner.directory)?.sync_all()
+    }
+
+    /// Takes [`Self::mark_diverged`] back.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn unmark_diverged(&self) -> io::Result<()> {
+        match fs::remove_file(self.inner.directory.join(DIVERGED_FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => File::open(&self.inner.directory)?.sync_all(),
+        }
+    }
+
+    /// What [`Self::mark_diverged`] wrote.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub(crate) fn diverged(&self) -> io::Result<Option<Divergence>> {
+        let path = self.inner.directory.join(DIVERGED_FILE);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| damaged(&path, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The snapshots, oldest first.
+    pub(crate) fn list(&self) -> Vec<SnapshotStatus> {
+        let kept = self.inner.kept.lock();
+        kept.iter()
+            .map(|(index, kept)| SnapshotStatus {
+                index: *index,
+                bytes: kept.bytes,
+                written_at_ms: kept.written_at_ms,
+            })
+            .collect()
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn newest(&self) -> Option<(SnapshotPosition, SnapshotFile)> {
+        let kept = self.inner.kept.lock();
+        kept.values()
+            .next_back()
+            .map(|kept| (kept.position.clone(), kept.file.clone()))
+    }
+
     /// The newest snapshot's index.
     pub(crate) fn newest_index(&self) -> Option<u64> {
         self.inner.kept.lock().keys().next_back().copied()
@@ -352,10 +442,7 @@ impl SnapshotStore {
         fs::rename(temporary, &path)?;
         File::open(&self.inner.directory)?.sync_all()?;
         let file = SnapshotFile { path };
-        let kept = Kept {
-            position: position.clone(),
-            file: file.clone(),
-        };
+        let kept = Kept::new(position.clone(), file.clone());
         self.inner.kept.lock().insert(position.index(), kept);
         Ok(file)
     }

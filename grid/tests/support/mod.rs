@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use grid::{CommandRequest, GridClient, GridNode, NodeOptions};
@@ -21,7 +22,12 @@ pub(crate) struct Sum {
 pub(crate) enum Command {
     Add(u64),
     AddAfter { wait_ms: u64, number: u64 },
+    /// Breaks the rule that apply is pure: the first replica to apply it adds one more.
+    AddImpurely(u64),
 }
+
+/// Whether [`Command::AddImpurely`] has been applied by the replica that differs.
+static WAS_IMPURE: AtomicBool = AtomicBool::new(false);
 
 impl SpaceView for Sum {
     fn slots(&self) -> Vec<Slot> {
@@ -46,6 +52,10 @@ impl Space for Sum {
             Command::Add(number) => {
                 self.total += number;
                 context.emit(number);
+            }
+            Command::AddImpurely(number) => {
+                let first = !WAS_IMPURE.swap(true, Ordering::SeqCst);
+                self.total += number + u64::from(first);
             }
             Command::AddAfter { wait_ms, number } => {
                 self.later.insert(context.now() + wait_ms, number);
@@ -134,7 +144,7 @@ impl Cluster {
                 ..ClusterSettings::default()
             },
             settings: NodeSettings {
-                data_dir: self.directory.path().join(format!("node-{node}")),
+                data_dir: self.directory(node),
                 ..self.settings.clone()
             },
             keep_for_pump: false,
@@ -153,6 +163,11 @@ impl Cluster {
     pub(crate) async fn stop(&mut self, node: u64) {
         let stopped = self.nodes.remove(&node).expect("it runs");
         stopped.shutdown().await;
+    }
+
+    /// Where a node keeps its data.
+    pub(crate) fn directory(&self, node: u64) -> std::path::PathBuf {
+        self.directory.path().join(format!("node-{node}"))
     }
 
     /// A client on a node.
