@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use grid::{CommandRequest, GridClient, Read};
+use grid::{CommandRequest, GridClient, REQUEST_LOG, Read};
 use grid_config::GatewaySettings;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout};
 use processing_unit::box_office::Query as BoxOfficeQuery;
@@ -23,7 +23,7 @@ use crate::limits::{
     AUCTIONS_CACHED_MAX, KEY_BYTES_MAX, LAYOUTS_CACHED_MAX, RETRY_AFTER_MS_MIN,
     RETRY_AFTER_MS_SPREAD,
 };
-use crate::observe::Metrics;
+use crate::observe::{Metrics, MetricsText};
 use crate::refusals;
 use crate::tickets::TicketSigner;
 use crate::ws::Connections;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
+    /// Writes the process's metrics, once there is somebody who can.
+    pub(crate) metrics_text: MetricsText,
     /// Cancelled when the gateway stops.
     pub(crate) stopping: CancellationToken,
     /// Everything that runs for the gateway.
@@ -63,6 +65,7 @@ impl Shared {
             metrics: Metrics::new(),
             hub: Hub::new(layout),
             connections: Connections::default(),
+            metrics_text: MetricsText::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             currencies: Cache::new(AUCTIONS_CACHED_MAX),
@@ -114,6 +117,12 @@ impl Shared {
         fingerprint: u64,
         command: Command,
     ) -> Result<Reply, Failure> {
+        tracing::debug!(
+            target: REQUEST_LOG,
+            command = %format_args!("{:032x}", key.0),
+            %partition,
+            "handed to the grid"
+        );
         let request = CommandRequest {
             key,
             fingerprint,

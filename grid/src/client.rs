@@ -27,6 +27,10 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// The pause before trying again when nothing tells that the leader has changed.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
+/// The target of log lines about single requests, off by default: `RUST_LOG=info,request=debug`. A line
+/// names a command by its idempotency key.
+pub const REQUEST_LOG: &str = "request";
+
 /// A command with what makes it safe to repeat.
 #[derive(Clone, Debug)]
 pub struct CommandRequest<C> {
@@ -384,7 +388,6 @@ impl<S: Space> GridClient<S> {
             Ok(Err(_)) | Err(_) => Err(GridError::OutcomeUnknown),
         }
     }
-
 
     /// The state digests of a partition's replicas; `None` for one that does not answer.
     ///

@@ -14,12 +14,10 @@ pub(crate) struct DiskRoom {
 /// The room of the file system that a path is on; `None` where the system does not say.
 pub(crate) fn room(path: &Path) -> Option<DiskRoom> {
     let found = nix::sys::statvfs::statvfs(path).ok()?;
-    let unit = u64::try_from(found.fragment_size()).ok()?;
+    let unit = found.fragment_size();
     Some(DiskRoom {
-        free_bytes: u64::try_from(found.blocks_available())
-            .ok()?
-            .saturating_mul(unit),
-        total_bytes: u64::try_from(found.blocks()).ok()?.saturating_mul(unit),
+        free_bytes: found.blocks_available().saturating_mul(unit),
+        total_bytes: found.blocks().saturating_mul(unit),
     })
 }
 

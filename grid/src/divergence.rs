@@ -106,7 +106,11 @@ pub(crate) async fn run<S: Space>(members: Arc<Members<S>>, stop: CancellationTo
                 member.group.step_aside().await;
             }
         }
-        if stop.run_until_cancelled(compare(&members, &mut before)).await.is_none() {
+        if stop
+            .run_until_cancelled(compare(&members, &mut before))
+            .await
+            .is_none()
+        {
             return;
         }
     }
@@ -116,7 +120,9 @@ pub(crate) async fn run<S: Space>(members: Arc<Members<S>>, stop: CancellationTo
 /// reached by now, and the newest mark before that, which a slow one has too.
 fn indexes<S: Space>(member: &Member<S>, before: &mut BTreeMap<PartitionId, u64>) -> Vec<u64> {
     let partition = member.replica.partition();
-    let applied = member.replica.read(grid_core::PartitionState::applied_index);
+    let applied = member
+        .replica
+        .read(grid_core::PartitionState::applied_index);
     let earlier = before.insert(partition, applied).unwrap_or(applied);
     let mark = member.replica.mark_before(earlier);
     let mut indexes = vec![earlier];
@@ -134,12 +140,18 @@ async fn compare<S: Space>(members: &Members<S>, before: &mut BTreeMap<Partition
         let indexes = indexes(member, before);
         for &index in &indexes {
             if let Some(hash) = member.replica.hash_at(index) {
-                found.entry((*partition, index)).or_default().insert(members.node, hash);
+                found
+                    .entry((*partition, index))
+                    .or_default()
+                    .insert(members.node, hash);
             }
         }
         for node in member.group.state().voters {
             if node != members.node {
-                asked.entry(node).or_default().push((*partition, indexes.clone()));
+                asked
+                    .entry(node)
+                    .or_default()
+                    .push((*partition, indexes.clone()));
             }
         }
     }
@@ -147,12 +159,22 @@ async fn compare<S: Space>(members: &Members<S>, before: &mut BTreeMap<Partition
         let payload = codec::encode(request).ok()?;
         let transport = &members.transport;
         let reply = transport
-            .request(node, Lane::Control, SERVICE_HASHES, payload.into(), ANSWER_WAIT)
+            .request(
+                node,
+                Lane::Control,
+                SERVICE_HASHES,
+                payload.into(),
+                ANSWER_WAIT,
+            )
             .await;
         let reply: HashesReply = codec::decode(&reply.ok()?).ok()?;
         Some((node, request, reply))
     });
-    for (node, request, reply) in futures_util::future::join_all(asking).await.into_iter().flatten() {
+    for (node, request, reply) in futures_util::future::join_all(asking)
+        .await
+        .into_iter()
+        .flatten()
+    {
         for ((partition, indexes), hashes) in request.iter().zip(reply) {
             for (&index, hash) in indexes.iter().zip(hashes) {
                 if let (Some(known), Some(hash)) = (found.get_mut(&(*partition, index)), hash) {
@@ -181,7 +203,9 @@ async fn act<S: Space>(
     };
     let (Some(own), Some(other)) = (
         hashes.get(&members.node),
-        hashes.values().find(|hash| Some(*hash) != hashes.get(&members.node)),
+        hashes
+            .values()
+            .find(|hash| Some(*hash) != hashes.get(&members.node)),
     ) else {
         member.replica.note_compared(index);
         return;
@@ -218,7 +242,13 @@ async fn act<S: Space>(
         } else if let Ok(payload) = codec::encode(&order) {
             let transport = &members.transport;
             let told = transport
-                .request(node, Lane::Control, SERVICE_DIVERGED, payload.into(), ANSWER_WAIT)
+                .request(
+                    node,
+                    Lane::Control,
+                    SERVICE_DIVERGED,
+                    payload.into(),
+                    ANSWER_WAIT,
+                )
                 .await;
             if let Err(error) = told {
                 tracing::warn!(%error, node, %partition, "it could not be told; it will be the next time");
@@ -281,7 +311,9 @@ mod tests {
     use super::*;
 
     fn hashes(values: &[u8]) -> BTreeMap<NodeId, StateHash> {
-        (1..).zip(values.iter().map(|&byte| StateHash([byte; 32]))).collect()
+        (1..)
+            .zip(values.iter().map(|&byte| StateHash([byte; 32])))
+            .collect()
     }
 
     #[test]
@@ -289,7 +321,10 @@ mod tests {
         assert_eq!(judge(&hashes(&[7, 7, 7])), Verdict::Equal);
         for (values, wrong) in [([7, 7, 9], vec![3]), ([9, 7, 7], vec![1])] {
             let hash = StateHash([7; 32]);
-            assert_eq!(judge(&hashes(&values)), Verdict::Wrong { hash, nodes: wrong });
+            assert_eq!(
+                judge(&hashes(&values)),
+                Verdict::Wrong { hash, nodes: wrong }
+            );
         }
         let verdict = judge(&hashes(&[7, 1, 7, 2, 7]));
         assert!(matches!(verdict, Verdict::Wrong { nodes, .. } if nodes == [2, 4]));

@@ -46,7 +46,10 @@ fn publish_replica(replica: &ReplicaStatus) {
     let set = |name: &'static str, value: f64| {
         gauge!(name, "partition" => partition.clone()).set(value);
     };
-    set("grid_replica_leader", flag(replica.role == ReplicaRole::Leader));
+    set(
+        "grid_replica_leader",
+        flag(replica.role == ReplicaRole::Leader),
+    );
     set("grid_replica_has_leader", flag(replica.leader.is_some()));
     set("grid_replica_term", replica.term as f64);
     set("grid_replica_log_index", replica.last_log_index as f64);
@@ -55,12 +58,23 @@ fn publish_replica(replica: &ReplicaStatus) {
     set("grid_replica_diverged", flag(replica.divergence.is_some()));
     set("grid_replica_stopped", flag(replica.fault.is_some()));
     set("grid_replica_learners", replica.learners.len() as f64);
-    set("grid_remembered_commands", replica.remembered_commands as f64);
-    set("grid_proposal_queue_commands", replica.proposal_queue as f64);
+    set(
+        "grid_remembered_commands",
+        replica.remembered_commands as f64,
+    );
+    set(
+        "grid_proposal_queue_commands",
+        replica.proposal_queue as f64,
+    );
     let snapshot = replica.snapshots.last();
-    set("grid_snapshot_bytes", snapshot.map_or(0.0, |newest| newest.bytes as f64));
+    set(
+        "grid_snapshot_bytes",
+        snapshot.map_or(0.0, |newest| newest.bytes as f64),
+    );
     for follower in &replica.followers {
-        let lag = replica.last_log_index.saturating_sub(follower.matched_index);
+        let lag = replica
+            .last_log_index
+            .saturating_sub(follower.matched_index);
         gauge!(
             "grid_replication_lag_entries",
             "partition" => partition.clone(),

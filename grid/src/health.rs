@@ -101,7 +101,10 @@ pub struct GridHealth {
 
 /// Whether a replica answers queries and takes part.
 fn serves(replica: &ReplicaStatus) -> bool {
-    let diverged = replica.divergence.as_ref().is_some_and(|found| found.decided);
+    let diverged = replica
+        .divergence
+        .as_ref()
+        .is_some_and(|found| found.decided);
     replica.fault.is_none() && !diverged && replica.role != ReplicaRole::Stopped
 }
 
@@ -208,7 +211,10 @@ fn assess_partition(reports: &[NodeReport], partition: PartitionId) -> Partition
         .max_by_key(|(_, replica)| replica.term)
         .copied();
     // Without a leader the replica with the newest term knows the voters best.
-    let newest = known.iter().max_by_key(|(_, replica)| replica.term).copied();
+    let newest = known
+        .iter()
+        .max_by_key(|(_, replica)| replica.term)
+        .copied();
     let (_, reference) = match leader.or(newest) {
         Some(found) => found,
         None => return nobody_answers(partition),
@@ -244,9 +250,9 @@ fn assess_partition(reports: &[NodeReport], partition: PartitionId) -> Partition
         Some((status, _)) if !status.wal.writable => {
             found.state = HealthState::ReadOnly;
             let node = status.node_id;
-            found
-                .reasons
-                .push(format!("the log of its leader, node {node}, takes no writes"));
+            found.reasons.push(format!(
+                "the log of its leader, node {node}, takes no writes"
+            ));
         }
         Some(_) => {}
     }

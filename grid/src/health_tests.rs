@@ -80,7 +80,10 @@ fn a_grid_without_a_flaw_is_healthy() {
     let health = assess(&grid(), 1);
     assert_eq!(health.state, HealthState::Healthy, "{health:?}");
     assert_eq!(only(&health).leader, Some(1));
-    assert_eq!(only(&health).lag_entries, BTreeMap::from([(2, 10), (3, 10)]));
+    assert_eq!(
+        only(&health).lag_entries,
+        BTreeMap::from([(2, 10), (3, 10)])
+    );
     assert_eq!(health.nodes[0].leads, 1);
 }
 
@@ -127,7 +130,10 @@ fn without_a_majority_it_is_read_only() {
     assert_eq!(only(&health).state, HealthState::ReadOnly);
     assert_eq!(only(&health).leader, None);
     assert!(
-        only(&health).reasons.iter().any(|reason| reason.contains("majority")),
+        only(&health)
+            .reasons
+            .iter()
+            .any(|reason| reason.contains("majority")),
         "{health:?}"
     );
 }
@@ -180,7 +186,10 @@ fn a_learner_is_a_move() {
     let mut reports = grid();
     status(&mut reports, 1).replicas[0].learners = vec![4];
     let health = assess(&reports, 1);
-    let joining = only(&health).moving.as_ref().map(|moving| moving.joining.clone());
+    let joining = only(&health)
+        .moving
+        .as_ref()
+        .map(|moving| moving.joining.clone());
     assert_eq!(joining, Some(vec![4]));
     assert_eq!(only(&health).state, HealthState::Healthy);
 }

@@ -14,6 +14,7 @@
 //! What it deliberately does not know: auctions, seats, SQL, HTTP. openraft's types stay behind the
 //! private module `raft`.
 
+pub mod backup;
 mod client;
 mod disk;
 mod divergence;
@@ -37,7 +38,7 @@ mod trail;
 mod transport;
 mod wal;
 
-pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
+pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, REQUEST_LOG, Read};
 pub use error::{GridError, OperationError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use node::{GridNode, NodeId, NodeOptions};

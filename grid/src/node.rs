@@ -235,27 +235,20 @@ impl<S: Space> GridNode<S> {
         });
         services.open(Arc::clone(&members));
         // Only now can the peers answer, so only now may groups be founded.
-        for (partition, member) in &members.replicas {
-            let holders = &members.placement[partition];
-            if holders.first() == Some(&node) {
-                member
-                    .group
-                    .initialize(holders.iter().copied().collect())
-                    .await?;
-            }
-        }
-        let policy = RetentionPolicy {
-            snapshot_every_entries: options.settings.snapshot_every_entries,
-            keep_for_pump: options.keep_for_pump,
-        };
+        found_groups(&members).await?;
         let Starting {
             tasks,
             stop,
             failure,
             ..
         } = starting;
-        tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
-        tasks.spawn(divergence::run(Arc::clone(&members), stop.clone()));
+        watch_over(
+            &members,
+            &options.settings,
+            options.keep_for_pump,
+            &tasks,
+            &stop,
+        );
         Ok(Self {
             members,
             failure: failure.subscribe(),
@@ -292,8 +285,40 @@ impl<S: Space> GridNode<S> {
         self.members.transport.shutdown().await;
         self.tasks.close();
         self.tasks.wait().await;
+        // They may hold handles on the node itself.
+        self.members.attached.write().clear();
         self.members.wal.close();
     }
+}
+
+/// Founds the groups whose first holder this node is, unless they exist.
+async fn found_groups<S: Space>(members: &Members<S>) -> Result<(), StartError> {
+    for (partition, member) in &members.replicas {
+        let holders = &members.placement[partition];
+        if holders.first() == Some(&members.node) {
+            member
+                .group
+                .initialize(holders.iter().copied().collect())
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts what looks after the replicas from outside.
+fn watch_over<S: Space>(
+    members: &Arc<Members<S>>,
+    settings: &NodeSettings,
+    keep_for_pump: bool,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let policy = RetentionPolicy {
+        snapshot_every_entries: settings.snapshot_every_entries,
+        keep_for_pump,
+    };
+    tasks.spawn(retention::run(Arc::clone(members), policy, stop.clone()));
+    tasks.spawn(divergence::run(Arc::clone(members), stop.clone()));
 }
 
 /// What the replicas are started from.
@@ -353,7 +378,10 @@ impl Starting<'_> {
             restored,
         })
         .await?;
-        if let Some(divergence) = snapshots.diverged().map_err(in_file("cannot read", &directory))? {
+        if let Some(divergence) = snapshots
+            .diverged()
+            .map_err(in_file("cannot read", &directory))?
+        {
             tracing::error!(
                 %partition,
                 index = divergence.index,

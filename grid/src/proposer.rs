@@ -16,7 +16,7 @@ use grid_core::{CommandRecord, Entry, IdempotencyKey, Outcome, Space, Timestamp}
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Leadership;
+use crate::client::{Leadership, REQUEST_LOG};
 use crate::raft::{Group, Outcomes, ProposalError};
 use crate::replica::ReplicaState;
 
@@ -251,6 +251,16 @@ impl<S: Space> Proposer<S> {
         if !bodies.is_empty() {
             let waited = present.saturating_duration_since(oldest);
             self.metrics.queue_seconds.record(waited.as_secs_f64());
+        }
+        if tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
+            for (key, ..) in &bodies {
+                tracing::debug!(
+                    target: REQUEST_LOG,
+                    command = %format_args!("{:032x}", key.0),
+                    partition = %self.replica.partition(),
+                    "proposed"
+                );
+            }
         }
         let in_flight = InFlight::new(&self.metrics.in_flight);
         let commit_seconds = self.metrics.commit_seconds.clone();

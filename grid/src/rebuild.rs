@@ -178,12 +178,17 @@ pub(crate) async fn take_snapshot<S: Space>(member: &Member<S>) -> Result<u64, O
     if member.replica.has_diverged() {
         return Err(OperationError::Diverged);
     }
-    let applied = member.replica.read(grid_core::PartitionState::applied_index);
+    let applied = member
+        .replica
+        .read(grid_core::PartitionState::applied_index);
     let newest = member.snapshots.newest_index().unwrap_or(0);
     if newest < applied && !retention::take(member, newest).await {
         return Err(OperationError::TimedOut);
     }
-    member.snapshots.newest_index().ok_or(OperationError::TimedOut)
+    member
+        .snapshots
+        .newest_index()
+        .ok_or(OperationError::TimedOut)
 }
 
 /// Serves [`fetch`]: sends this replica's state as of now. An error ends the stream.

@@ -7,11 +7,13 @@ use std::time::Instant;
 
 use grid_core::snapshot::PartitionView;
 use grid_core::{
-    ApplyError, ChangeBatch, Cursor, Outcome, PartitionId, PartitionState, Space, StateHash, Timestamp,
+    ApplyError, ChangeBatch, Cursor, Outcome, PartitionId, PartitionState, Space, StateHash,
+    Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use crate::client::REQUEST_LOG;
 use crate::status::Divergence;
 use crate::trail::HashTrail;
 
@@ -111,12 +113,31 @@ impl<S: Space> ReplicaState<S> {
             (applied, state.next_deadline())
         };
         self.apply_seconds.record(started.elapsed().as_secs_f64());
+        if tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
+            self.log_commands(index, bytes);
+        }
         {
             let mut ring = self.ring.lock();
             ring.push(applied.batch, bytes.len() + BATCH_OVERHEAD_BYTES);
         }
         self.publish(index, deadline);
         Ok(applied.outcomes)
+    }
+
+    /// Names each command of an entry, so that a request can be followed to where it was applied.
+    fn log_commands(&self, index: u64, bytes: &[u8]) {
+        let Ok(entry) = grid_core::Entry::decode(bytes) else {
+            return;
+        };
+        for record in &entry.commands {
+            tracing::debug!(
+                target: REQUEST_LOG,
+                command = %format_args!("{:032x}", record.key.0),
+                partition = %self.partition,
+                index,
+                "applied"
+            );
+        }
     }
 
     /// Notes an entry without anything for the space.
@@ -199,7 +220,8 @@ impl<S: Space> ReplicaState<S> {
             .as_ref()
             .is_none_or(|known| divergence.decided && !known.decided);
         if is_news {
-            self.has_diverged.store(divergence.decided, Ordering::Relaxed);
+            self.has_diverged
+                .store(divergence.decided, Ordering::Relaxed);
             *present = Some(divergence);
         }
     }

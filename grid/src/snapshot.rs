@@ -44,11 +44,11 @@ pub(crate) struct SnapshotFile {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    format: u16,
-    grid_id: u128,
-    partition: PartitionId,
-    position: SnapshotPosition,
+pub(crate) struct Header {
+    pub(crate) format: u16,
+    pub(crate) grid_id: u128,
+    pub(crate) partition: PartitionId,
+    pub(crate) position: SnapshotPosition,
 }
 
 #[derive(Debug)]
@@ -67,8 +67,9 @@ impl Kept {
         Self {
             position,
             bytes: found.map_or(0, |found| found.len()),
-            written_at_ms: written
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            written_at_ms: written.map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            }),
             file,
         }
     }
@@ -88,7 +89,8 @@ pub(crate) struct SnapshotStore {
     inner: Arc<Inner>,
 }
 
-fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
+/// An error that names the file.
+pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("{}: {what}", path.display()),
@@ -129,7 +131,8 @@ impl Write for Paced {
     }
 }
 
-fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+/// Writes a length, a checksum and the bytes.
+pub(crate) fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len())
         .ok()
         .filter(|length| *length <= SECTION_BYTES_MAX);
@@ -139,7 +142,8 @@ fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)
 }
 
-fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>> {
+/// Reads what [`write_frame`] wrote; `None` at the file's end.
+pub(crate) fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut prefix = [0; 8];
     match input.read_exact(&mut prefix) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -158,7 +162,15 @@ fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>>
     Ok(Some(bytes))
 }
 
-fn open(
+/// Writes what a file begins with.
+pub(crate) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
+    out.write_all(MAGIC)?;
+    let header = codec::encode(header).map_err(|error| io::Error::other(error.to_string()))?;
+    write_frame(out, &header)
+}
+
+/// Opens a file and reads its header; the sections follow.
+pub(crate) fn open(
     path: &Path,
     grid_id: u128,
     partition: PartitionId,
@@ -289,15 +301,13 @@ impl SnapshotStore {
             unsynced: 0,
         };
         let mut out = BufWriter::with_capacity(1 << 18, paced);
-        out.write_all(MAGIC)?;
         let header = Header {
             format: FORMAT,
             grid_id: self.inner.grid_id,
             partition: self.inner.partition,
             position: position.clone(),
         };
-        let header = codec::encode(&header).map_err(|error| io::Error::other(error.to_string()))?;
-        write_frame(&mut out, &header)?;
+        write_header(&mut out, &header)?;
         view.write_sections(|section| write_frame(&mut out, section).map_err(SinkError))
             .map_err(|error: SinkError| error.0)?;
         let paced = out.into_inner().map_err(|error| error.into_error())?;

@@ -80,7 +80,9 @@ async fn a_replica_that_differs_stops_serving_and_is_rebuilt() {
     drop(through);
     cluster.stop(wrong).await;
     cluster.restart(wrong).await;
-    let remembered = cluster.client(wrong).status().replicas[0].divergence.clone();
+    let remembered = cluster.client(wrong).status().replicas[0]
+        .divergence
+        .clone();
     assert!(remembered.is_some_and(|found| found.decided));
 
     let client = cluster.client(survivor);
@@ -104,7 +106,9 @@ async fn a_replica_that_differs_stops_serving_and_is_rebuilt() {
         .await;
     assert_eq!(answer.expect("it serves again").answer, right + 1);
     wait_until("the rebuilt replica is compared and equal", || {
-        divergences(&cluster).iter().all(|(_, found)| found.is_none())
+        divergences(&cluster)
+            .iter()
+            .all(|(_, found)| found.is_none())
             && (1..=3).any(|node| {
                 let status = cluster.client(node).status();
                 let compared = status.replicas[0].compared_index;
@@ -115,7 +119,11 @@ async fn a_replica_that_differs_stops_serving_and_is_rebuilt() {
     let digests = client.digests(P0, soon()).await.expect("known");
     let digests: Vec<_> = digests.into_iter().filter_map(|(_, found)| found).collect();
     assert_eq!(digests.len(), 3);
-    assert!(digests.iter().all(|found| found.digest == digests[0].digest));
+    assert!(
+        digests
+            .iter()
+            .all(|found| found.digest == digests[0].digest)
+    );
 
     // What was rebuilt is what it starts from.
     cluster.stop(wrong).await;

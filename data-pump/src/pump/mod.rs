@@ -16,6 +16,7 @@ mod reader;
 mod rows;
 mod statements;
 mod status;
+mod trouble;
 mod writer;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ use uuid::Uuid;
 use connections::Connections;
 use lane::{Lane, Shared};
 pub use status::LaneStatus;
+pub use trouble::LaneTrouble;
 pub use writer::WriteError;
 
 /// How long a shutdown waits for the lanes' last transactions.

@@ -9,6 +9,7 @@ pub(crate) mod extract;
 mod holds;
 mod items;
 mod me;
+mod operate;
 pub(crate) mod problem;
 mod scatter;
 
@@ -17,19 +18,24 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
+use grid::REQUEST_LOG;
 use serde::Serialize;
+use tracing::Instrument;
 
 use crate::failure::Failure;
 use crate::identity::is_origin_allowed;
+use crate::limits::REQUEST_ID_BYTES_MAX;
 use crate::observe::RequestKind;
 use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
 use crate::ws;
 use problem::{Problem, problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -38,6 +44,16 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/ready", get(admin::ready))
         .route("/admin/v1/status", get(admin::status))
         .route("/admin/v1/digests/{partition}", get(admin::digests))
+        .route("/admin/v1/node", get(operate::node))
+        .route("/metrics", get(operate::metrics))
+        .route(
+            "/v1/admin/partitions/{partition}/rebuild",
+            post(operate::rebuild),
+        )
+        .route(
+            "/v1/admin/partitions/{partition}/snapshot",
+            post(operate::take_snapshot).get(operate::fetch_snapshot),
+        )
         .route("/v1/ticket-key", get(admin::ticket_key))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))
@@ -80,8 +96,16 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let request_id = request_id(&shared, request.headers());
+    let span = tracing::debug_span!(
+        target: REQUEST_LOG,
+        "request",
+        id = request_id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path()
+    );
     let mut response = if is_origin_allowed(request.headers()) {
-        next.run(request).await
+        next.run(request).instrument(span).await
     } else {
         let failure = Failure::new(ErrorCode::Forbidden, "pages of that origin may not ask");
         Problem::from(failure).into_response()
@@ -94,12 +118,26 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
     let code = response.extensions().get::<ErrorCode>().copied();
     shared.metrics.count(kind, code, started.elapsed());
     let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, request_id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// The client's id of its request, where that is fit for a log; otherwise a new one.
+fn request_id(shared: &Shared, headers: &HeaderMap) -> HeaderValue {
+    let is_fit = |value: &&HeaderValue| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(given) = headers.get(REQUEST_ID).filter(is_fit) {
+        return given.clone();
+    }
+    HeaderValue::from_str(&format!("{:032x}", shared.unique()))
+        .unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 async fn no_route() -> Problem {

@@ -16,6 +16,8 @@ use crate::failure::Failure;
 
 /// How long one attempt may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an operator's order may take, a little longer than a gateway waits for it.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(130);
 /// How long a request is tried while the grid is there but not ready for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is tried while no gateway answers at all.
@@ -137,6 +139,25 @@ impl Api {
         let random = random_uuid()?.to_string();
         self.request(Method::POST, path, Some(body), Some(key.unwrap_or(&random)))
             .await
+    }
+
+    /// Has an operator's order carried out, which may take minutes. Doing it again does no harm.
+    pub(crate) async fn operate<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        let patient = Self {
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(OPERATION_TIMEOUT)
+                .build()?,
+            gateways: self.gateways.clone(),
+            current: AtomicUsize::new(self.current.load(Ordering::Relaxed)),
+            user: self.user,
+        };
+        let body = serde_json::to_vec(body)?;
+        patient.request(Method::POST, path, Some(body), None).await
     }
 
     async fn request<T: DeserializeOwned>(

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use crate::commands::{auction, event, import, load, node, report, sample, up, verify};
+use crate::commands::{
+    auction, backup, doctor, event, import, leaders, load, node, partition, report, sample,
+    snapshot, status, up, verify,
+};
 use crate::failure::EXIT_CODES;
 
 /// Sells concert seats and runs auctions on a replicated in-memory data grid.
@@ -42,8 +45,21 @@ pub(crate) enum Command {
     Up(up::UpArgs),
     /// Run one node (`grid up` does this for you)
     Node(node::NodeArgs),
-    /// Show nodes, partitions, and how far the database is
-    Status,
+    /// Show how well the grid is: nodes, partitions, and how far the database is
+    Status(status::StatusArgs),
+    /// Say why the grid is not healthy, and what to do
+    Doctor(doctor::DoctorArgs),
+    /// Show which node leads which partition
+    Leaders(leaders::LeadersArgs),
+    /// Show partitions, or rebuild a replica
+    #[command(subcommand)]
+    Partition(partition::PartitionCommand),
+    /// Take snapshots, or list them
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Keep a copy of the grid outside of it, check one, or make a new grid from one
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Bring a venue or an auction's lots into the grid from a file
     #[command(subcommand)]
     Import(import::ImportCommand),

@@ -9,10 +9,13 @@
 //! What it deliberately does not do: hold logic of auctions, seats or replication.
 
 mod api;
+mod backup;
 mod cli;
+mod cluster;
 mod commands;
 mod context;
 mod data_dir;
+mod doctor;
 mod failure;
 mod import;
 mod load;
@@ -20,6 +23,7 @@ mod output;
 mod sample;
 mod sequence;
 mod supervise;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -271,8 +271,17 @@ impl<S: Space> Group<S> {
             purged_index: index(&metrics.purged),
             fault,
             voters: metrics.membership_config.membership().voter_ids().collect(),
-            learners: metrics.membership_config.membership().learner_ids().collect(),
-            voters_change: metrics.membership_config.membership().get_joint_config().len() > 1,
+            learners: metrics
+                .membership_config
+                .membership()
+                .learner_ids()
+                .collect(),
+            voters_change: metrics
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .len()
+                > 1,
             quorum_silent_ms: metrics.last_quorum_acked.map(silent_ms),
             followers: followers(&metrics),
         }
@@ -296,7 +305,11 @@ impl<S: Space> Group<S> {
             .filter(|follower| state.voters.contains(&follower.node_id))
             .max_by_key(|follower| follower.matched_index);
         let Some(best) = best else { return };
-        tracing::warn!(to = best.node_id, group = self.log.group(), "the leadership is given away");
+        tracing::warn!(
+            to = best.node_id,
+            group = self.log.group(),
+            "the leadership is given away"
+        );
         if let Err(error) = self.raft.trigger().transfer_leader(best.node_id).await {
             tracing::warn!(%error, "the leadership could not be given away");
         }

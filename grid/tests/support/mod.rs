@@ -21,7 +21,10 @@ pub(crate) struct Sum {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Command {
     Add(u64),
-    AddAfter { wait_ms: u64, number: u64 },
+    AddAfter {
+        wait_ms: u64,
+        number: u64,
+    },
     /// Breaks the rule that apply is pure: the first replica to apply it adds one more.
     AddImpurely(u64),
 }

@@ -1,12 +1,17 @@
 //! The commands, one file each. `grid load` has its own module beside this one.
 
 pub(crate) mod auction;
+pub(crate) mod backup;
+pub(crate) mod doctor;
 pub(crate) mod event;
 pub(crate) mod import;
+pub(crate) mod leaders;
 pub(crate) mod load;
 pub(crate) mod node;
+pub(crate) mod partition;
 pub(crate) mod report;
 pub(crate) mod sample;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod verify;
@@ -19,7 +24,12 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
     match command {
         Command::Up(args) => up::run(context, args).await,
         Command::Node(args) => node::run(args).await,
-        Command::Status => status::run(&context).await,
+        Command::Status(args) => status::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(&context, args).await,
+        Command::Leaders(args) => leaders::run(&context, args).await,
+        Command::Partition(command) => partition::run(&context, command).await,
+        Command::Snapshot(command) => snapshot::run(&context, command).await,
+        Command::Backup(command) => backup::run(context, command).await,
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),
         Command::Event(command) => event::run(&context, command).await,

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use data_pump::pump::{Pump, PumpOptions};
+use data_pump::pump::{LaneStatus, Pump, PumpOptions};
 use gateway::{Gateway, GatewayOptions, Mode};
-use grid::{GridNode, NodeId, NodeOptions};
+use grid::{GridClient, GridNode, NodeId, NodeOptions};
 use grid_config::{PumpSettings, Settings};
 use processing_unit::Unit;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,9 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
 use crate::data_dir::parse_ticket_key;
 use crate::failure::Failure;
 use crate::supervise::Order;
+use crate::telemetry::Telemetry;
 
 /// How long a predecessor of a killed `grid up` may take to let go of the ports and the log.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
@@ -104,6 +106,9 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
             ))
         })?;
     let _lock = lock(&args.node_dir).await?;
+    // Before anything that measures.
+    let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
+    tokio::spawn(telemetry.clone().upkeep());
     let node = start_node(&args, &settings).await?;
     let gateway = Gateway::start(GatewayOptions {
         listener: listen(args.gateway_listen).await?,
@@ -113,12 +118,14 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
         mode: Mode::Trusted,
     })?;
     tracing::info!(node = args.node_id, gateway = %gateway.address(), "the node has started");
+    attach(&node.client(), &gateway, telemetry);
     let mut pump = Pumping {
         client: node.client(),
         grid_id: args.grid_id,
         settings: settings.pump.clone(),
         running: None,
     };
+    attach_pump(&node.client(), !args.no_database, Vec::new);
     if let Some(url) = &args.database_url {
         pump.start(url.clone(), false);
     }
@@ -203,7 +210,7 @@ async fn read_orders(sender: mpsc::Sender<Order>) {
 
 /// The pump, once the database is known.
 struct Pumping {
-    client: grid::GridClient<Unit>,
+    client: GridClient<Unit>,
     grid_id: Uuid,
     settings: PumpSettings,
     running: Option<Pump>,
@@ -224,11 +231,40 @@ impl Pumping {
             settings: self.settings.clone(),
         });
         match started {
-            Ok(pump) => self.running = Some(pump),
+            Ok(pump) => {
+                attach_pump(&self.client, true, pump.status_reader());
+                self.running = Some(pump);
+            }
             // The grid sells without it.
             Err(error) => tracing::error!(%error, "there is no pump"),
         }
     }
+}
+
+/// Lets the node's status say where its gateway is, and its gateway serve the metrics.
+fn attach(client: &GridClient<Unit>, gateway: &Gateway, telemetry: Telemetry) {
+    let url = format!("http://{}", gateway.address());
+    client.attach(ATTACHED_GATEWAY, move || serde_json::json!({ "url": url }));
+    let client = client.clone();
+    gateway.serve_metrics(move || {
+        client.publish_gauges();
+        telemetry.render()
+    });
+}
+
+/// Lets the node's status say how its pump stands.
+fn attach_pump(
+    client: &GridClient<Unit>,
+    wanted: bool,
+    lanes: impl Fn() -> Vec<LaneStatus> + Send + Sync + 'static,
+) {
+    client.attach(ATTACHED_PUMP, move || {
+        let pump = AttachedPump {
+            wanted,
+            lanes: lanes(),
+        };
+        serde_json::to_value(pump).unwrap_or_default()
+    });
 }
 
 /// Binds a socket, waiting for a predecessor that is still stopping.
