@@ -27,13 +27,24 @@ impl<S: Space> GridClient<S> {
     }
 
     /// Adds what `say` returns to this node's status under `name`, replacing an earlier one. `say`
-    /// must return at once.
+    /// must return at once, and not ask for the status itself.
     pub fn attach(
         &self,
         name: &'static str,
         say: impl Fn() -> serde_json::Value + Send + Sync + 'static,
     ) {
         self.members.attached.write().insert(name, Box::new(say));
+    }
+
+    /// The index of the last entry that this node's replica of a partition has applied.
+    #[must_use]
+    pub fn applied_index(&self, partition: PartitionId) -> Option<u64> {
+        let member = self.members.get(partition)?;
+        Some(
+            member
+                .replica
+                .read(grid_core::PartitionState::applied_index),
+        )
     }
 
     /// Sets this node's gauges to what they are now; to be called before the metrics are read.

@@ -159,7 +159,6 @@ impl Pump {
 
 impl Statuses {
     fn read(&self) -> Vec<LaneStatus> {
-        let node = self.client.status();
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |elapsed| {
@@ -168,11 +167,7 @@ impl Statuses {
         let mut statuses = Vec::with_capacity(self.lanes.len());
         for lane in self.lanes.iter() {
             let mut status = lane.borrow().clone();
-            let applied = node
-                .replicas
-                .iter()
-                .find(|replica| replica.partition == status.partition)
-                .map(|replica| replica.applied_index);
+            let applied = self.client.applied_index(status.partition);
             if let (true, Some(applied)) = (status.active, applied) {
                 let checkpoint = status.checkpoint_index.unwrap_or(0);
                 status.behind_entries = Some(applied.saturating_sub(checkpoint));
