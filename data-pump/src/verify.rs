@@ -68,10 +68,14 @@ pub struct DeadLetter {
     pub error: String,
 }
 
-/// A connection for verifying. Close it where the database answers one at a time.
+/// A reader of the database, for verifying.
+///
+/// A database that answers one connection at a time keeps its pump waiting while this one is open:
+/// [`Self::pause`] lets go of it, and the next question connects anew.
 #[derive(Debug)]
 pub struct Verifier {
-    connection: PgConnection,
+    database_url: String,
+    connection: Option<PgConnection>,
 }
 
 impl Verifier {
@@ -80,16 +84,29 @@ impl Verifier {
     /// # Errors
     /// When the database is away. Retry.
     pub async fn connect(database_url: &str) -> Result<Self, sqlx::Error> {
-        let connection = PgConnection::connect(database_url).await?;
-        Ok(Self { connection })
+        let mut verifier = Self {
+            database_url: database_url.to_owned(),
+            connection: None,
+        };
+        verifier.connected().await?;
+        Ok(verifier)
     }
 
-    /// Says goodbye, so that the next may connect.
-    ///
-    /// # Errors
-    /// When the database is away; nothing needs to be done.
-    pub async fn close(self) -> Result<(), sqlx::Error> {
-        self.connection.close().await
+    async fn connected(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => PgConnection::connect(&self.database_url).await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Lets others at the database until the next question. To be called before waiting for the pump.
+    pub async fn pause(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "the database had gone already");
+        }
     }
 
     /// How far every partition is written, by partition.
@@ -100,7 +117,7 @@ impl Verifier {
         sqlx::query_as(
             "SELECT partition, applied_index, epoch FROM pump_checkpoint ORDER BY partition",
         )
-        .fetch_all(&mut self.connection)
+        .fetch_all(self.connected().await?)
         .await
     }
 
@@ -116,7 +133,7 @@ impl Verifier {
              FROM seats WHERE event_id = $1",
         )
         .bind(event_id)
-        .fetch_one(&mut self.connection)
+        .fetch_one(self.connected().await?)
         .await
     }
 
@@ -130,7 +147,7 @@ impl Verifier {
             "SELECT string_agg(left(state, 1), '' ORDER BY seat_index) FROM seats WHERE event_id = $1",
         )
         .bind(event_id)
-        .fetch_one(&mut self.connection)
+        .fetch_one(self.connected().await?)
         .await?;
         Ok(letters.unwrap_or_default().into_bytes())
     }
@@ -145,7 +162,7 @@ impl Verifier {
              WHERE event_id = $1 ORDER BY seat_index",
         )
         .bind(event_id)
-        .fetch_all(&mut self.connection)
+        .fetch_all(self.connected().await?)
         .await
     }
 
@@ -167,7 +184,7 @@ impl Verifier {
              ) AS twice",
         )
         .bind(event_id)
-        .fetch_one(&mut self.connection)
+        .fetch_one(self.connected().await?)
         .await
     }
 
@@ -187,7 +204,7 @@ impl Verifier {
              GROUP BY a.auction_id",
         )
         .bind(auction_id)
-        .fetch_optional(&mut self.connection)
+        .fetch_optional(self.connected().await?)
         .await
     }
 
@@ -211,7 +228,7 @@ impl Verifier {
              ORDER BY parked_at DESC, partition, log_index, seq LIMIT $1",
         )
         .bind(i64::from(limit))
-        .fetch_all(&mut self.connection)
+        .fetch_all(self.connected().await?)
         .await
     }
 }

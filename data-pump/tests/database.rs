@@ -116,6 +116,33 @@ async fn a_folder_that_only_root_may_enter_will_do() {
     database.stop().await.expect("stops by itself");
 }
 
+/// Beside nodes that sell, a report must not cost a sale.
+#[tokio::test]
+async fn its_sessions_step_back_where_the_kernel_schedules_by_session() {
+    if std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled")
+        .is_ok_and(|text| text.trim() != "1")
+        || !Path::new("/proc/self/autogroup").exists()
+    {
+        println!("NOT TESTED: this kernel does not schedule by session");
+        return;
+    }
+    let folder = data_dir();
+    let Some(database) = start(folder.path()).await else {
+        return;
+    };
+    let mut connection = connect(&database).await;
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a number");
+    wait_until("the backend's session steps back", || {
+        let group = std::fs::read_to_string(format!("/proc/{backend}/autogroup"));
+        group.is_ok_and(|line| line.trim().ends_with("nice 19"))
+    });
+    drop(connection);
+    database.stop().await.expect("stops by itself");
+}
+
 #[tokio::test]
 async fn a_killed_server_is_started_again() {
     let folder = data_dir();

@@ -14,6 +14,7 @@
 //! What it deliberately does not do: create databases or roles in a given server, back anything up,
 //! or move a cluster between versions.
 
+mod autogroup;
 mod binaries;
 mod cluster;
 #[cfg(feature = "embedded-postgres")]

@@ -6,7 +6,7 @@
 //! `nice`), each of which replaces itself by the next, so the process we start *is* PostgreSQL:
 //!
 //! ```text
-//!   nice -n 5 [unshare --user …] setpriv --pdeathsig INT [--reuid …] postgres …
+//!   nice -n 19 [unshare --user …] setpriv --pdeathsig INT [--reuid …] postgres …
 //! ```
 //!
 //! `--pdeathsig INT` asks the kernel to stop it in an orderly way when the thread that started it

@@ -19,6 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::DatabaseError;
+use super::autogroup::Autogroups;
 use super::run_as::{Identity, Tie};
 
 /// How long a server may take to be ready; recovery after a crash reads up to 1 GiB of log.
@@ -174,12 +175,16 @@ fn start_once(spec: &ServerSpec) -> Result<Child, DatabaseError> {
 
 /// Looks after the server until it is to stop.
 fn watch(spec: &ServerSpec, mut child: Child, orders: &Receiver<()>) -> Result<(), DatabaseError> {
+    let mut autogroups = Autogroups::default();
     loop {
         match orders.recv_timeout(WATCH_PAUSE) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return stop(spec, &mut child),
         }
         let Ok(Some(status)) = child.try_wait() else {
+            if let Some(server) = recorded_pid(&spec.data) {
+                autogroups.step_back(server);
+            }
             continue;
         };
         tracing::warn!(%status, "the private database died; starting it again");

@@ -73,7 +73,7 @@ impl Written {
         let mut verifier = Verifier::connect(url).await?;
         let checkpoints = verifier.checkpoints().await?;
         let dead_letters = verifier.dead_letters(DEAD_LETTERS_MAX).await?;
-        verifier.close().await?;
+        verifier.pause().await;
         Ok(Self {
             state: "running",
             error: None,

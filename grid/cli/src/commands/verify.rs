@@ -201,7 +201,7 @@ async fn compare_database(
             letter.error
         ));
     }
-    verifier.close().await.map_err(|error| database(&error))?;
+    verifier.pause().await;
     Ok((events.len(), auctions.len()))
 }
 

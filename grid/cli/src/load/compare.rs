@@ -78,6 +78,7 @@ pub(crate) async fn await_written(
             );
             return Err(Failure::Database(text).into());
         }
+        verifier.pause().await;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -95,6 +96,7 @@ pub(crate) async fn compare_event(
         if found.is_empty() || Instant::now() > deadline {
             return Ok(found);
         }
+        verifier.pause().await;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -166,6 +168,7 @@ pub(crate) async fn compare_auction(
         if found.is_empty() || Instant::now() > deadline {
             return Ok(found);
         }
+        verifier.pause().await;
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
