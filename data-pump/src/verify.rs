@@ -214,7 +214,7 @@ impl Verifier {
     /// As [`Self::checkpoints`].
     pub async fn has_schema(&mut self) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar("SELECT to_regclass('dead_letter') IS NOT NULL")
-            .fetch_one(&mut self.connection)
+            .fetch_one(self.connected().await?)
             .await
     }
 

@@ -195,7 +195,7 @@ async fn ask_database(url: Option<String>) -> DatabaseFacts {
             true => verifier.dead_letters(PARKED_MAX).await?,
             false => Vec::new(),
         };
-        verifier.close().await?;
+        verifier.pause().await;
         Ok::<_, DatabaseError>(letters)
     };
     match tokio::time::timeout(DATABASE_WAIT, asking).await {

@@ -6,7 +6,10 @@
     reason = "a test that leaves something out says so"
 )]
 
+mod backups;
+mod doctor;
 mod faults;
 mod files;
+mod nodes;
 mod session;
 mod support;
