@@ -47,11 +47,11 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/v1/node", get(operate::node))
         .route("/metrics", get(operate::metrics))
         .route(
-            "/v1/admin/partitions/{partition}/rebuild",
+            "/admin/v1/partitions/{partition}/rebuild",
             post(operate::rebuild),
         )
         .route(
-            "/v1/admin/partitions/{partition}/snapshot",
+            "/admin/v1/partitions/{partition}/snapshot",
             post(operate::take_snapshot).get(operate::fetch_snapshot),
         )
         .route("/v1/ticket-key", get(admin::ticket_key))

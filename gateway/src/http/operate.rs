@@ -1,7 +1,7 @@
 //! For operators: this node's own state, its metrics, and the orders that rebuild a replica, take a
 //! snapshot or fetch one.
 //!
-//! What changes something, or hands out the data itself, is under `/v1/admin/`.
+//! All but the metrics are under `/admin/`, where operators' addresses are.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

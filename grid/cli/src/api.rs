@@ -60,9 +60,37 @@ struct Page<T> {
 /// A problem document.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Problem {
-    code: String,
-    detail: String,
+pub(crate) struct Problem {
+    /// The protocol's code.
+    pub(crate) code: String,
+    /// In words.
+    pub(crate) detail: String,
+}
+
+/// A request to whichever gateway answers.
+struct Request<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<&'a [u8]>,
+    key: Option<&'a str>,
+    /// Of one attempt.
+    timeout: Duration,
+}
+
+/// Why one gateway gave no good answer.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    /// Something listens there and does not answer in time.
+    Silent(String),
+    /// Nothing listens there, or no gateway does.
+    Refused(String),
+    /// It answered and said no.
+    Denied {
+        /// HTTP's number for it.
+        status: u16,
+        /// Why.
+        problem: Problem,
+    },
 }
 
 /// What one attempt came to, when it did not succeed.
@@ -86,10 +114,7 @@ pub(crate) struct Api {
 impl Api {
     /// Acts as `user`, a manager.
     pub(crate) fn new(gateways: Vec<String>, user: Uuid) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(ATTEMPT_TIMEOUT)
-            .build()?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self {
             http,
             gateways,
@@ -105,7 +130,14 @@ impl Api {
 
     /// Reads something.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.request(Method::GET, path, None, None).await
+        self.request(Request {
+            method: Method::GET,
+            path,
+            body: None,
+            key: None,
+            timeout: ATTEMPT_TIMEOUT,
+        })
+        .await
     }
 
     /// Reads a list to its end. `path` has no query yet, or ends with one.
@@ -137,8 +169,14 @@ impl Api {
     ) -> anyhow::Result<T> {
         let body = serde_json::to_vec(body)?;
         let random = random_uuid()?.to_string();
-        self.request(Method::POST, path, Some(body), Some(key.unwrap_or(&random)))
-            .await
+        self.request(Request {
+            method: Method::POST,
+            path,
+            body: Some(&body),
+            key: Some(key.unwrap_or(&random)),
+            timeout: ATTEMPT_TIMEOUT,
+        })
+        .await
     }
 
     /// Has an operator's order carried out, which may take minutes. Doing it again does no harm.
@@ -147,36 +185,58 @@ impl Api {
         path: &str,
         body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        let patient = Self {
-            http: reqwest::Client::builder()
-                .no_proxy()
-                .timeout(OPERATION_TIMEOUT)
-                .build()?,
-            gateways: self.gateways.clone(),
-            current: AtomicUsize::new(self.current.load(Ordering::Relaxed)),
-            user: self.user,
-        };
         let body = serde_json::to_vec(body)?;
-        patient.request(Method::POST, path, Some(body), None).await
+        let order = Request {
+            method: Method::POST,
+            path,
+            body: Some(&body),
+            key: None,
+            timeout: OPERATION_TIMEOUT,
+        };
+        self.request(order).await
     }
 
-    async fn request<T: DeserializeOwned>(
+    /// Asks one gateway, once.
+    pub(crate) async fn ask_one<T: DeserializeOwned>(
         &self,
-        method: Method,
+        gateway: &str,
         path: &str,
-        body: Option<Vec<u8>>,
-        key: Option<&str>,
-    ) -> anyhow::Result<T> {
+        timeout: Duration,
+    ) -> Result<T, AskError> {
+        let asking = self.prepare(Method::GET, gateway, path).timeout(timeout);
+        let text = answer(asking.send().await, gateway, path).await?;
+        serde_json::from_slice(&text)
+            .map_err(|error| AskError::Refused(format!("it answered something else: {error}")))
+    }
+
+    /// Begins to fetch something large from one gateway. It may take as long as it moves.
+    pub(crate) async fn fetch(
+        &self,
+        gateway: &str,
+        path: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<reqwest::Response> {
+        let asking = self.prepare(Method::GET, gateway, path).timeout(timeout);
+        Ok(asking.send().await?.error_for_status()?)
+    }
+
+    /// A request to a gateway, saying who asks.
+    fn prepare(&self, method: Method, gateway: &str, path: &str) -> reqwest::RequestBuilder {
+        self.http
+            .request(method, format!("{gateway}{path}"))
+            .header("x-user-id", self.user.to_string())
+            .header("x-roles", "manager")
+    }
+
+    async fn request<T: DeserializeOwned>(&self, request: Request<'_>) -> anyhow::Result<T> {
+        let path = request.path;
         let started = Instant::now();
         let mut answered = Instant::now();
         let mut has_answered = false;
         loop {
             let turn = self.current.load(Ordering::Relaxed);
             let gateway = &self.gateways[turn % self.gateways.len()];
-            match self
-                .attempt(gateway, &method, path, body.as_deref(), key)
-                .await
-            {
+            match self.attempt(gateway, &request).await {
                 Ok(text) => {
                     return serde_json::from_slice(&text).map_err(|error| {
                         anyhow::anyhow!("{gateway}{path} answered something else: {error}")
@@ -220,45 +280,54 @@ impl Api {
         }
     }
 
-    async fn attempt(
-        &self,
-        gateway: &str,
-        method: &Method,
-        path: &str,
-        body: Option<&[u8]>,
-        key: Option<&str>,
-    ) -> Result<Vec<u8>, Attempt> {
-        let mut request = self
-            .http
-            .request(method.clone(), format!("{gateway}{path}"))
-            .header("x-user-id", self.user.to_string())
-            .header("x-roles", "manager");
-        if let Some(body) = body {
-            request = request
+    async fn attempt(&self, gateway: &str, request: &Request<'_>) -> Result<Vec<u8>, Attempt> {
+        let mut asking = self
+            .prepare(request.method.clone(), gateway, request.path)
+            .timeout(request.timeout);
+        if let Some(body) = request.body {
+            asking = asking
                 .header("content-type", "application/json")
                 .body(body.to_vec());
         }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
+        if let Some(key) = request.key {
+            asking = asking.header("idempotency-key", key);
         }
-        let away = |error: reqwest::Error| Attempt::Away(root_cause(&error));
-        let response = request.send().await.map_err(away)?;
-        let status = response.status();
-        let text = response.bytes().await.map_err(away)?.to_vec();
-        if status.is_success() {
-            return Ok(text);
-        }
-        let mut problem: Problem = serde_json::from_slice(&text).unwrap_or_default();
-        if problem.code.is_empty() {
-            problem.code = status.as_u16().to_string();
-            problem.detail = format!("{gateway}{path} answered {status}");
-        }
-        if status.as_u16() == 503 || status.as_u16() == 429 {
-            Err(Attempt::Later(problem))
-        } else {
-            Err(Attempt::Refused(problem))
+        match answer(asking.send().await, gateway, request.path).await {
+            Ok(text) => Ok(text),
+            Err(AskError::Silent(why) | AskError::Refused(why)) => Err(Attempt::Away(why)),
+            Err(AskError::Denied { status, problem }) if status == 503 || status == 429 => {
+                Err(Attempt::Later(problem))
+            }
+            Err(AskError::Denied { problem, .. }) => Err(Attempt::Refused(problem)),
         }
     }
+}
+
+/// The body of a good answer.
+async fn answer(
+    sent: Result<reqwest::Response, reqwest::Error>,
+    gateway: &str,
+    path: &str,
+) -> Result<Vec<u8>, AskError> {
+    let away = |error: reqwest::Error| match error.is_timeout() {
+        true => AskError::Silent("it does not answer in time".to_owned()),
+        false => AskError::Refused(root_cause(&error)),
+    };
+    let response = sent.map_err(away)?;
+    let status = response.status();
+    let text = response.bytes().await.map_err(away)?.to_vec();
+    if status.is_success() {
+        return Ok(text);
+    }
+    let mut problem: Problem = serde_json::from_slice(&text).unwrap_or_default();
+    if problem.code.is_empty() {
+        problem.code = status.as_u16().to_string();
+        problem.detail = format!("{gateway}{path} answered {status}");
+    }
+    Err(AskError::Denied {
+        status: status.as_u16(),
+        problem,
+    })
 }
 
 /// The innermost text of an error; what is around it repeats the address.

@@ -25,7 +25,7 @@ use processing_unit::Unit;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::random_uuid;
+use crate::api::{Api, random_uuid};
 use crate::cluster::{self, ClusterStatus};
 use crate::commands::snapshot;
 use crate::context::Context;
@@ -37,8 +37,8 @@ use crate::supervise::reserve_ports;
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const TICKET_KEY: &str = "ticket.key";
-/// How long nothing may come of a transfer.
-const STALL: Duration = Duration::from_secs(30);
+/// How long the copy of one partition may take.
+const TRANSFER_WAIT: Duration = Duration::from_secs(600);
 
 /// `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,10 +116,6 @@ pub(crate) async fn create(context: &Context, directory: &Path) -> anyhow::Resul
         let text = format!("{} cannot be made: {error}", directory.display());
         Failure::Usage(text)
     })?;
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .read_timeout(STALL)
-        .build()?;
     let partitions = &cluster.health.partitions;
     let bar = context.output.bar(partitions.len() as u64, "partitions");
     let mut files = Vec::with_capacity(partitions.len());
@@ -134,7 +130,7 @@ pub(crate) async fn create(context: &Context, directory: &Path) -> anyhow::Resul
             Failure::Unreachable(text)
         })?;
         snapshot::take_one(&api, partition, leader).await?;
-        files.push(fetch(context, &http, &url, grid_id, partition, directory).await?);
+        files.push(fetch(&api, &url, grid_id, partition, directory).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -158,8 +154,7 @@ pub(crate) async fn create(context: &Context, directory: &Path) -> anyhow::Resul
 
 /// Copies one partition's newest snapshot from the gateway of the node that has it, and checks it.
 async fn fetch(
-    context: &Context,
-    http: &reqwest::Client,
+    api: &Api,
     url: &str,
     grid_id: Uuid,
     partition: u32,
@@ -167,15 +162,10 @@ async fn fetch(
 ) -> anyhow::Result<BackupFile> {
     let name = format!("p{partition}.snap");
     let path = directory.join(&name);
-    let address = format!("{url}/v1/admin/partitions/{partition}/snapshot");
-    let request = http
-        .get(&address)
-        .header("x-user-id", context.user.to_string())
-        .header("x-roles", "manager");
-    let mut response = request
-        .send()
+    let address = format!("/admin/v1/partitions/{partition}/snapshot");
+    let mut response = api
+        .fetch(url, &address, TRANSFER_WAIT)
         .await
-        .and_then(reqwest::Response::error_for_status)
         .with_context(|| format!("partition {partition} cannot be read from {url}"))?;
     let mut file = private_file(&path)?;
     let mut hasher = blake3::Hasher::new();

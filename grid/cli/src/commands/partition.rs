@@ -103,7 +103,7 @@ async fn show(context: &Context, partition: u32) -> anyhow::Result<()> {
 }
 
 async fn rebuild(context: &Context, args: &RebuildArgs) -> anyhow::Result<()> {
-    let path = format!("/v1/admin/partitions/{}/rebuild", args.partition);
+    let path = format!("/admin/v1/partitions/{}/rebuild", args.partition);
     let body = serde_json::json!({"node": args.node});
     let rebuilt: Rebuilt = context.api()?.operate(&path, &body).await?;
     context.output.result(&rebuilt, || {

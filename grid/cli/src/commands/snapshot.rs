@@ -72,7 +72,7 @@ pub(crate) async fn take_one(
     partition: u32,
     node: u64,
 ) -> anyhow::Result<Taken> {
-    let path = format!("/v1/admin/partitions/{partition}/snapshot");
+    let path = format!("/admin/v1/partitions/{partition}/snapshot");
     api.operate(&path, &serde_json::json!({"node": node})).await
 }
 

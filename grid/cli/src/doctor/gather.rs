@@ -10,8 +10,10 @@ use grid::{NodeReport, NodeStatus, health};
 use serde::Deserialize;
 
 use super::facts::{DatabaseFacts, Facts, GatewayAnswer, NodeFacts};
+use crate::api::{Api, AskError, Problem};
 use crate::cluster::{self, ClusterStatus};
 use crate::context::Context;
+use crate::failure::Failure;
 
 /// How long a gateway may take; it asks nobody else for its own node, and two seconds for all.
 const GATEWAY_WAIT: Duration = Duration::from_secs(4);
@@ -33,23 +35,29 @@ struct Heard {
     answer: GatewayAnswer,
     node: Option<OwnNode>,
     clock_ahead_ms: Option<(i64, u64)>,
+    /// It answered, but not to us.
+    denied: Option<Problem>,
 }
 
 /// Collects the facts.
 pub(crate) async fn gather(context: &Context) -> anyhow::Result<Facts> {
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(GATEWAY_WAIT)
-        .build()?;
+    let api = context.api()?;
     let urls = context.gateways()?;
     let (mut heard, database) = tokio::join!(
-        ask_all(&http, urls),
+        ask_all(&api, urls),
         ask_database(context.database_url(None)?)
     );
-    let cluster = ask_for_all(&http, &heard).await;
+    if let Some(denied) = heard.iter_mut().find_map(|heard| heard.denied.take()) {
+        return Err(Failure::Refused {
+            code: denied.code,
+            message: denied.detail,
+        }
+        .into());
+    }
+    let cluster = ask_for_all(&api, &heard).await;
     // Nodes whose gateways were not named, but that others know of.
     let more = known_gateways(cluster.as_ref(), &heard);
-    heard.extend(ask_all(&http, more).await);
+    heard.extend(ask_all(&api, more).await);
 
     let mut nodes: BTreeMap<u64, NodeFacts> = BTreeMap::new();
     for report in cluster.iter().flat_map(|cluster| &cluster.nodes) {
@@ -134,50 +142,42 @@ fn known_gateways(cluster: Option<&ClusterStatus>, heard: &[Heard]) -> Vec<Strin
         .collect()
 }
 
-async fn ask_all(http: &reqwest::Client, urls: Vec<String>) -> Vec<Heard> {
-    futures_util::future::join_all(urls.into_iter().map(|url| ask(http, url))).await
+async fn ask_all(api: &Api, urls: Vec<String>) -> Vec<Heard> {
+    futures_util::future::join_all(urls.into_iter().map(|url| ask(api, url))).await
 }
 
-async fn ask(http: &reqwest::Client, url: String) -> Heard {
+async fn ask(api: &Api, url: String) -> Heard {
     let (asked_ms, started) = (now_ms(), Instant::now());
-    let asking = async {
-        let response = http.get(format!("{url}/admin/v1/node")).send().await?;
-        response.error_for_status()?.json::<OwnNode>().await
+    let asked = api
+        .ask_one::<OwnNode>(&url, "/admin/v1/node", GATEWAY_WAIT)
+        .await;
+    let mut heard = Heard {
+        url,
+        answer: GatewayAnswer::Answered,
+        node: None,
+        clock_ahead_ms: None,
+        denied: None,
     };
-    match asking.await {
+    match asked {
         Ok(node) => {
             let round_trip = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let here = i128::from(asked_ms) + i128::from(round_trip / 2);
-            let ahead = i128::from(node.status.clock_ms) - here;
-            Heard {
-                url,
-                answer: GatewayAnswer::Answered,
-                clock_ahead_ms: i64::try_from(ahead).ok().map(|ahead| (ahead, round_trip)),
-                node: Some(node),
-            }
+            let ahead = i64::try_from(i128::from(node.status.clock_ms) - here).ok();
+            heard.clock_ahead_ms = ahead.map(|ahead| (ahead, round_trip));
+            heard.node = Some(node);
         }
-        Err(error) => Heard {
-            url,
-            answer: match error.is_timeout() {
-                true => {
-                    GatewayAnswer::Silent(format!("no answer within {} s", GATEWAY_WAIT.as_secs()))
-                }
-                false => GatewayAnswer::Refused(innermost(&error)),
-            },
-            node: None,
-            clock_ahead_ms: None,
-        },
+        Err(AskError::Silent(why)) => heard.answer = GatewayAnswer::Silent(why),
+        Err(AskError::Refused(why)) => heard.answer = GatewayAnswer::Refused(why),
+        Err(AskError::Denied { problem, .. }) => heard.denied = Some(problem),
     }
+    heard
 }
 
 /// What the first gateway that can says of all nodes.
-async fn ask_for_all(http: &reqwest::Client, heard: &[Heard]) -> Option<ClusterStatus> {
+async fn ask_for_all(api: &Api, heard: &[Heard]) -> Option<ClusterStatus> {
     for heard in heard.iter().filter(|heard| heard.node.is_some()) {
-        let url = format!("{}/admin/v1/status", heard.url);
-        let Ok(response) = http.get(url).send().await else {
-            continue;
-        };
-        if let Ok(cluster) = response.json().await {
+        let asked = api.ask_one(&heard.url, "/admin/v1/status", GATEWAY_WAIT);
+        if let Ok(cluster) = asked.await {
             return Some(cluster);
         }
     }
@@ -223,14 +223,6 @@ async fn ask_database(url: Option<String>) -> DatabaseFacts {
             DatabaseFacts::Unreachable(format!("no answer within {} s", DATABASE_WAIT.as_secs()))
         }
     }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 fn now_ms() -> u64 {

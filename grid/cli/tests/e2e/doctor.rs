@@ -40,8 +40,7 @@ async fn a_cut_off_node_a_dead_one_and_a_stopped_database_are_told_apart() {
         text(&cut_off["cause"]).contains("its process runs"),
         "{cut_off}"
     );
-    let status = nodes.run(&[1], &["status"]).json;
-    assert_eq!(status["state"], "degraded", "{status}");
+    nodes.is("degraded").await;
     nodes.set_reachable(3, true);
     nodes.passes("partitioned_node").await;
 
@@ -62,8 +61,7 @@ async fn a_cut_off_node_a_dead_one_and_a_stopped_database_are_told_apart() {
             &["partitioned_node"],
         )
         .await;
-    let status = nodes.run(&[1], &["status"]).json;
-    assert_eq!(status["state"], "read-only", "{status}");
+    nodes.is("read-only").await;
 }
 
 /// A small disk of its own, gone with the test.

@@ -184,6 +184,15 @@ impl Nodes {
         .await
     }
 
+    /// Waits until the first node says that the grid is in a state.
+    pub(crate) async fn is(&self, state: &str) {
+        wait_for(&format!("the grid is {state}"), async || {
+            let status = self.run(&[1], &["status"]).json;
+            (status["state"] == state).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the doctor finds nothing of a kind.
     pub(crate) async fn passes(&self, code: &str) {
         wait_for(&format!("{code} passes"), async || {
