@@ -315,7 +315,9 @@ impl<S: Space> GridClient<S> {
     /// Reads a partition's changes after `from`, or from now on.
     #[must_use]
     pub fn follow(&self, partition: PartitionId, from: Option<Cursor>) -> Feed<S> {
-        if let Some(member) = self.members.get(partition) {
+        // A replica that differs from the others has nothing to tell.
+        let local = self.members.get(partition);
+        if let Some(member) = local.filter(|member| !member.replica.has_diverged()) {
             return member.feed(from);
         }
         let Ok(Some(node)) = self.nearest(partition) else {

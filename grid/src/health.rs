@@ -303,6 +303,11 @@ fn note_voter(
         Some((_, replica)) if !serves(replica) => {
             degrade(format!("its replica on node {voter} {}", why_not(replica)));
         }
+        Some((_, replica)) if replica.divergence.is_some() => {
+            degrade(format!(
+                "its replica on node {voter} or another one differs from the rest, undecided"
+            ));
+        }
         Some(_) => {}
     }
     let Some((status, lead)) = leader.filter(|(status, _)| status.node_id != voter) else {

@@ -120,6 +120,21 @@ fn a_voter_that_lags_or_differs_degrades() {
 }
 
 #[test]
+fn a_difference_that_is_not_decided_degrades_too() {
+    let mut reports = grid();
+    status(&mut reports, 1).replicas[0].divergence = Some(Divergence {
+        index: 77,
+        own_hash: "a".to_owned(),
+        other_hash: "b".to_owned(),
+        noticed_at_ms: 0,
+        decided: false,
+    });
+    let health = assess(&reports, 1);
+    assert_eq!(only(&health).state, HealthState::Degraded);
+    assert_eq!(only(&health).leader, Some(1), "it goes on serving");
+}
+
+#[test]
 fn without_a_majority_it_is_read_only() {
     let mut reports = grid();
     reports[1].status = None;

@@ -44,7 +44,9 @@ async fn a_replica_that_differs_stops_serving_and_is_rebuilt() {
     }
     // A handle would keep the log of a stopped node open.
     drop(writer);
+    let deadline = soon();
     let wrong = loop {
+        assert!(std::time::Instant::now() < deadline, "nothing was noticed");
         let found = divergences(&cluster);
         let decided = |(_, divergence): &&(u64, Option<Divergence>)| {
             divergence.as_ref().is_some_and(|found| found.decided)

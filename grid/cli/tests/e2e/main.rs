@@ -13,3 +13,4 @@ mod files;
 mod nodes;
 mod session;
 mod support;
+mod tracing;

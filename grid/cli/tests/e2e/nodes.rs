@@ -111,6 +111,7 @@ impl Nodes {
                     "--partitions=4".to_owned(),
                     database.to_owned(),
                 ])
+                .env("RUST_LOG", "info,openraft=warn,request=debug")
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(log.expect("a log file"))
@@ -142,6 +143,17 @@ impl Nodes {
         ];
         all.extend(arguments);
         grid(&all)
+    }
+
+    /// A node's gateway.
+    pub(crate) fn url(&self, node: u64) -> &str {
+        &self.urls[&node]
+    }
+
+    /// What a node has logged so far.
+    pub(crate) fn log(&self, node: u64) -> String {
+        let path = self.directory.join(format!("node-{node}.log"));
+        std::fs::read_to_string(path).expect("a log")
     }
 
     /// Opens or shuts every way to and from a node.
