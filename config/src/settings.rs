@@ -90,8 +90,15 @@ pub struct NodeSettings {
     pub snapshot_every_entries: u64,
     /// Commands that wait for a partition's leader; beyond it new ones get `overloaded`. Default 16,384.
     pub proposal_queue_max: usize,
+    /// And their bytes. Default 32 MiB.
+    pub proposal_queue_bytes_max: usize,
+    /// When commands keep waiting longer than this for a partition's leader, new work gets
+    /// `overloaded` until they do not. Default 100 ms.
+    pub queue_delay_target_ms: u64,
     /// Memory for recent changes of a partition, in bytes of their log entries. Default 16 MiB.
     pub feed_bytes_max: usize,
+    /// Whether leaderships are moved by themselves so that every node has its share. Default true.
+    pub balance_leaders: bool,
 }
 
 impl Default for NodeSettings {
@@ -100,7 +107,10 @@ impl Default for NodeSettings {
             data_dir: PathBuf::from("data"),
             snapshot_every_entries: 50_000,
             proposal_queue_max: 16_384,
+            proposal_queue_bytes_max: 32 << 20,
+            queue_delay_target_ms: 100,
             feed_bytes_max: 16 << 20,
+            balance_leaders: true,
         }
     }
 }
@@ -119,6 +129,11 @@ pub struct GatewaySettings {
     pub send_queue_max: usize,
     /// Requests of one connection that are under way; the next waits in the socket. Default 64.
     pub requests_in_flight_max: usize,
+    /// Requests of all connections together that are under way; beyond it new ones get `overloaded`.
+    /// Default 32,768.
+    pub work_max: usize,
+    /// And the bytes of their bodies. Default 256 MiB.
+    pub work_bytes_max: usize,
     /// Subscriptions of one connection. Default 256.
     pub subscriptions_max: usize,
     /// A request is answered within this time, with `unavailable` if need be. Default 10,000 ms.
@@ -139,6 +154,8 @@ impl Default for GatewaySettings {
             body_bytes_max: 16 << 20,
             send_queue_max: 1_024,
             requests_in_flight_max: 64,
+            work_max: 32_768,
+            work_bytes_max: 256 << 20,
             subscriptions_max: 256,
             request_timeout_ms: 10_000,
             ping_interval_ms: 25_000,
@@ -217,12 +234,22 @@ impl Settings {
                 self.node.snapshot_every_entries > 0,
             ),
             ("node.proposal_queue_max", self.node.proposal_queue_max > 0),
+            (
+                "node.proposal_queue_bytes_max",
+                self.node.proposal_queue_bytes_max > 0,
+            ),
+            (
+                "node.queue_delay_target_ms",
+                self.node.queue_delay_target_ms > 0,
+            ),
             ("gateway.connections_max", self.gateway.connections_max > 0),
             ("gateway.send_queue_max", self.gateway.send_queue_max > 0),
             (
                 "gateway.requests_in_flight_max",
                 self.gateway.requests_in_flight_max > 0,
             ),
+            ("gateway.work_max", self.gateway.work_max > 0),
+            ("gateway.work_bytes_max", self.gateway.work_bytes_max > 0),
             ("pump.batch_changes_max", self.pump.batch_changes_max > 0),
             ("pump.connections_max", self.pump.connections_max > 0),
             ("pump.retry_min_ms", self.pump.retry_min_ms > 0),

@@ -63,6 +63,7 @@ fn pump(client: &GridClient<Unit>, database: &Database) -> Pump {
         grid_id: Uuid::from_u128(GRID_ID),
         database_url: database.url.clone(),
         single_connection: database.single_connection,
+        steps_back: true,
         settings: PumpSettings::default(),
     })
     .expect("a URL")

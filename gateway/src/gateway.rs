@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -138,6 +139,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Says on `/ready` that it is about to stop, so that nobody is sent here any more. It still serves
+    /// everybody.
+    pub fn announce_stop(&self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Stops: accepts nothing more, finishes what is under way, says goodbye to every client, and

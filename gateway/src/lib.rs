@@ -13,6 +13,7 @@
 //! What it deliberately does not do: decide anything about bids or seats, keep state that matters (a
 //! gateway can be lost at any time), or terminate TLS (a later step).
 
+mod admission;
 mod cache;
 mod convert;
 mod failure;

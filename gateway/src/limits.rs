@@ -43,6 +43,8 @@ pub(crate) const LINGER_BYTES_MAX: usize = 4 << 20;
 pub(crate) const RETRY_AFTER_MS_MIN: u64 = 250;
 /// ... and this much later at the latest, by chance, so that not all come at once.
 pub(crate) const RETRY_AFTER_MS_SPREAD: u64 = 2_000;
+/// What a client is told to wait when the gateway has too much to do.
+pub(crate) const WORK_RETRY_AFTER_MS: u64 = 250;
 /// All connections together get this long to end when the gateway stops.
 pub(crate) const SHUTDOWN_TIMEOUT_MS: u64 = 5_000;
 /// A resuming client gets at most this many events replayed, else a snapshot.

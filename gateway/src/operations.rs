@@ -4,6 +4,7 @@
 //! (a hash of the client's words, not of ids minted here), and turns the reply into wire data. Ids that
 //! the gateway mints follow from the key, so that a retry goes to the same partition.
 
+use grid::CommandClass;
 use grid_core::{IdempotencyKey, Slot};
 use processing_unit::auction::{self, ItemChoice};
 use processing_unit::box_office::{self, SEATS_PER_REQUEST_MAX};
@@ -183,10 +184,20 @@ pub(crate) async fn step_auction(
         AuctionStep::Close => ("close", auction::Command::Close { auction_id: id, by }),
         AuctionStep::Cancel => ("cancel", auction::Command::Cancel { auction_id: id, by }),
     };
+    let class = match step {
+        AuctionStep::Start => CommandClass::New,
+        AuctionStep::Close | AuctionStep::Cancel => CommandClass::Draining,
+    };
     let fingerprint = Fingerprint::of(name).id(auction_id).finish();
     let partition = shared.layout.partition_of(auction_id);
     let reply = shared
-        .execute(partition, key, fingerprint, Command::Auction(command))
+        .execute_as(
+            class,
+            partition,
+            key,
+            fingerprint,
+            Command::Auction(command),
+        )
         .await?;
     match auction_reply(reply, None)? {
         auction::Reply::Started => Ok(ReplyData::Status { status: "open" }),
@@ -373,7 +384,13 @@ pub(crate) async fn confirm_hold(
     let partition = shared.layout.partition_of(event_id);
     let key = asker.key(shared)?;
     let reply = shared
-        .execute(partition, key, fingerprint, Command::BoxOffice(command))
+        .execute_as(
+            CommandClass::Draining,
+            partition,
+            key,
+            fingerprint,
+            Command::BoxOffice(command),
+        )
         .await?;
     match box_office_reply(reply)? {
         box_office::Reply::Confirmed { currency, tickets } => Ok(ReplyData::Tickets {
@@ -404,7 +421,13 @@ pub(crate) async fn release_hold(
     let partition = shared.layout.partition_of(event_id);
     let key = asker.key(shared)?;
     let reply = shared
-        .execute(partition, key, fingerprint, Command::BoxOffice(command))
+        .execute_as(
+            CommandClass::Draining,
+            partition,
+            key,
+            fingerprint,
+            Command::BoxOffice(command),
+        )
         .await?;
     match box_office_reply(reply)? {
         box_office::Reply::Released { seats } => Ok(ReplyData::Released { released: seats }),

@@ -1,10 +1,10 @@
 //! What every connection of the gateway shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use grid::{CommandRequest, GridClient, REQUEST_LOG, Read};
+use grid::{CommandClass, CommandRequest, GridClient, REQUEST_LOG, Read};
 use grid_config::GatewaySettings;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout};
 use processing_unit::box_office::Query as BoxOfficeQuery;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3;
 
+use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::failure::Failure;
 use crate::hub::Hub;
@@ -40,6 +41,9 @@ pub(crate) struct Shared {
     pub(crate) connections: Connections,
     /// Writes the process's metrics, once there is somebody who can.
     pub(crate) metrics_text: MetricsText,
+    pub(crate) admission: Arc<Admission>,
+    /// Set when the gateway is about to stop, while it still serves.
+    pub(crate) leaving: AtomicBool,
     /// Cancelled when the gateway stops.
     pub(crate) stopping: CancellationToken,
     /// Everything that runs for the gateway.
@@ -66,6 +70,8 @@ impl Shared {
             hub: Hub::new(layout),
             connections: Connections::default(),
             metrics_text: MetricsText::default(),
+            admission: Admission::new(settings.work_max, settings.work_bytes_max),
+            leaving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             currencies: Cache::new(AUCTIONS_CACHED_MAX),
@@ -117,6 +123,19 @@ impl Shared {
         fingerprint: u64,
         command: Command,
     ) -> Result<Reply, Failure> {
+        self.execute_as(CommandClass::New, partition, key, fingerprint, command)
+            .await
+    }
+
+    /// The same for a command that may be of another class.
+    pub(crate) async fn execute_as(
+        &self,
+        class: CommandClass,
+        partition: PartitionId,
+        key: IdempotencyKey,
+        fingerprint: u64,
+        command: Command,
+    ) -> Result<Reply, Failure> {
         tracing::debug!(
             target: REQUEST_LOG,
             command = %format_args!("{:032x}", key.0),
@@ -129,7 +148,7 @@ impl Shared {
             command,
         };
         self.client
-            .execute(partition, request, self.deadline())
+            .execute_as(class, partition, request, self.deadline())
             .await
             .map(|executed| executed.reply)
             .map_err(|error| refusals::grid_error(&error))

@@ -10,10 +10,12 @@ use grid_core::{Cursor, IdempotencyKey, Outcome, PartitionId, SlotLayout, Space,
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::admission::CommandClass;
 use crate::error::GridError;
 use crate::feed::Feed;
 use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
+use crate::platform;
 use crate::proposer::Submission;
 use crate::service::{
     DigestReply, ExecuteReply, ExecuteRequest, FeedHeader, Freshness, QueryReply, QueryRequest,
@@ -30,6 +32,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The target of log lines about single requests, off by default: `RUST_LOG=info,request=debug`. A line
 /// names a command by its idempotency key.
 pub const REQUEST_LOG: &str = "request";
+/// What a refused client is told to wait when the way to the leader's node is full.
+const FORWARDING_RETRY_AFTER_MS: u64 = 100;
 
 /// A command with what makes it safe to repeat.
 #[derive(Clone, Debug)]
@@ -147,17 +151,32 @@ impl<S: Space> GridClient<S> {
         request: CommandRequest<S::Command>,
         deadline: Instant,
     ) -> Result<Executed<S::Reply>, GridError> {
+        self.execute_as(CommandClass::New, partition, request, deadline)
+            .await
+    }
+
+    /// The same for a command of another class.
+    ///
+    /// # Errors
+    /// See [`GridError`].
+    pub async fn execute_as(
+        &self,
+        class: CommandClass,
+        partition: PartitionId,
+        request: CommandRequest<S::Command>,
+        deadline: Instant,
+    ) -> Result<Executed<S::Reply>, GridError> {
         let body = codec::encode(&request.command).map_err(|_| GridError::Malformed)?;
         let body = Bytes::from(body);
         let mut unknown = false;
         loop {
             let attempt = match self.leader(partition)? {
                 Some(node) if node == self.members.node => {
-                    self.execute_here(partition, &request, body.clone(), deadline)
+                    self.execute_here(partition, class, &request, body.clone(), deadline)
                         .await
                 }
                 Some(node) => {
-                    self.execute_there(node, partition, &request, &body, deadline)
+                    self.execute_there(node, partition, class, &request, &body, deadline)
                         .await
                 }
                 None => Attempt::Elsewhere(None),
@@ -183,6 +202,7 @@ impl<S: Space> GridClient<S> {
     async fn execute_here(
         &self,
         partition: PartitionId,
+        class: CommandClass,
         request: &CommandRequest<S::Command>,
         body: Bytes,
         deadline: Instant,
@@ -194,6 +214,7 @@ impl<S: Space> GridClient<S> {
         let submitted = member.submit(
             request.key,
             request.fingerprint,
+            class,
             body,
             deadline,
             move |decision| {
@@ -215,6 +236,7 @@ impl<S: Space> GridClient<S> {
         &self,
         node: NodeId,
         partition: PartitionId,
+        class: CommandClass,
         request: &CommandRequest<S::Command>,
         body: &Bytes,
         deadline: Instant,
@@ -224,6 +246,7 @@ impl<S: Space> GridClient<S> {
             partition,
             key: request.key,
             fingerprint: request.fingerprint,
+            class,
             remaining_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             body,
         };
@@ -236,6 +259,10 @@ impl<S: Space> GridClient<S> {
                 Err(_) => Attempt::Unknown,
             },
             Err(TransportError::TooLarge { .. }) => Attempt::Failed(GridError::Malformed),
+            // A full queue on the way is as good a reason as one at the end of it.
+            Err(TransportError::Overloaded { .. }) => Attempt::Failed(GridError::Overloaded {
+                retry_after_ms: FORWARDING_RETRY_AFTER_MS,
+            }),
             Err(error) if error.may_have_been_sent() => Attempt::Unknown,
             Err(_) => Attempt::Elsewhere(None),
         }
@@ -391,6 +418,26 @@ impl<S: Space> GridClient<S> {
         }
     }
 
+    /// Looks at this node's replica of a partition.
+    #[cfg(feature = "sim")]
+    pub fn inspect<T>(
+        &self,
+        partition: PartitionId,
+        look: impl FnOnce(&grid_core::PartitionState<S>) -> T,
+    ) -> Option<T> {
+        Some(self.members.get(partition)?.replica.read(look))
+    }
+
+    /// How long writes to the partition take just now from proposal to applied, smoothed; zero when
+    /// this node does not lead it or nobody writes. Background work steps back by it.
+    #[must_use]
+    pub fn commit_delay(&self, partition: PartitionId) -> Duration {
+        let member = self.members.get(partition);
+        member.map_or(Duration::ZERO, |member| {
+            member.replica.commit_delay().present()
+        })
+    }
+
     /// The state digests of a partition's replicas; `None` for one that does not answer.
     ///
     /// # Errors
@@ -497,7 +544,7 @@ impl<S: Space> GridClient<S> {
 
 async fn digest_here<S: Space>(member: &Member<S>) -> Option<DigestReply> {
     let view = member.replica.view();
-    let digesting = tokio::task::spawn_blocking(move || {
+    let digesting = platform::blocking(move || {
         Some(DigestReply {
             applied_index: view.applied_index(),
             running_hash: view.hash(),

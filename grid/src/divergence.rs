@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::members::{Member, Members};
 use crate::node::NodeId;
-use crate::proposer::now;
+use crate::platform::wall_now;
 use crate::service::{SERVICE_DIVERGED, SERVICE_HASHES};
 use crate::status::Divergence;
 use crate::transport::Lane;
@@ -222,7 +222,7 @@ async fn act<S: Space>(
                 index,
                 own_hash: own.to_string(),
                 other_hash: other.to_string(),
-                noticed_at_ms: now().as_millis(),
+                noticed_at_ms: wall_now().as_millis(),
                 decided: false,
             });
             return;
@@ -287,7 +287,7 @@ pub(crate) async fn obey<S: Space>(member: &Member<S>, order: DivergedOrder) {
         index: order.index,
         own_hash: own.to_string(),
         other_hash: order.hash.to_string(),
-        noticed_at_ms: now().as_millis(),
+        noticed_at_ms: wall_now().as_millis(),
         decided: true,
     };
     tracing::error!(

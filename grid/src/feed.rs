@@ -14,6 +14,7 @@ use grid_core::codec;
 use grid_core::{ChangeBatch, Cursor, PartitionId, PartitionState, Space};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use crate::platform;
 use crate::raft::Group;
 use crate::replay::{self, ReplayError};
 use crate::replica::{Recent, ReplicaState, resume_after};
@@ -230,8 +231,7 @@ impl<S: Space> Replay<S> {
         let permit = permit.map_err(|_| FeedError::Stopped)?;
         metrics::counter!("grid_feed_replays_total").increment(1);
         let snapshots = source.snapshots.clone();
-        let restored =
-            tokio::task::spawn_blocking(move || snapshots.restore_before::<S>(after)).await;
+        let restored = platform::blocking(move || snapshots.restore_before::<S>(after)).await;
         let restored = restored.map_err(|_| FeedError::Stopped)?;
         let state = restored.unwrap_or_else(|| PartitionState::new(source.replica.partition()));
         Ok(Self {
@@ -247,7 +247,7 @@ impl<S: Space> Replay<S> {
         after: u64,
         present: u64,
     ) -> Result<(Self, FeedSlice<S::Change>), FeedError> {
-        let stepped = tokio::task::spawn_blocking(move || {
+        let stepped = platform::blocking(move || {
             let slice = self.step_blocking(after, present)?;
             Ok((self, slice))
         });

@@ -18,6 +18,7 @@ fn replica(role: ReplicaRole) -> ReplicaStatus {
         state_hash: String::new(),
         remembered_commands: 0,
         proposal_queue: 0,
+        refuses_new: false,
         fault: None,
         voters: vec![1, 2, 3],
         learners: Vec::new(),
@@ -49,6 +50,7 @@ fn grid() -> Vec<NodeReport> {
                 uptime_ms: 1,
                 clock_ms: 1,
                 lease_ms: 1_200,
+                draining: false,
                 wal: WalStatus {
                     writable: true,
                     ..WalStatus::default()

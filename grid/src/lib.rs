@@ -14,17 +14,23 @@
 //! What it deliberately does not know: auctions, seats, SQL, HTTP. openraft's types stay behind the
 //! private module `raft`.
 
+mod admission;
 pub mod backup;
+pub mod balance;
+mod balancer;
 mod client;
+mod commit_delay;
 mod disk;
 mod divergence;
 mod error;
 mod feed;
 mod gauges;
+mod handover;
 pub mod health;
 mod members;
 mod node;
 mod operator;
+mod platform;
 mod proposer;
 mod raft;
 mod rebuild;
@@ -38,10 +44,14 @@ mod trail;
 mod transport;
 mod wal;
 
+pub use admission::CommandClass;
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, REQUEST_LOG, Read};
 pub use error::{GridError, OperationError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
+pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
+#[cfg(feature = "sim")]
+pub use platform::simulated as simulation;
 pub use rebuild::Rebuilt;
 pub use status::{
     Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,11 +11,13 @@ use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout, Space};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
+use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
 use crate::disk;
 use crate::feed::{Feed, FeedSource};
 use crate::node::NodeId;
-use crate::proposer::{Decision, Submission, now};
+use crate::platform::{monotonic_now, wall_now};
+use crate::proposer::{Decision, Submission};
 use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
 use crate::service::{Freshness, QueryReply};
@@ -23,7 +26,7 @@ use crate::status::{NodeStatus, ReplicaStatus, WalStatus};
 use crate::transport::Transport;
 use crate::wal::Wal;
 
-/// What a refused client is told to wait when a partition's queue is full.
+/// What a refused client is told to wait when the proposer's channel has no room.
 const OVERLOAD_RETRY_AFTER_MS: u64 = 100;
 /// And when the log has no room for long.
 const FULL_DISK_RETRY_AFTER_MS: u64 = 2_000;
@@ -34,6 +37,7 @@ pub(crate) struct Member<S: Space> {
     pub(crate) replica: Arc<ReplicaState<S>>,
     pub(crate) snapshots: SnapshotStore,
     pub(crate) submissions: mpsc::Sender<Submission<S::Reply>>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) replays: Arc<tokio::sync::Semaphore>,
     pub(crate) wal: Arc<Wal>,
@@ -56,6 +60,8 @@ pub(crate) struct Members<S: Space> {
     /// One replica at a time is rebuilt.
     pub(crate) rebuilding: tokio::sync::Semaphore,
     pub(crate) attached: RwLock<BTreeMap<&'static str, Attachment>>,
+    /// Set when the node gives its leaderships away and takes no more.
+    pub(crate) draining: AtomicBool,
 }
 
 /// Says something for the status.
@@ -84,7 +90,13 @@ impl<S: Space> Members<S> {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(
+                monotonic_now()
+                    .saturating_duration_since(self.started)
+                    .as_millis(),
+            )
+            .unwrap_or(u64::MAX),
+            draining: self.draining.load(Ordering::SeqCst),
             wal: WalStatus {
                 segments: wal.segments,
                 bytes: wal.bytes,
@@ -98,7 +110,7 @@ impl<S: Space> Members<S> {
                 disk_free_bytes: room.map(|room| room.free_bytes),
                 disk_total_bytes: room.map(|room| room.total_bytes),
             },
-            clock_ms: now().as_millis(),
+            clock_ms: wall_now().as_millis(),
             lease_ms: self.lease_ms,
             attached: self
                 .attached
@@ -128,11 +140,12 @@ impl<S: Space> Member<S> {
     /// Puts a command in the proposer's queue; `decided` is called once, unless the group stops.
     ///
     /// # Errors
-    /// How many milliseconds to wait, when the queue is full; `decided` is then dropped.
+    /// How many milliseconds to wait, when there is too much to do; `decided` is then dropped.
     pub(crate) fn submit(
         &self,
         key: IdempotencyKey,
         fingerprint: u64,
+        class: CommandClass,
         body: Bytes,
         deadline: Instant,
         decided: impl FnOnce(Decision<S::Reply>) + Send + 'static,
@@ -149,16 +162,22 @@ impl<S: Space> Member<S> {
             metrics::counter!("grid_overloaded_total", "reason" => "disk").increment(1);
             return Err(FULL_DISK_RETRY_AFTER_MS);
         }
+        let (bytes, queued) = (body.len(), monotonic_now());
+        if let Err(refused) = self.admission.admit(class, bytes, queued) {
+            metrics::counter!("grid_overloaded_total", "reason" => refused.reason).increment(1);
+            return Err(refused.retry_after_ms);
+        }
         let decided = Box::new(decided);
         let submission = Submission::Command {
             key,
             fingerprint,
             body,
             deadline,
-            queued_at: Instant::now(),
+            queued,
             decided,
         };
         self.submissions.try_send(submission).map_err(|_| {
+            self.admission.withdrawn(bytes);
             metrics::counter!("grid_overloaded_total", "reason" => "queue").increment(1);
             OVERLOAD_RETRY_AFTER_MS
         })
@@ -231,7 +250,8 @@ impl<S: Space> Member<S> {
             pumped_index,
             state_hash: hash.to_string(),
             remembered_commands: remembered,
-            proposal_queue: (self.submissions.max_capacity() - self.submissions.capacity()) as u64,
+            proposal_queue: self.admission.waiting() as u64,
+            refuses_new: self.admission.refuses_new(),
             fault: self.replica.fault().or(group.fault),
             voters: group.voters,
             learners: group.learners,
@@ -247,5 +267,5 @@ impl<S: Space> Member<S> {
 
 /// The time left until a deadline.
 pub(crate) fn remaining(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
+    deadline.saturating_duration_since(monotonic_now())
 }

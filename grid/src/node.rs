@@ -4,10 +4,11 @@
 //! that ends, or a log that fails, ends the node: [`GridNode::failed`] says why.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings, WalSync};
 use grid_core::{PartitionId, PartitionState, SlotLayout, Space};
@@ -16,11 +17,16 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, AdmissionLimits};
+use crate::balancer;
 use crate::client::{GridClient, Leadership};
 use crate::divergence;
 use crate::error::StartError;
 use crate::feed::REPLAYS_MAX;
+use crate::handover::{self, Handover};
 use crate::members::{Member, Members, place};
+use crate::platform::net::Listener;
+use crate::platform::{self, fs};
 use crate::proposer::{Proposer, ProposerMetrics};
 use crate::raft::{Group, GroupOptions};
 use crate::replica::ReplicaState;
@@ -46,7 +52,7 @@ pub struct NodeOptions {
     /// Every node of the grid, itself included, with its address for other nodes.
     pub members: BTreeMap<NodeId, String>,
     /// The bound socket for other nodes.
-    pub listener: std::net::TcpListener,
+    pub listener: Listener,
     /// Settings that all nodes share.
     pub cluster: ClusterSettings,
     /// Its own.
@@ -78,12 +84,19 @@ impl<S: Space> std::fmt::Debug for GridNode<S> {
     }
 }
 
-fn in_file(what: &str, path: &Path) -> impl Fn(std::io::Error) -> StartError {
+fn in_file(what: &str, path: &Path) -> impl Fn(io::Error) -> StartError {
     let what = format!("{what} {}", path.display());
     move |source| StartError::Io {
         what: what.clone(),
         source,
     }
+}
+
+/// Writes a file and syncs it.
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Checks that the directory is this node's, or makes it so.
@@ -92,13 +105,14 @@ fn claim(directory: &Path, identity: &Identity) -> Result<(), StartError> {
     let path = directory.join("node.json");
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = serde_json::to_vec_pretty(identity)
                 .map_err(|error| StartError::Options(error.to_string()))?;
             let temporary = directory.join("node.json.part");
-            fs::write(&temporary, text).map_err(in_file("cannot write", &temporary))?;
+            keep(&temporary, &text).map_err(in_file("cannot write", &temporary))?;
             fs::rename(&temporary, &path).map_err(in_file("cannot write", &path))?;
-            return Ok(());
+            let opened = fs::File::open(directory).and_then(|opened| opened.sync_all());
+            return opened.map_err(in_file("cannot sync", directory));
         }
         Err(error) => return Err(in_file("cannot read", &path)(error)),
     };
@@ -135,7 +149,7 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
         sync: options.cluster.wal_sync == WalSync::Always,
         ..WalOptions::default()
     };
-    let opened = tokio::task::spawn_blocking(move || Wal::open(wal_options)).await;
+    let opened = platform::blocking(move || Wal::open(wal_options)).await;
     let opened = opened.map_err(|error| StartError::Damaged(error.to_string()))?;
     let (wal, recovered) = opened.map_err(|error| match error {
         WalError::ForeignLog { .. } | WalError::NewerFormat { .. } => {
@@ -152,6 +166,21 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
         );
     }
     Ok((wal, recovered))
+}
+
+/// Founds the groups whose first holder this node is, unless they exist. Only once the peers can be
+/// answered.
+async fn found_groups<S: Space>(members: &Members<S>) -> Result<(), StartError> {
+    for (partition, member) in &members.replicas {
+        let holders = &members.placement[partition];
+        if holders.first() == Some(&members.node) {
+            member
+                .group
+                .initialize(holders.iter().copied().collect())
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 impl<S: Space> GridNode<S> {
@@ -221,7 +250,7 @@ impl<S: Space> GridNode<S> {
         let members = Arc::new(Members {
             node,
             grid_id: options.grid_id,
-            started: Instant::now(),
+            started: platform::monotonic_now(),
             layout,
             placement,
             nodes,
@@ -232,9 +261,9 @@ impl<S: Space> GridNode<S> {
             lease_ms: options.cluster.election_timeout_max_ms,
             rebuilding: Semaphore::new(1),
             attached: parking_lot::RwLock::default(),
+            draining: AtomicBool::new(false),
         });
         services.open(Arc::clone(&members));
-        // Only now can the peers answer, so only now may groups be founded.
         found_groups(&members).await?;
         let Starting {
             tasks,
@@ -272,8 +301,15 @@ impl<S: Space> GridNode<S> {
         }
     }
 
-    /// Stops the groups, syncs the log, closes the connections. Leaderships are not handed over: the
-    /// peers elect new leaders after their timeout.
+    /// Gives every leadership to a caught-up follower on another node, one after another, and takes no
+    /// more from now on. Returns when none is left, when nobody can take what is left, or at the
+    /// deadline. The node serves on as a follower until it is stopped.
+    pub async fn hand_over(&self, deadline: Instant) -> Handover {
+        handover::drain(&self.client(), &self.members, deadline).await
+    }
+
+    /// Stops the groups, syncs the log, closes the connections. Leaderships that are still here are not
+    /// handed over (see [`Self::hand_over`]): the peers elect new leaders after their timeout.
     pub async fn shutdown(self) {
         self.stop.cancel();
         let stopping = self
@@ -291,20 +327,6 @@ impl<S: Space> GridNode<S> {
     }
 }
 
-/// Founds the groups whose first holder this node is, unless they exist.
-async fn found_groups<S: Space>(members: &Members<S>) -> Result<(), StartError> {
-    for (partition, member) in &members.replicas {
-        let holders = &members.placement[partition];
-        if holders.first() == Some(&members.node) {
-            member
-                .group
-                .initialize(holders.iter().copied().collect())
-                .await?;
-        }
-    }
-    Ok(())
-}
-
 /// Starts what looks after the replicas from outside.
 fn watch_over<S: Space>(
     members: &Arc<Members<S>>,
@@ -319,6 +341,13 @@ fn watch_over<S: Space>(
     };
     tasks.spawn(retention::run(Arc::clone(members), policy, stop.clone()));
     tasks.spawn(divergence::run(Arc::clone(members), stop.clone()));
+    if settings.balance_leaders {
+        tasks.spawn(balancer::run(
+            GridClient::new(Arc::clone(members)),
+            Arc::clone(members),
+            stop.clone(),
+        ));
+    }
 }
 
 /// What the replicas are started from.
@@ -365,6 +394,9 @@ impl Starting<'_> {
                  the log is gone"
             )));
         }
+        if let Some(purged) = purged {
+            snapshots.forget_before(purged);
+        }
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
         let group = Group::start(GroupOptions {
             group: partition.0,
@@ -390,12 +422,19 @@ impl Starting<'_> {
             replica.set_divergence(divergence);
             group.set_may_lead(false);
         }
-        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max);
+        // One more, for the pump's checkpoint.
+        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max + 1);
+        let admission = Arc::new(Admission::new(AdmissionLimits {
+            commands_max: self.settings.proposal_queue_max,
+            bytes_max: self.settings.proposal_queue_bytes_max,
+            delay_target: Duration::from_millis(self.settings.queue_delay_target_ms),
+        }));
         let leadership = watch::Sender::new(Leadership::default());
         let proposer = Proposer {
             group: group.clone(),
             replica: Arc::clone(&replica),
             submissions: queue,
+            admission: Arc::clone(&admission),
             leadership: leadership.subscribe(),
             stop: self.stop.clone(),
             metrics: ProposerMetrics::new(partition),
@@ -409,6 +448,7 @@ impl Starting<'_> {
             replica,
             snapshots,
             submissions,
+            admission,
             leadership: watched,
             replays: Arc::clone(&self.replays),
             wal: Arc::clone(&self.wal),
@@ -487,7 +527,7 @@ mod tests {
             ..identity()
         };
         let text = serde_json::to_vec(&newer).expect("plain");
-        fs::write(directory.path().join("node.json"), text).expect("written");
+        std::fs::write(directory.path().join("node.json"), text).expect("written");
         let refused = claim(directory.path(), &identity());
         assert!(
             matches!(refused, Err(StartError::NewerFormat { .. })),

@@ -11,7 +11,7 @@ use crate::gauges;
 use crate::health::{self, GridHealth};
 use crate::members::remaining;
 use crate::node::NodeId;
-use crate::proposer::now;
+use crate::platform::{monotonic_now, wall_now};
 use crate::rebuild::{self, Rebuilt};
 use crate::service::{SERVICE_REBUILD, SERVICE_STATUS, SERVICE_TAKE_SNAPSHOT};
 use crate::status::{NodeReport, NodeStatus};
@@ -52,6 +52,14 @@ impl<S: Space> GridClient<S> {
         gauges::publish(&self.members);
     }
 
+    /// One node's state; `None` if it does not answer before the deadline.
+    pub(crate) async fn node_status(&self, node: NodeId, deadline: Instant) -> Option<NodeStatus> {
+        let reply = self
+            .ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline))
+            .await;
+        serde_json::from_slice(&reply.ok()?).ok()
+    }
+
     /// Every node's state, asked at once; a node has two seconds, or until the deadline.
     pub async fn cluster_status(&self, deadline: Instant) -> Vec<NodeReport> {
         let wait = remaining(deadline).min(STATUS_WAIT);
@@ -64,9 +72,10 @@ impl<S: Space> GridClient<S> {
                     clock_ahead_ms: Some(0),
                 };
             }
-            let (asked_at, started) = (now().as_millis(), Instant::now());
+            let (asked_at, started) = (wall_now().as_millis(), monotonic_now());
             let reply = self.ask(node_id, SERVICE_STATUS, Vec::new(), wait).await;
-            let round_trip = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let took = monotonic_now().saturating_duration_since(started);
+            let round_trip = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             let status: Option<NodeStatus> = reply
                 .ok()
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok());

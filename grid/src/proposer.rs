@@ -8,7 +8,7 @@
 //! here is answered so, certainly not carried out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grid_core::entry::{ENTRY_COMMANDS_MAX, ENTRY_FORMAT, RULES_VERSION};
@@ -16,7 +16,9 @@ use grid_core::{CommandRecord, Entry, IdempotencyKey, Outcome, Space, Timestamp}
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::client::{Leadership, REQUEST_LOG};
+use crate::platform::{monotonic_now, random, wall_now};
 use crate::raft::{Group, Outcomes, ProposalError};
 use crate::replica::ReplicaState;
 
@@ -60,7 +62,7 @@ pub(crate) enum Submission<R> {
         fingerprint: u64,
         body: Bytes,
         deadline: Instant,
-        queued_at: Instant,
+        queued: Instant,
         decided: Box<dyn FnOnce(Decision<R>) + Send>,
     },
     /// The pump's checkpoint.
@@ -75,6 +77,7 @@ pub(crate) struct Proposer<S: Space> {
     pub(crate) group: Group<S>,
     pub(crate) replica: Arc<ReplicaState<S>>,
     pub(crate) submissions: mpsc::Receiver<Submission<S::Reply>>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: ProposerMetrics,
@@ -107,19 +110,11 @@ impl ProposerMetrics {
 type Waiting<R> = Vec<Box<dyn FnOnce(Decision<R>) + Send>>;
 type PumpWaiting = Vec<Box<dyn FnOnce(Result<(), ProposalError>) + Send>>;
 
-/// The machine's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 fn entropy() -> u128 {
     let mut bytes = [0; 16];
     // Without the system's randomness ids would repeat; an entry's time and index still tell them
     // apart, so going on is safe.
-    if let Err(error) = getrandom::fill(&mut bytes) {
+    if let Err(error) = random::fill(&mut bytes) {
         tracing::error!(%error, "the system gives no random bytes");
     }
     u128::from_le_bytes(bytes)
@@ -140,19 +135,23 @@ impl<S: Space> Proposer<S> {
             while waiting.is_empty() && !tick {
                 let due = *deadline.borrow_and_update();
                 let due = due.filter(|_| self.leadership.borrow().is_local);
+                // In the order of how seldom each is ready, so that none keeps another from its turn.
+                // An entry with commands fires what is due as well, so a tick may come last.
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return,
+                    changed = self.leadership.changed() => if changed.is_err() { return },
+                    changed = deadline.changed() => if changed.is_err() { return },
                     taken = self.submissions.recv_many(&mut waiting, ENTRY_COMMANDS_MAX) => {
                         if taken == 0 {
                             return;
                         }
+                        self.count_out(&waiting);
                     }
                     () = until_due(due, ticked) => tick = is_due(due),
-                    changed = deadline.changed() => if changed.is_err() { return },
-                    changed = self.leadership.changed() => if changed.is_err() { return },
                 }
                 if tick {
-                    ticked = due.map(|due| (due, Instant::now()));
+                    ticked = due.map(|due| (due, monotonic_now()));
                 }
             }
             if !self.leadership.borrow().is_local {
@@ -168,6 +167,25 @@ impl<S: Space> Proposer<S> {
         }
     }
 
+    /// Tells admission what has left the queue.
+    fn count_out(&self, taken: &[Submission<S::Reply>]) {
+        let (mut commands, mut bytes) = (0, 0);
+        let mut oldest = None;
+        for submission in taken {
+            if let Submission::Command { body, queued, .. } = submission {
+                commands += 1;
+                bytes += body.len();
+                oldest.get_or_insert(*queued);
+            }
+        }
+        if let Some(oldest) = oldest {
+            let now = monotonic_now();
+            metrics::histogram!("grid_queue_delay_seconds")
+                .record(now.saturating_duration_since(oldest).as_secs_f64());
+            self.admission.taken(commands, bytes, oldest, now);
+        }
+    }
+
     /// Waits for more commands as long as entries are in flight and few wait. `false` when stopped.
     async fn gather(
         &mut self,
@@ -177,13 +195,16 @@ impl<S: Space> Proposer<S> {
         // One permit is this entry's own.
         let all_others = ENTRIES_IN_FLIGHT_MAX as u32 - 1;
         while waiting.len() < PIPELINED_COMMANDS_MIN {
-            let room = ENTRY_COMMANDS_MAX - waiting.len();
+            let (known, room) = (waiting.len(), ENTRY_COMMANDS_MAX - waiting.len());
             tokio::select! {
                 biased;
                 landed = in_flight.acquire_many(all_others) => return landed.is_ok(),
-                taken = self.submissions.recv_many(waiting, room) => if taken == 0 {
-                    return false;
-                },
+                taken = self.submissions.recv_many(waiting, room) => {
+                    if taken == 0 {
+                        return false;
+                    }
+                    self.count_out(&waiting[known..]);
+                }
             }
         }
         true
@@ -198,7 +219,7 @@ impl<S: Space> Proposer<S> {
         let mut waiting: Waiting<S::Reply> = Vec::with_capacity(batch.len());
         let mut pump_waiting: PumpWaiting = Vec::new();
         let mut pumped_index = None;
-        let present = Instant::now();
+        let present = monotonic_now();
         let mut oldest = present;
         for submission in batch {
             match submission {
@@ -211,11 +232,11 @@ impl<S: Space> Proposer<S> {
                     key,
                     fingerprint,
                     body,
-                    queued_at,
+                    queued,
                     decided,
                     ..
                 } => {
-                    oldest = oldest.min(queued_at);
+                    oldest = oldest.min(queued);
                     bodies.push((key, fingerprint, body));
                     waiting.push(decided);
                 }
@@ -228,7 +249,7 @@ impl<S: Space> Proposer<S> {
         let entry = Entry {
             format: ENTRY_FORMAT,
             rules: RULES_VERSION,
-            now: now(),
+            now: wall_now(),
             entropy: entropy(),
             pumped_index,
             commands: bodies
@@ -265,12 +286,15 @@ impl<S: Space> Proposer<S> {
         let in_flight = InFlight::new(&self.metrics.in_flight);
         let commit_seconds = self.metrics.commit_seconds.clone();
         let partition = self.replica.partition();
+        let replica = Arc::clone(&self.replica);
         let ended = move |result: Result<(u64, Option<Outcomes>), _>| {
             drop(permit);
             drop(in_flight);
+            let took = monotonic_now().saturating_duration_since(present);
             if result.is_ok() {
-                commit_seconds.record(present.elapsed().as_secs_f64());
+                commit_seconds.record(took.as_secs_f64());
             }
+            replica.commit_delay().note(took);
             let result = result.map(|(index, outcomes)| {
                 let outcomes =
                     outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());
@@ -346,18 +370,18 @@ fn take_batch<R>(waiting: &mut Vec<Submission<R>>) -> Vec<Submission<R>> {
 }
 
 fn is_due(due: Option<Timestamp>) -> bool {
-    due.is_some_and(|due| due <= now())
+    due.is_some_and(|due| due <= wall_now())
 }
 
 async fn until_due(due: Option<Timestamp>, ticked: Option<(Timestamp, Instant)>) {
     let Some(due) = due else {
         return std::future::pending().await;
     };
-    let mut wait = Duration::from_millis(due.millis_since(now())).min(DEADLINE_SLEEP_MAX);
+    let mut wait = Duration::from_millis(due.millis_since(wall_now())).min(DEADLINE_SLEEP_MAX);
     if let Some((last, at)) = ticked
         && last == due
     {
-        wait = wait.max(TICK_RETRY.saturating_sub(at.elapsed()));
+        wait = wait.max(TICK_RETRY.saturating_sub(monotonic_now().saturating_duration_since(at)));
     }
     tokio::time::sleep(wait).await;
 }

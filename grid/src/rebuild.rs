@@ -13,16 +13,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::{PartitionId, Space, codec};
 use serde::{Deserialize, Serialize};
+#[cfg(not(feature = "sim"))]
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::OperationError;
 use crate::members::{Member, Members};
 use crate::node::NodeId;
+use crate::platform::{self, AsyncFile, monotonic_now};
 use crate::raft::SnapshotPosition;
 use crate::replay;
 use crate::retention;
@@ -85,7 +87,7 @@ pub(crate) async fn rebuild<S: Space>(
         Some(node) => node,
         None => return Err(OperationError::NoLeader),
     };
-    let started = Instant::now();
+    let started = monotonic_now();
     let position = fetch(members, member, from).await?;
     let snapshot_index = position.index();
     let mut applied = member.replica.applied();
@@ -97,7 +99,7 @@ pub(crate) async fn rebuild<S: Space>(
 
     let (snapshots, group) = (member.snapshots.clone(), member.group.clone());
     let replica = Arc::clone(&member.replica);
-    let swapped = tokio::task::spawn_blocking(move || {
+    let swapped = platform::blocking(move || {
         let file = snapshots.fetched();
         let (mut state, _) = snapshots.read::<S>(&file).map_err(failed)?;
         loop {
@@ -121,7 +123,8 @@ pub(crate) async fn rebuild<S: Space>(
     });
     let index = swapped.await.map_err(failed)??;
     member.group.set_may_lead(true);
-    metrics::histogram!("grid_rebuild_seconds").record(started.elapsed().as_secs_f64());
+    let took = monotonic_now().saturating_duration_since(started);
+    metrics::histogram!("grid_rebuild_seconds").record(took.as_secs_f64());
     tracing::info!(%partition, from, snapshot_index, index, "a replica was rebuilt");
     Ok(Rebuilt {
         partition,
@@ -147,7 +150,7 @@ async fn fetch<S: Space>(
     let first = next(&mut receiver).await?;
     let header: FetchHeader = codec::decode(&first).map_err(failed)?;
     let file = member.snapshots.fetched();
-    let mut out = tokio::fs::File::create(&file.path).await.map_err(failed)?;
+    let mut out = AsyncFile::create(&file.path).await.map_err(failed)?;
     let mut left = header.bytes;
     while left > 0 {
         let chunk = next(&mut receiver).await?;
@@ -213,7 +216,7 @@ async fn send<S: Space>(
         .newest()
         .ok_or_else(|| io::Error::other("there is no snapshot"))?;
     // Once open, it may be removed meanwhile.
-    let mut file = tokio::fs::File::open(&snapshot.path).await?;
+    let mut file = AsyncFile::open(&snapshot.path).await?;
     let mut left = file.metadata().await?.len();
     let header = FetchHeader {
         position,

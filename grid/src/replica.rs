@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use grid_core::snapshot::PartitionView;
 use grid_core::{
@@ -14,6 +13,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::client::REQUEST_LOG;
+use crate::commit_delay::CommitDelay;
+use crate::platform::monotonic_now;
 use crate::status::Divergence;
 use crate::trail::HashTrail;
 
@@ -61,6 +62,7 @@ pub(crate) struct ReplicaState<S: Space> {
     /// The newest index at which another replica had the same hash; 0 for none.
     compared_index: AtomicU64,
     apply_seconds: metrics::Histogram,
+    commit_delay: CommitDelay,
 }
 
 impl<S: Space> ReplicaState<S> {
@@ -88,6 +90,7 @@ impl<S: Space> ReplicaState<S> {
             state: RwLock::new(state),
             ring: Mutex::new(ring),
             fault: Mutex::new(None),
+            commit_delay: CommitDelay::default(),
         }
     }
 
@@ -105,14 +108,15 @@ impl<S: Space> ReplicaState<S> {
         index: u64,
         bytes: &[u8],
     ) -> Result<Vec<Outcome<S::Reply>>, ApplyError> {
-        let started = Instant::now();
+        let started = monotonic_now();
         let (applied, deadline) = {
             let mut state = self.state.write();
             let applied = state.apply(index, bytes)?;
             self.trail.lock().push(index, state.hash());
             (applied, state.next_deadline())
         };
-        self.apply_seconds.record(started.elapsed().as_secs_f64());
+        let took = monotonic_now().saturating_duration_since(started);
+        self.apply_seconds.record(took.as_secs_f64());
         if tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
             self.log_commands(index, bytes);
         }
@@ -120,6 +124,8 @@ impl<S: Space> ReplicaState<S> {
             let mut ring = self.ring.lock();
             ring.push(applied.batch, bytes.len() + BATCH_OVERHEAD_BYTES);
         }
+        #[cfg(feature = "sim")]
+        self.observe(Some(Some(bytes)));
         self.publish(index, deadline);
         Ok(applied.outcomes)
     }
@@ -152,14 +158,17 @@ impl<S: Space> ReplicaState<S> {
             state.next_deadline()
         };
         self.ring.lock().upto = index;
+        #[cfg(feature = "sim")]
+        self.observe(Some(None));
         self.publish(index, deadline);
         Ok(())
     }
 
     /// Puts a snapshot's state in place of the present one.
     pub(crate) fn replace(&self, state: PartitionState<S>) {
-        let mut present = self.state.write();
-        self.replace_in(&mut present, state);
+        let (index, deadline) = (state.applied_index(), state.next_deadline());
+        self.replace_in(&mut self.state.write(), state);
+        self.replaced(index, deadline);
     }
 
     /// Puts another state in place of the present one, at the same position: `advance` brings it to
@@ -172,23 +181,31 @@ impl<S: Space> ReplicaState<S> {
         mut state: PartitionState<S>,
         advance: impl FnOnce(&mut PartitionState<S>, u64) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let mut present = self.state.write();
-        let index = present.applied_index();
-        advance(&mut state, index)?;
-        self.replace_in(&mut present, state);
+        let (index, deadline) = {
+            let mut present = self.state.write();
+            let index = present.applied_index();
+            advance(&mut state, index)?;
+            let deadline = state.next_deadline();
+            self.replace_in(&mut present, state);
+            (index, deadline)
+        };
+        self.replaced(index, deadline);
         Ok(index)
     }
 
     fn replace_in(&self, present: &mut PartitionState<S>, state: PartitionState<S>) {
-        let (index, deadline) = (state.applied_index(), state.next_deadline());
+        let index = state.applied_index();
         self.trail.lock().restart(index, state.hash());
         *present = state;
-        {
-            let mut ring = self.ring.lock();
-            ring.batches.clear();
-            ring.bytes = 0;
-            (ring.floor, ring.upto) = (index, index);
-        }
+        let mut ring = self.ring.lock();
+        ring.batches.clear();
+        ring.bytes = 0;
+        (ring.floor, ring.upto) = (index, index);
+    }
+
+    fn replaced(&self, index: u64, deadline: Option<Timestamp>) {
+        #[cfg(feature = "sim")]
+        self.observe(None);
         self.publish(index, deadline);
     }
 
@@ -251,6 +268,12 @@ impl<S: Space> ReplicaState<S> {
         Some(self.compared_index.load(Ordering::Relaxed)).filter(|index| *index > 0)
     }
 
+    #[cfg(feature = "sim")]
+    fn observe(&self, entry: Option<Option<&[u8]>>) {
+        let (index, hash) = self.read(|state| (state.applied_index(), state.hash()));
+        crate::platform::simulated::observe(self.partition, index, hash, entry);
+    }
+
     fn publish(&self, index: u64, deadline: Option<Timestamp>) {
         self.applied.send_replace(index);
         self.deadline.send_if_modified(|present| {
@@ -278,6 +301,11 @@ impl<S: Space> ReplicaState<S> {
     /// The earliest deadline in the state, as it changes.
     pub(crate) fn deadline(&self) -> watch::Receiver<Option<Timestamp>> {
         self.deadline.subscribe()
+    }
+
+    /// How long entries proposed here take.
+    pub(crate) fn commit_delay(&self) -> &CommitDelay {
+        &self.commit_delay
     }
 
     /// Why the replica stopped, if it did.

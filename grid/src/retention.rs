@@ -12,6 +12,7 @@ use grid_core::{PartitionId, Space};
 use tokio_util::sync::CancellationToken;
 
 use crate::members::{Member, Members};
+use crate::platform;
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(1_000);
@@ -38,6 +39,7 @@ pub(crate) async fn run<S: Space>(
 ) {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PERIOD) => {}
         }
@@ -83,11 +85,15 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
 
 /// Takes a snapshot newer than `newest`. `false` when that takes too long; it may still come.
 pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
-    let started = std::time::Instant::now();
+    let started = platform::monotonic_now();
     member.group.take_snapshot().await;
-    while started.elapsed() < SNAPSHOT_WAIT {
+    while platform::monotonic_now().saturating_duration_since(started) < SNAPSHOT_WAIT {
         if member.snapshots.newest_index().unwrap_or(0) > newest {
-            metrics::histogram!("grid_snapshot_seconds").record(started.elapsed().as_secs_f64());
+            metrics::histogram!("grid_snapshot_seconds").record(
+                platform::monotonic_now()
+                    .saturating_duration_since(started)
+                    .as_secs_f64(),
+            );
             return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,7 +1,8 @@
 //! What nodes ask of each other beside consensus, and who answers.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use grid_core::{
@@ -9,10 +10,12 @@ use grid_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::admission::CommandClass;
 use crate::divergence::{self, DivergedOrder, HashesRequest};
 use crate::error::OperationError;
 use crate::feed::FeedError;
 use crate::members::Members;
+use crate::platform;
 use crate::proposer::Decision;
 use crate::raft::{
     ProposalError, SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader,
@@ -52,6 +55,7 @@ pub(crate) struct ExecuteRequest<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) key: IdempotencyKey,
     pub(crate) fingerprint: u64,
+    pub(crate) class: CommandClass,
     pub(crate) remaining_ms: u64,
     #[serde(with = "serde_bytes", borrow)]
     pub(crate) body: &'a [u8],
@@ -160,6 +164,10 @@ impl<S: Space> Handler for Services<S> {
                 let Some((group, request)) = open_envelope(&payload) else {
                     return;
                 };
+                // Whoever offers a lead to a node that is about to stop keeps it, or asks another.
+                if request.offers_lead() && members.draining.load(Ordering::SeqCst) {
+                    return;
+                }
                 let Some(member) = members.get(PartitionId(group)) else {
                     return;
                 };
@@ -221,7 +229,7 @@ impl<S: Space> Handler for Services<S> {
                     return;
                 };
                 let view = member.replica.view();
-                tokio::task::spawn_blocking(move || match view.digest() {
+                platform::blocking(move || match view.digest() {
                     Ok(digest) => reply_with(
                         reply,
                         &DigestReply {
@@ -300,12 +308,13 @@ fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier)
         return reply_with(reply, &ExecuteReply::<S::Reply>::UnknownPartition);
     };
     let body = payload.slice_ref(request.body);
-    let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
+    let deadline = platform::monotonic_now() + Duration::from_millis(request.remaining_ms);
     let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
     let answer = Arc::clone(&reply);
     let submitted = member.submit(
         request.key,
         request.fingerprint,
+        request.class,
         body,
         deadline,
         move |decision| {
@@ -331,7 +340,7 @@ async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Repl
     let answer = match members.get(request.partition) {
         None => QueryReply::UnknownPartition,
         Some(member) => {
-            let deadline = Instant::now() + Duration::from_millis(request.remaining_ms);
+            let deadline = platform::monotonic_now() + Duration::from_millis(request.remaining_ms);
             member
                 .answer(&request.query, request.freshness, deadline)
                 .await
@@ -363,6 +372,7 @@ async fn feed<S: Space>(
             futures_util::pin_mut!(next);
             loop {
                 tokio::select! {
+                    biased;
                     slice = &mut next => break slice,
                     acknowledged = receiver.recv() => match acknowledged {
                         Some(Ok(_)) => in_flight -= 1,

@@ -12,11 +12,9 @@
 //! What it deliberately does not do: decide when to take one (see `retention`).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use grid_core::codec::{self, CodecError};
 use grid_core::snapshot::{PartitionView, Restore};
@@ -24,6 +22,7 @@ use grid_core::{PartitionId, PartitionState, Space, SpaceView};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
 use crate::status::{Divergence, SnapshotStatus};
 
@@ -61,15 +60,11 @@ struct Kept {
 
 impl Kept {
     fn new(position: SnapshotPosition, file: SnapshotFile) -> Self {
-        let found = fs::metadata(&file.path).ok();
-        let written = found.as_ref().and_then(|found| found.modified().ok());
-        let written = written.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let found = File::open(&file.path).and_then(|found| found.metadata());
         Self {
             position,
             bytes: found.map_or(0, |found| found.len()),
-            written_at_ms: written.map_or(0, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }),
+            written_at_ms: fs::modified_ms(&file.path).unwrap_or(0),
             file,
         }
     }
@@ -400,6 +395,16 @@ impl SnapshotStore {
         kept.values()
             .next_back()
             .map(|kept| (kept.position.clone(), kept.file.clone()))
+    }
+
+    /// Removes the snapshots before `index`. To be called with the place up to which the log is gone:
+    /// after a power cut a removed file may be back, and nothing leads on from it.
+    pub(crate) fn forget_before(&self, index: u64) {
+        let keep: Vec<u64> = {
+            let kept = self.inner.kept.lock();
+            kept.range(index..).map(|(index, _)| *index).collect()
+        };
+        self.forget_except(&keep);
     }
 
     /// The newest snapshot's index.

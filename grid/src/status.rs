@@ -80,6 +80,9 @@ pub struct ReplicaStatus {
     pub remembered_commands: u64,
     /// Commands waiting to be proposed.
     pub proposal_queue: u64,
+    /// Whether new work is refused just now because commands wait too long.
+    #[serde(default)]
+    pub refuses_new: bool,
     /// Where this replica stopped, and why, if it did.
     pub fault: Option<String>,
     /// The nodes whose replicas vote, as this replica knows them.
@@ -147,6 +150,9 @@ pub struct NodeStatus {
     /// How long a leader may go without its majority before another may be elected.
     #[serde(default)]
     pub lease_ms: u64,
+    /// Whether it gives its leaderships away and takes no more, because it is about to stop.
+    #[serde(default)]
+    pub draining: bool,
     pub wal: WalStatus,
     pub replicas: Vec<ReplicaStatus>,
     /// Peers that cannot be reached just now.

@@ -2,10 +2,10 @@
 
 mod support;
 
-use grid::{FeedError, GridError, Read};
+use grid::{FeedError, GridClient, GridError, Read};
 use grid_config::NodeSettings;
 use grid_core::Cursor;
-use support::{Cluster, Command, P0, request, soon};
+use support::{Cluster, Command, P0, Sum, request, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_through_any_node_is_carried_out_once() {
@@ -272,4 +272,82 @@ async fn a_node_without_a_replica_serves_all_the_same() {
             .sum::<usize>();
     }
     assert_eq!(seen, 20);
+}
+
+/// One command and one read of every partition, through different nodes.
+async fn add_and_read(writer: &GridClient<Sum>, reader: &GridClient<Sum>, number: u64) {
+    for partition in writer.layout().iter() {
+        let key = u128::from(number) * 100 + u128::from(partition.0);
+        let written = writer
+            .execute(partition, request(key, Command::Add(1)), soon())
+            .await
+            .expect("carried out");
+        assert_eq!(written.reply, number, "partition {partition}");
+        let read = reader.query(partition, (), Read::Linearizable, soon());
+        assert_eq!(read.await.expect("answered").answer, number);
+    }
+}
+
+/// Nodes stopped as planned, one after another: what is asked of the others meanwhile never fails, is
+/// carried out once, and is seen by every read that begins afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_fails_no_command_and_hides_none_from_reads() {
+    let settings = NodeSettings {
+        // Leaders move only by handovers here.
+        balance_leaders: false,
+        ..NodeSettings::default()
+    };
+    let mut cluster = Cluster::start(3, 6, settings).await;
+    let mut rounds = 0;
+    for node in 1..=3 {
+        let writer = cluster.client(node % 3 + 1);
+        let reader = cluster.client((node + 1) % 3 + 1);
+        rounds += 1;
+        add_and_read(&writer, &reader, rounds).await;
+        let leaving = cluster.nodes.remove(&node).expect("it runs");
+        let handover = tokio::spawn(async move {
+            let result = leaving.hand_over(soon()).await;
+            (leaving, result)
+        });
+        while !handover.is_finished() {
+            rounds += 1;
+            add_and_read(&writer, &reader, rounds).await;
+        }
+        let (leaving, result) = handover.await.expect("it has ended");
+        assert_eq!(result.left, 0, "{result:?}");
+        let status = leaving.client().status();
+        assert!(status.draining);
+        assert!(
+            status
+                .replicas
+                .iter()
+                .all(|replica| replica.role != grid::ReplicaRole::Leader),
+            "{status:?}"
+        );
+        leaving.shutdown().await;
+        rounds += 1;
+        add_and_read(&writer, &reader, rounds).await;
+        cluster.restart(node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_that_nobody_can_take_stay_where_they_are() {
+    let mut cluster = Cluster::start(3, 2, NodeSettings::default()).await;
+    let client = cluster.client(1);
+    for partition in client.layout().iter() {
+        let done = client.execute(partition, request(1, Command::Add(1)), soon());
+        done.await.expect("carried out");
+    }
+    cluster.stop(2).await;
+    cluster.stop(3).await;
+    let led = |status: &grid::NodeStatus| {
+        let replicas = status.replicas.iter();
+        let led = replicas.filter(|replica| replica.role == grid::ReplicaRole::Leader);
+        u32::try_from(led.count()).expect("few")
+    };
+    let before = led(&client.status());
+    let result = cluster.nodes[&1].hand_over(soon()).await;
+    assert_eq!(result.handed_over, 0);
+    assert!(result.left <= before, "{result:?}");
 }

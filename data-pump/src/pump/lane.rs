@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grid::{FeedError, GridClient, Leadership};
 use grid_config::PumpSettings;
@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::connections::{ACQUIRE_WAIT, Connections, Lease};
+use super::pacing::{Held, Situation};
 use super::pending::Pending;
 use super::reader::Reader;
 use super::status::LaneStatus;
@@ -55,6 +56,10 @@ pub(super) struct Shared {
     pub(super) connections: Arc<Connections>,
     /// Whether tables and views are in place; held while they are made.
     pub(super) is_schema_ready: Mutex<bool>,
+    /// Whether lanes rest while clients wait.
+    pub(super) steps_back: bool,
+    /// Changes that lanes hold while they rest.
+    pub(super) held_changes: Arc<AtomicUsize>,
     pub(super) settings: PumpSettings,
     pub(super) stop: watch::Receiver<bool>,
     /// Lanes of partitions that this node leads.
@@ -242,10 +247,13 @@ impl Lane {
             let idle_at = checkpoint_at + IDLE_CHECKPOINT_INTERVAL;
             let has_news = pending.upto_index > place.applied_index || self.report.news() > 0;
             tokio::select! {
+                biased;
                 _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
                 led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
                     return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
                 }
+                // What was read ahead while the lane rested goes first.
+                () = std::future::ready(()), if pending.changes > 0 => {}
                 slice = reader.next() => pending.add(slice?),
                 () = tokio::time::sleep_until(idle_at.into()), if has_news => {}
             }
@@ -255,7 +263,7 @@ impl Lane {
                 continue;
             }
             if pending.upto_index > place.applied_index {
-                self.flush(&mut place, &mut pending).await?;
+                pending = self.flush(&mut place, pending, &mut reader, stop).await?;
             } else {
                 self.tell_the_grid();
             }
@@ -330,10 +338,19 @@ impl Lane {
         Ok(())
     }
 
-    /// Writes what is pending, whole entries a transaction, and forgets it. Between transactions
-    /// other lanes have their turn.
-    async fn flush(&mut self, place: &mut Place, pending: &mut Pending) -> Result<(), LaneError> {
+    /// Writes what is pending, whole entries a transaction. Between transactions other lanes have
+    /// their turn. Returns what was read meanwhile.
+    async fn flush(
+        &mut self,
+        place: &mut Place,
+        pending: Pending,
+        reader: &mut Reader,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Pending, LaneError> {
         let shared = Arc::clone(&self.shared);
+        let mut ahead = Pending::new(pending.upto_index);
+        let mut unwritten = pending.changes;
+        let mut held = Held::new(Arc::clone(&shared.held_changes));
         let mut runs = pending.runs(place.applied_index, shared.settings.batch_changes_max);
         while let Some((changes, new_index)) = runs.next_run() {
             let mut lease = acquire(&shared).await?;
@@ -351,16 +368,32 @@ impl Lane {
                 }
             };
             lease.release().await;
-            self.note(place.applied_index, &written, started.elapsed());
+            let took = started.elapsed();
+            self.note(place.applied_index, &written, took);
+            unwritten = unwritten.saturating_sub(changes.len());
             if !changes.is_empty() {
                 self.report.worth_telling = place.applied_index;
             }
             self.tell_the_grid();
+            if shared.steps_back {
+                let oldest_at_ms = runs.oldest_at_ms().or(ahead.oldest_at_ms());
+                let situation = Situation {
+                    commit_delay: shared.client.commit_delay(self.partition),
+                    took,
+                    held_changes: held.set(unwritten + ahead.changes),
+                    behind: oldest_at_ms.map_or(Duration::ZERO, age),
+                };
+                tracing::trace!(
+                    partition = self.partition.0,
+                    ?situation,
+                    "a transaction is written"
+                );
+                rest(situation.rest(), reader, &mut ahead, stop).await?;
+            }
         }
-        pending.clear();
         self.status
-            .send_modify(|status| status.oldest_unwritten_at_ms = None);
-        Ok(())
+            .send_modify(|status| status.oldest_unwritten_at_ms = ahead.oldest_at_ms());
+        Ok(ahead)
     }
 
     fn note(&self, index: u64, written: &Written, took: Duration) {
@@ -424,6 +457,33 @@ impl Lane {
             status.stuck = stuck;
         });
     }
+}
+
+/// Leaves the database alone for a while and reads ahead.
+async fn rest(
+    time: Duration,
+    reader: &mut Reader,
+    ahead: &mut Pending,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    if time.is_zero() {
+        return Ok(());
+    }
+    let until = Instant::now() + time;
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = tokio::time::sleep_until(until.into()) => return Ok(()),
+            slice = reader.next() => ahead.add(slice?),
+        }
+    }
+}
+
+/// How long ago a log entry was stamped.
+fn age(at_ms: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let at = Duration::from_millis(at_ms);
+    now.unwrap_or(Duration::ZERO).saturating_sub(at)
 }
 
 async fn acquire(shared: &Shared) -> Result<Lease<'_>, WriteError> {

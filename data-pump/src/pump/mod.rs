@@ -5,11 +5,12 @@
 //! the Raft term in the checkpoint keeps a deposed leader's late write out.
 //!
 //! What it deliberately does not do: hold changes back from anybody, or keep them in memory while the
-//! database is away. The log is the queue.
+//! database is away. The log is the queue; what a lane reads ahead while it rests is bounded.
 
 mod backoff;
 mod connections;
 mod lane;
+mod pacing;
 mod pending;
 mod planner;
 mod reader;
@@ -59,6 +60,9 @@ pub struct PumpOptions {
     pub database_url: String,
     /// Whether the database answers one connection at a time.
     pub single_connection: bool,
+    /// Whether the database shares this machine with the nodes, so that lanes step back while clients
+    /// wait (see [`pacing`]).
+    pub steps_back: bool,
     /// Batches, waits and connections.
     pub settings: PumpSettings,
 }
@@ -107,6 +111,8 @@ impl Pump {
             grid_id: options.grid_id,
             connections: Arc::clone(&connections),
             is_schema_ready: Mutex::new(false),
+            steps_back: options.steps_back,
+            held_changes: Arc::default(),
             settings: options.settings,
             stop: stopped,
             active_lanes: AtomicUsize::new(0),

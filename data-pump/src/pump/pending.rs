@@ -33,11 +33,6 @@ impl Pending {
         }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.slices.clear();
-        self.changes = 0;
-    }
-
     pub(super) fn oldest_at_ms(&self) -> Option<u64> {
         let first = self.slices.first()?.batches.first()?;
         Some(first.at.as_millis())
@@ -72,6 +67,11 @@ pub(super) struct Runs<'a> {
 }
 
 impl<'a> Runs<'a> {
+    /// When the first entry that no run has had was stamped.
+    pub(super) fn oldest_at_ms(&self) -> Option<u64> {
+        Some(self.entries.get(self.next)?.at.as_millis())
+    }
+
     /// The next run with the index that the checkpoint moves to: its last entry's, or for the last
     /// run that of everything read.
     pub(super) fn next_run(&mut self) -> Option<(Vec<PlacedChange<'a>>, u64)> {

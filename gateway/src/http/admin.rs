@@ -1,6 +1,7 @@
 //! For operators and door staff: liveness, readiness, the grid's state, the ticket key.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -78,7 +79,7 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response,
         .iter()
         .filter(|partition| !has_leader(*partition))
         .collect();
-    let draining = shared.stopping.is_cancelled();
+    let draining = shared.leaving.load(Ordering::Relaxed) || shared.stopping.is_cancelled();
     let ready = without_leader.is_empty() && !draining;
     let status = if ready {
         StatusCode::OK

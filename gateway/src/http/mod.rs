@@ -22,10 +22,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
-use grid::REQUEST_LOG;
+use grid::{CommandClass, REQUEST_LOG};
 use serde::Serialize;
 use tracing::Instrument;
 
+use crate::admission::WorkPermit;
 use crate::failure::Failure;
 use crate::identity::is_origin_allowed;
 use crate::limits::REQUEST_ID_BYTES_MAX;
@@ -105,7 +106,14 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
         path = request.uri().path()
     );
     let mut response = if is_origin_allowed(request.headers()) {
-        next.run(request).instrument(span).await
+        match admit(&shared, &request) {
+            Ok(permit) => {
+                let response = next.run(request).instrument(span).await;
+                drop(permit);
+                response
+            }
+            Err(failure) => Problem::from(failure).into_response(),
+        }
     } else {
         let failure = Failure::new(ErrorCode::Forbidden, "pages of that origin may not ask");
         Problem::from(failure).into_response()
@@ -138,6 +146,37 @@ fn request_id(shared: &Shared, headers: &HeaderMap) -> HeaderValue {
     }
     HeaderValue::from_str(&format!("{:032x}", shared.unique()))
         .unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// Room for a request, by the length that it announces. What operators and door staff ask to see how the
+/// grid is doing needs none.
+fn admit(shared: &Shared, request: &Request) -> Result<Option<WorkPermit>, Failure> {
+    let path = request.uri().path();
+    if !path.starts_with("/v1/") {
+        return Ok(None);
+    }
+    let is_draining = *request.method() == Method::DELETE
+        || ["/confirm", "/close", "/cancel"]
+            .iter()
+            .any(|ending| path.ends_with(ending));
+    let class = match is_draining {
+        true => CommandClass::Draining,
+        false => CommandClass::New,
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let has_body = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let bytes = match announced {
+        Some(bytes) => bytes,
+        None if has_body => shared.settings.body_bytes_max,
+        None => 0,
+    };
+    shared
+        .admission
+        .admit(class, bytes.min(shared.settings.body_bytes_max))
+        .map(Some)
 }
 
 async fn no_route() -> Problem {

@@ -249,8 +249,16 @@ impl Connection {
                 self.reply(RequestKind::Unsubscribe, id, &ReplyData::Empty {});
             }
             _ => {
+                let class = work::class_of(&envelope.request);
+                let permit = match self.shared.admission.admit(class, text.len()) {
+                    Ok(permit) => permit,
+                    Err(failure) => {
+                        let kind = work::kind_of(&envelope.request);
+                        return self.refuse(kind, envelope.id.as_deref(), failure);
+                    }
+                };
                 let shared = Arc::clone(&self.shared);
-                let work = work::command(shared, self.caller, envelope);
+                let work = work::command(shared, self.caller, envelope, permit);
                 self.in_flight.push(Box::pin(work));
             }
         }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use grid::REQUEST_LOG;
+use grid::{CommandClass, REQUEST_LOG};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::admission::WorkPermit;
 use crate::failure::Failure;
 use crate::hub::{self, Opening, Subscriber};
 use crate::identity::Caller;
@@ -43,8 +44,21 @@ pub(crate) fn kind_of(request: &Request) -> RequestKind {
     }
 }
 
-/// Carries a command out.
-pub(crate) async fn command(shared: Arc<Shared>, caller: Caller, envelope: Envelope) -> Done {
+/// Whether a request begins something, or ends what was begun.
+pub(crate) fn class_of(request: &Request) -> CommandClass {
+    match request {
+        Request::ConfirmHold { .. } | Request::ReleaseHold { .. } => CommandClass::Draining,
+        _ => CommandClass::New,
+    }
+}
+
+/// Carries a command out. The permit is its room in the gateway, free again when it has ended.
+pub(crate) async fn command(
+    shared: Arc<Shared>,
+    caller: Caller,
+    envelope: Envelope,
+    _permit: WorkPermit,
+) -> Done {
     let started = Instant::now();
     let Envelope { id, key, request } = envelope;
     let kind = kind_of(&request);

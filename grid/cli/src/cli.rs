@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, backup, doctor, event, import, leaders, load, node, partition, report, sample,
-    snapshot, status, up, verify,
+    auction, backup, doctor, event, import, leaders, load, node, partition, report, restart,
+    sample, snapshot, status, up, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Up(up::UpArgs),
     /// Run one node (`grid up` does this for you)
     Node(node::NodeArgs),
+    /// Restart nodes of the grid on this machine, one after another, while it sells
+    Restart(restart::RestartArgs),
     /// Show how well the grid is: nodes, partitions, and how far the database is
     Status(status::StatusArgs),
     /// Say why the grid is not healthy, and what to do

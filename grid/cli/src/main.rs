@@ -84,7 +84,7 @@ fn init_logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
 
     let default = if matches!(command, Command::Node(_)) {
-        "info,openraft=warn"
+        "info,openraft=error"
     } else {
         "warn"
     };

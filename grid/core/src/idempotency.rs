@@ -85,6 +85,10 @@ impl IdempotencyRecords {
 
     /// Remembers a command that [`Self::look_up`] has just called new.
     pub fn remember(&mut self, key: IdempotencyKey, fingerprint: u64, at: Timestamp, reply: &[u8]) {
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::forgets(key.0) {
+            return;
+        }
         if self
             .chunks
             .back()

@@ -26,6 +26,8 @@ pub mod entry;
 pub mod idempotency;
 pub mod key;
 pub mod partition;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod position;
 pub mod snapshot;
 pub mod space;

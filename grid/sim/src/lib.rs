@@ -1,11 +1,57 @@
-//! The place of the cluster simulation: one seed decides cluster size, faults and workload, and the
-//! real grid runs on a simulated network, disk and clock.
+//! A whole cluster in one thread, decided by one number.
 //!
-//! There is no simulation yet, and nothing here pretends to be one. Until it stands, faults are
-//! covered by tests over real processes (`grid/cli/tests`), by nodes in one process
-//! (`grid/tests/cluster.rs`), and by property tests of the log and of the rules. What the simulation
-//! will find ready: the pure core (`grid-core`) takes time and entropy from the entry, invariants are
-//! one function on the state ([`check_invariants`]), and sockets, files and clocks are touched only in
-//! `grid/src/transport`, `grid/src/wal`, `grid/src/snapshot.rs` and `grid/src/proposer.rs`.
+//! The real grid code with real Raft, on a simulated network, disk and clock. The seed decides how
+//! many nodes there are, what their clients do, what breaks and when; the same seed gives the same
+//! run, step by step, so that what was found once can be looked at as often as one likes.
 //!
-//! [`check_invariants`]: grid_core::Space::check_invariants
+//! ```text
+//!   seed ─► Plan ─► Faults ──► Cluster (turmoil, grid/sim feature) ──► what replicas apply ─┐
+//!             └───► Clients ─► commands and queries ─► replies ─► History ◄─────────────────┘
+//!                                                                   └─► invariants, one a file
+//! ```
+//!
+//! A run has two phases. In the first one things break and nothing must be wrong; in the second all is
+//! healed and the cluster must converge: every partition serves, every replica stands at the same
+//! place, every command whose fate was unknown is settled by a retry under its key.
+//!
+//! A failed command is *unknown*, not absent: the oracle takes the log, as the first replica applied
+//! it, for the truth, and holds every reply, every read, every feed and every other replica against
+//! it. Since each reply and each answer carries its log position, this checks linearizability in one
+//! pass: what was acknowledged before a request began lies before its position, and the reply is the
+//! one that the rules give at that position.
+//!
+//! The simulation needs the cargo feature `cluster`; without it this crate is empty.
+//!
+//! What it deliberately does not do: real sockets, files, processes (the end-to-end tests do), SQL, the
+//! WebSocket protocol, changes of membership (their place is [`faults`]).
+
+#[cfg(all(feature = "cluster", not(tokio_unstable)))]
+compile_error!("without --cfg tokio_unstable no run can be repeated; use scripts/simulate");
+
+#[cfg(feature = "cluster")]
+mod clients;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(feature = "cluster")]
+pub mod faults;
+#[cfg(feature = "cluster")]
+mod history;
+#[cfg(feature = "cluster")]
+pub mod invariants;
+#[cfg(feature = "cluster")]
+mod model;
+#[cfg(feature = "cluster")]
+mod node;
+#[cfg(feature = "cluster")]
+mod plan;
+#[cfg(feature = "cluster")]
+mod random;
+#[cfg(feature = "cluster")]
+mod requests;
+#[cfg(feature = "cluster")]
+mod run;
+
+#[cfg(feature = "cluster")]
+pub use plan::Plan;
+#[cfg(feature = "cluster")]
+pub use run::{Outcome, Summary, run};

@@ -16,8 +16,10 @@ use openraft::raft::ReadPolicy;
 use openraft::storage::Snapshot;
 use openraft::type_config::alias::SerdeInstantOf;
 use openraft::{Config, Instant as _, Raft, ServerState, SnapshotPolicy};
+#[cfg(not(feature = "sim"))]
 use tokio::io::AsyncWriteExt;
 
+use super::leadership::Lease;
 use super::log_store::LogStore;
 use super::network::{PeerNetwork, RaftEnvelope, RaftRequest, SnapshotHeader};
 use super::state_machine::StateMachine;
@@ -27,6 +29,7 @@ use super::types::{
 };
 use crate::client::Leadership;
 use crate::error::StartError;
+use crate::platform::AsyncFile;
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
 use crate::status::{FollowerStatus, ReplicaRole};
@@ -80,7 +83,8 @@ pub(crate) enum ReadRefusal {
 
 /// A running group; clones are handles on the same one.
 pub(crate) struct Group<S: Space> {
-    raft: Raft<TypeConfig, StateMachine<S>>,
+    pub(super) raft: Raft<TypeConfig, StateMachine<S>>,
+    pub(super) lease: Arc<Lease>,
     snapshots: SnapshotStore,
     log: LogStore,
     may_lead: Arc<AtomicBool>,
@@ -90,6 +94,7 @@ impl<S: Space> Clone for Group<S> {
     fn clone(&self) -> Self {
         Self {
             raft: self.raft.clone(),
+            lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
             may_lead: Arc::clone(&self.may_lead),
@@ -170,6 +175,7 @@ impl<S: Space> Group<S> {
         .map_err(|error| StartError::Raft(error.to_string()))?;
         Ok(Self {
             raft,
+            lease: Arc::new(Lease::new(options.cluster.election_timeout_max_ms)),
             snapshots: options.snapshots,
             log,
             may_lead: Arc::new(AtomicBool::new(true)),
@@ -220,6 +226,9 @@ impl<S: Space> Group<S> {
     /// # Errors
     /// [`ReadRefusal`].
     pub(crate) async fn await_linearizable(&self) -> Result<(), ReadRefusal> {
+        if self.holds_lease() {
+            return Ok(());
+        }
         let refused = |error: String, leader: Option<u64>| {
             tracing::debug!(error, "a linearizable read is refused");
             ReadRefusal::NotLeader(leader)
@@ -413,10 +422,50 @@ impl<S: Space> Group<S> {
             let request = codec::decode(&bytes).ok()?;
             Some((request, receiver))
         });
+        #[cfg(feature = "planted-bugs")]
+        if crate::platform::simulated::is_planted("reply-before-commit") {
+            return self.serve_appends_too_early(sender, requests).await;
+        }
         let replies = self.raft.stream_append(requests);
         futures_util::pin_mut!(replies);
         while let Some(Ok(result)) = replies.next().await {
             let Ok(bytes) = codec::encode(&result) else {
+                return;
+            };
+            if sender.send(bytes.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The planted bug: says yes to entries that were received, before they are checked and synced.
+    #[cfg(feature = "planted-bugs")]
+    async fn serve_appends_too_early(
+        &self,
+        sender: StreamSender,
+        requests: impl futures_util::Stream<Item = openraft::raft::AppendEntriesRequest<TypeConfig>>
+        + Send
+        + 'static,
+    ) {
+        use super::types::AppendResult;
+        let (forward, received) = tokio::sync::mpsc::channel(64);
+        let received = futures_util::stream::unfold(received, |mut received| async move {
+            Some((received.recv().await?, received))
+        });
+        let raft = self.raft.clone();
+        tokio::spawn(async move {
+            let replies = raft.stream_append(received);
+            futures_util::pin_mut!(replies);
+            while replies.next().await.is_some() {}
+        });
+        futures_util::pin_mut!(requests);
+        while let Some(request) = requests.next().await {
+            let last = request.entries.last().map(|entry| entry.log_id);
+            let early: AppendResult = Ok(last.or(request.prev_log_id));
+            if forward.send(request).await.is_err() {
+                return;
+            }
+            let Ok(bytes) = codec::encode(&early) else {
                 return;
             };
             if sender.send(bytes.into()).await.is_err() {
@@ -464,7 +513,7 @@ impl<S: Space> Group<S> {
         let file = self
             .snapshots
             .incoming(&SnapshotPosition(header.meta.clone()));
-        let mut out = tokio::fs::File::create(&file.path).await?;
+        let mut out = AsyncFile::create(&file.path).await?;
         let mut left = header.bytes;
         while left > 0 {
             let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -16,6 +16,7 @@
 //! the group's voters are those it was created with).
 
 mod group;
+mod leadership;
 mod log_store;
 mod network;
 mod state_machine;

@@ -24,11 +24,13 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+#[cfg(not(feature = "sim"))]
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::types::{AppendResult, SnapshotMeta, TypeConfig, Vote};
+use crate::platform::AsyncFile;
 use crate::snapshot::SnapshotFile;
 use crate::transport::{Lane, StreamReceiver, Transport, TransportError};
 
@@ -65,6 +67,13 @@ pub(crate) enum RaftRequest {
     Vote(VoteRequest<TypeConfig>),
     PreVote(VoteRequest<TypeConfig>),
     TransferLeader(TransferLeaderRequest<TypeConfig>),
+}
+
+impl RaftRequest {
+    /// Whether the sender wants somebody else to lead.
+    pub(crate) fn offers_lead(&self) -> bool {
+        matches!(self, Self::TransferLeader(_))
+    }
 }
 
 /// The first words of a snapshot stream.
@@ -158,7 +167,7 @@ impl Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let io = |error: std::io::Error| StreamingError::from(NetworkError::new(&error));
         let lost = |error: TransportError| StreamingError::from(rpc_error(&error));
-        let mut file = tokio::fs::File::open(&snapshot.path).await.map_err(io)?;
+        let mut file = AsyncFile::open(&snapshot.path).await.map_err(io)?;
         let bytes = file.metadata().await.map_err(io)?.len();
         let header = SnapshotHeader {
             group: self.network.group,
@@ -222,6 +231,7 @@ impl AppendReplies {
                 return None;
             }
             let received = tokio::select! {
+                biased;
                 received = tokio::time::timeout(self.timeout, self.receiver.recv()) => received,
                 () = self.input_ended.cancelled(), if !ended => continue,
             };
@@ -263,6 +273,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
+            // openraft waits between attempts to reach a peer that is away, but it does so when it is
+            // asked for a request: an attempt that failed before that would be repeated at once.
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(stream::empty());
+                return Ok(nothing);
+            };
             let header = encoded(&self.network.group)?;
             let (sender, receiver) = self
                 .network
@@ -280,6 +296,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let (in_flight, window) = (Arc::clone(&replies.in_flight), Arc::clone(&replies.window));
             let (stop, input_ended) = (replies.stop.clone(), replies.input_ended.clone());
             tokio::spawn(stop.run_until_cancelled_owned(async move {
+                let mut input = stream::iter([first]).chain(input);
                 while let Some(request) = input.next().await {
                     let Ok(permit) = window.acquire().await else {
                         return;
@@ -337,6 +354,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         tokio::select! {
+            biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = self.send_snapshot(vote, snapshot.meta, &snapshot.snapshot) => sent,
         }

@@ -11,6 +11,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 
 use super::types::SnapshotPosition;
 use super::types::{ApplyReply, LeaderTerm, LogId, Membership, SnapshotMeta, TypeConfig};
+use crate::platform;
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
 
@@ -116,7 +117,7 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
     ) -> Result<(), io::Error> {
         let snapshots = self.snapshots.clone();
         let position = SnapshotPosition(meta.clone());
-        let (state, position) = tokio::task::spawn_blocking(move || {
+        let (state, position) = platform::blocking(move || {
             let (state, _) = snapshots.read::<S>(&snapshot)?;
             snapshots.adopt(&snapshot, &position)?;
             Ok::<(PartitionState<S>, SnapshotPosition), io::Error>((state, position))
@@ -159,7 +160,7 @@ impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
             .ok_or_else(|| io::Error::other("a builder builds once"))?;
         let position = SnapshotPosition(self.meta.clone());
         let snapshots = self.snapshots.clone();
-        let written = tokio::task::spawn_blocking(move || snapshots.write(&view, &position)).await;
+        let written = platform::blocking(move || snapshots.write(&view, &position)).await;
         let snapshot = written.map_err(io::Error::other)??;
         Ok(StoredSnapshot {
             meta: self.meta.clone(),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use super::connection::Connection;
 use super::handshake::{HandshakeError, receive};
 use super::refusals::RefusalLog;
 use super::{HANDSHAKE_TIMEOUT, Handler, Lane, spawn_tasks, wire};
+use crate::platform::net::{TcpListener, TcpStream};
 
 /// Most connections whose handshake is under way. When full, a new one is dropped at once.
 const HANDSHAKES_MAX: usize = 64;

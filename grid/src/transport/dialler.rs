@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::handshake::{HandshakeError, Hello, Refusal, introduce};
 use super::refusals::RefusalLog;
 use super::{HANDSHAKE_TIMEOUT, Lane, spawn_tasks, wire};
+use crate::platform::random;
 
 /// How long a dial may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(2_000);
@@ -121,7 +122,7 @@ impl Dialler {
                 Err(_) => tracing::debug!(peer = self.peer(), "dialling took too long"),
             }
             // A clock's worth of spread is enough where the system has no random bytes to give.
-            let random = getrandom::u64().unwrap_or(self.hello.from);
+            let random = random::u64().unwrap_or(self.hello.from);
             tokio::time::sleep(backoff.next(random)).await;
         }
     }

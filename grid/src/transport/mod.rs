@@ -37,7 +37,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +57,8 @@ use outbound::{Patience, WriteEnd, write_frames};
 use reader::{ReadEnd, read_frames};
 use refusals::RefusalLog;
 use wire::Wire;
+
+use crate::platform::net;
 
 /// How long a handshake may take, either side.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(3_000);
@@ -128,7 +129,7 @@ pub(crate) struct TransportOptions {
     /// Stands for all settings that must agree; at most [`FINGERPRINT_BYTES_MAX`] bytes.
     pub(crate) fingerprint: String,
     /// The bound socket for other nodes.
-    pub(crate) listener: TcpListener,
+    pub(crate) listener: net::Listener,
     /// Every node's address as `host:port`; this node's own entry is ignored.
     pub(crate) members: BTreeMap<u64, String>,
     /// Serves the peers' requests and streams. Let go of when the transport has shut down.
@@ -171,8 +172,7 @@ impl Transport {
                 "the settings' fingerprint is too long",
             ));
         }
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let listener = net::listen(listener)?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let refusals = Arc::new(RefusalLog::default());

@@ -6,29 +6,14 @@
 
 use std::io;
 
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use crate::platform::net::{self, OwnedReadHalf, OwnedWriteHalf, TcpStream};
 
 /// A byte stream to a peer, before and during the handshake.
 pub(super) type Wire = TcpStream;
 
 /// Connects to the first address that answers.
 pub(super) async fn dial(address: &str) -> io::Result<Wire> {
-    let mut last = None;
-    for address in lookup_host(address).await? {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket.set_nodelay(true)?;
-        socket.set_keepalive(true)?;
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address")))
+    net::dial(address).await
 }
 
 /// Prepares a stream that the listener accepted.

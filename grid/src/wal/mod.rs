@@ -28,19 +28,26 @@ mod pins;
 mod record;
 mod recovery;
 mod segment;
+#[cfg(feature = "sim")]
+#[path = "spare_inline.rs"]
+mod spare;
+#[cfg(not(feature = "sim"))]
 mod spare;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "sim")]
+#[path = "worker_task.rs"]
+mod worker;
+#[cfg(not(feature = "sim"))]
+mod worker;
 mod writer;
+mod zeros;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -48,10 +55,18 @@ use parking_lot::Mutex;
 use index::{Index, Place, Source};
 use pins::Pins;
 use record::Kind;
+use worker::{Queue, Worker};
 use writer::{Operation, Shared, Writer};
 
+use crate::platform::fs::{self, File, TryLockError};
+
 /// The size of a segment.
-pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
+pub(crate) const SEGMENT_BYTES: u64 = if cfg!(feature = "sim") {
+    // A simulated log rotates all the time.
+    256 << 10
+} else {
+    64 << 20
+};
 /// Memory for recent entries, on one node.
 const CACHE_BYTES_MAX: usize = 64 << 20;
 /// Operations waiting for the writer; beyond it the caller waits. Raft keeps far fewer in flight.
@@ -198,9 +213,9 @@ fn lost(group: u32, index: u64) -> WalError {
 pub(crate) struct Wal {
     shared: Arc<Shared>,
     /// Held while an operation is entered in the index and queued, so that both see one order.
-    queue: Mutex<Option<SyncSender<Operation>>>,
+    queue: Mutex<Option<Queue>>,
     record_bytes_max: usize,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Worker>>,
     _lock: File,
 }
 
@@ -239,14 +254,9 @@ impl Wal {
             options.segment_bytes,
         ));
         let record_bytes_max = (options.segment_bytes / RECORD_DIVISOR) as usize;
-        let (queue, operations) = sync_channel(QUEUE_MAX);
-        let writer = Writer::start(
-            options,
-            Arc::clone(&shared),
-            recovery.groups,
-            recovery.tail,
-            operations,
-        )?;
+        let (queue, operations) = worker::queue(QUEUE_MAX);
+        let writer = Writer::open(options, Arc::clone(&shared), recovery.groups, recovery.tail)?;
+        let writer = Worker::start(writer, operations).map_err(io("cannot start a writer in"))?;
         let wal = Self {
             shared,
             queue: Mutex::new(Some(queue)),
@@ -477,10 +487,8 @@ impl Wal {
     /// Writes and syncs what is queued and stops the writer. Later operations fail.
     pub(crate) fn close(&self) {
         self.queue.lock().take();
-        if let Some(writer) = self.writer.lock().take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the log's writer panicked");
+        if let Some(writer) = self.writer.lock().take() {
+            writer.join();
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Reads a log back: which votes, marks and entries it holds, and where the next record goes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +11,7 @@ use super::index::{Place, truncate_places};
 use super::record::{self, ALIGNMENT, Kind, Read, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
 use super::{RecoveredGroup, TornTail, WalError, WalOptions, checkpoint};
+use crate::platform::fs::{self, File, FileExt as _};
 
 /// Where the writer goes on.
 #[derive(Debug)]

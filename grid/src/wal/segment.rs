@@ -1,8 +1,6 @@
 //! A segment: one file of the log.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
@@ -10,6 +8,8 @@ use bytes::{Buf, BufMut, Bytes};
 use super::index::Place;
 use super::record::{self, Read};
 use super::{WalEntry, WalError, WalOptions};
+use crate::platform::fs::{self, File, FileExt as _};
+use crate::platform::random;
 
 const MAGIC: &[u8; 8] = b"SGWAL\r\n\0";
 /// The newest layout that this build reads.
@@ -118,7 +118,7 @@ impl Segment {
     ) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(spare)?;
         let mut salt = [0; 8];
-        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        random::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
         let header = Header {
             grid_id: options.grid_id,
             node_id: options.node_id,

@@ -4,8 +4,7 @@
 //! segment again if there is one. Every spare has its own name: the thread never opens a file that
 //! may be a segment by now. On a full disk it tries again until there is room or the log closes.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +14,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::zeros::{fill_with_zeros, free, remove, remove_left_over, spare_path, take_freed};
+
 /// How long a rotation waits for the next segment before the log gives up.
 const SPARE_WAIT: Duration = Duration::from_secs(30);
 /// How often the thread tries again when the disk is full.
 const SPARE_RETRY: Duration = Duration::from_secs(1);
-const SPARE_EXTENSION: &str = "spare";
-const FREED_EXTENSION: &str = "free";
 
 /// What the thread and its users share.
 #[derive(Debug, Default)]
@@ -51,13 +50,7 @@ impl Spares {
     /// # Errors
     /// When the directory cannot be read or the thread not started.
     pub(super) fn start(directory: &Path, bytes: u64, state: Arc<SpareState>) -> io::Result<Self> {
-        for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
-            let extension = path.extension();
-            if extension.is_some_and(|e| e == SPARE_EXTENSION || e == FREED_EXTENSION) {
-                fs::remove_file(&path)?;
-            }
-        }
+        remove_left_over(directory)?;
         // Without room in the channel the next spare is begun only when this one is taken.
         let (offer, ready) = sync_channel(0);
         let (directory, shared) = (directory.to_owned(), Arc::clone(&state));
@@ -75,7 +68,7 @@ impl Spares {
     ///
     /// # Errors
     /// When there is none in time: the disk is full.
-    pub(super) fn take(&self) -> io::Result<PathBuf> {
+    pub(super) fn take(&mut self) -> io::Result<PathBuf> {
         let ready = self.ready.as_ref();
         let path = ready.and_then(|ready| ready.recv_timeout(SPARE_WAIT).ok());
         path.ok_or_else(|| {
@@ -87,12 +80,10 @@ impl Spares {
     }
 
     /// Takes back the file of a segment that is no longer needed.
-    pub(super) fn recycle(&self, segment: &Path) {
-        let freed = segment.with_extension(FREED_EXTENSION);
-        if let Err(error) = fs::rename(segment, &freed) {
-            tracing::warn!(%error, file = %segment.display(), "cannot free a segment");
+    pub(super) fn recycle(&mut self, segment: &Path) {
+        let Some(freed) = free(segment) else {
             return;
-        }
+        };
         let mut slot = self.state.freed.lock();
         if slot.is_none() {
             *slot = Some(freed);
@@ -121,15 +112,9 @@ impl Drop for Spares {
     }
 }
 
-fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
-        tracing::warn!(%error, file = %path.display(), "cannot remove a file of the log");
-    }
-}
-
 fn prepare(directory: &Path, bytes: u64, state: &SpareState, offer: &SyncSender<PathBuf>) {
     for number in 0_u64.. {
-        let path = directory.join(format!("{number}.{SPARE_EXTENSION}"));
+        let path = spare_path(directory, number);
         loop {
             let freed = state.freed.lock().take();
             let taken = freed.map_or(Ok(()), |freed| take_freed(directory, &freed, &path));
@@ -149,35 +134,4 @@ fn prepare(directory: &Path, bytes: u64, state: &SpareState, offer: &SyncSender<
             return;
         }
     }
-}
-
-/// Makes a freed segment the beginning of a spare. The directory is synced before the zeros come: a
-/// segment must not come back under its old name without its records.
-fn take_freed(directory: &Path, freed: &Path, spare: &Path) -> io::Result<()> {
-    fs::rename(freed, spare)?;
-    File::open(directory)?.sync_all()
-}
-
-/// Fills a file with zeros up to `bytes` and syncs it.
-fn fill_with_zeros(path: &Path, bytes: u64, stop: &AtomicBool) -> io::Result<()> {
-    const BLOCK_BYTES: usize = 1 << 20;
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
-    let block = vec![0; BLOCK_BYTES.min(bytes as usize)];
-    let mut left = bytes;
-    while left > 0 {
-        if stop.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        let part = left.min(BLOCK_BYTES as u64) as usize;
-        file.write_all(&block[..part])?;
-        // Block by block: one sync of all of it would keep the log's own syncs waiting behind it.
-        file.sync_data()?;
-        left -= part as u64;
-    }
-    file.set_len(bytes)?;
-    file.sync_all()
 }

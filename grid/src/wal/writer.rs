@@ -1,15 +1,12 @@
-//! The thread behind the log: lays operations out, writes, syncs, rotates and frees segments.
+//! What the log's worker does: lays operations out, writes, syncs, rotates and frees segments.
 //!
 //! It holds no lock while it writes, syncs, renames or waits.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +19,8 @@ use super::recovery::Tail;
 use super::segment::{HEADER_BYTES, Segment};
 use super::spare::{SpareState, Spares};
 use super::{Done, RecoveredGroup, WalError, WalOptions, WalStats, checkpoint};
+use crate::platform::fs::FileExt as _;
+use crate::platform::monotonic_now;
 
 /// The most bytes that are laid out before they are written and synced.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -145,7 +144,7 @@ impl Shared {
     }
 }
 
-/// The writer thread's state.
+/// The state of whoever writes.
 pub(super) struct Writer {
     options: WalOptions,
     shared: Arc<Shared>,
@@ -157,29 +156,38 @@ pub(super) struct Writer {
     synced: u64,
     batch: Vec<u8>,
     spares: Spares,
+    failure: Option<String>,
+}
+
+/// Operations that were written together, before they are synced.
+pub(super) struct Batch {
+    result: io::Result<()>,
+    sync: bool,
+    /// The newest append among them, as the index numbers them.
+    durable: u64,
+    done: Vec<Done>,
 }
 
 impl Writer {
-    /// Starts both threads. What recovery found must be synced.
-    pub(super) fn start(
+    /// Opens the active segment. What recovery found must be synced.
+    pub(super) fn open(
         options: WalOptions,
         shared: Arc<Shared>,
         held: BTreeMap<u32, RecoveredGroup>,
         tail: Tail,
-        operations: Receiver<Operation>,
-    ) -> Result<JoinHandle<()>, WalError> {
+    ) -> Result<Self, WalError> {
         let io = |what: &str| {
             let what = what.to_owned();
             move |source| WalError::Io { what, source }
         };
         let state = Arc::clone(&shared.spares);
-        let spares = Spares::start(&options.directory, options.segment_bytes, state)
+        let mut spares = Spares::start(&options.directory, options.segment_bytes, state)
             .map_err(io("cannot prepare segments"))?;
         let number = tail.number;
         let (active, offset) = match tail.segment {
             Some(found) => found,
             None => {
-                let first = open_next(&options, &shared, &spares, 1, number + 1)
+                let first = open_next(&options, &shared, &mut spares, 1, number + 1)
                     .map_err(io("cannot open the first segment"))?;
                 (first, HEADER_BYTES)
             }
@@ -194,6 +202,7 @@ impl Writer {
             synced: number,
             batch: Vec::new(),
             spares,
+            failure: None,
         };
         if offset == HEADER_BYTES {
             // The machine may have stopped before the checkpoint was written. Without it the votes
@@ -205,54 +214,76 @@ impl Writer {
                 .map_err(io("cannot write a checkpoint"))?;
         }
         writer.note_space();
-        std::thread::Builder::new()
-            .name("wal-writer".to_owned())
-            .spawn(move || writer.run(&operations))
-            .map_err(io("cannot start a thread"))
+        Ok(writer)
     }
 
-    fn run(&mut self, operations: &Receiver<Operation>) {
-        let mut failure: Option<String> = None;
-        while let Ok(first) = operations.recv() {
-            let mut done: Vec<Done> = Vec::new();
-            let mut result = check(failure.as_deref()).and_then(|()| self.lay_out_committed());
-            let mut next = Some(first);
-            let mut sync = false;
-            let mut durable = 0;
-            while let Some(operation) = next.take() {
-                sync |= operation.kind.needs_sync();
-                durable = durable.max(operation.number);
-                if result.is_ok() {
-                    result = self.lay_out(&operation);
-                }
-                done.extend(operation.done);
-                if self.batch.len() < BATCH_BYTES_MAX {
-                    next = operations.try_recv().ok();
-                }
+    /// Lays out and writes an operation and those that `more` gives, as many as make a batch.
+    pub(super) fn write(
+        &mut self,
+        first: Operation,
+        mut more: impl FnMut() -> Option<Operation>,
+    ) -> Batch {
+        let mut done: Vec<Done> = Vec::new();
+        let mut result = check(self.failure.as_deref()).and_then(|()| self.lay_out_committed());
+        let mut next = Some(first);
+        let mut sync = false;
+        let mut durable = 0;
+        while let Some(operation) = next.take() {
+            sync |= operation.kind.needs_sync();
+            durable = durable.max(operation.number);
+            if result.is_ok() {
+                result = self.lay_out(&operation);
             }
-            metrics::histogram!("grid_wal_batch_records").record(done.len() as f64);
-            let result = result.and_then(|()| self.flush(sync && self.options.sync));
-            match &result {
-                Ok(()) => self.shared.index.lock().durable(durable),
-                Err(error) if failure.is_none() => {
-                    failure = Some(self.fail(error));
-                }
-                Err(_) => {}
-            }
-            for done in done {
-                done(match &result {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-                });
-            }
-            if result.is_ok()
-                && let Err(error) = self.free_segments()
-            {
-                failure = Some(self.fail(&error));
+            done.extend(operation.done);
+            if self.batch.len() < BATCH_BYTES_MAX {
+                next = more();
             }
         }
-        // Nobody waits for a committed position, but an orderly stop keeps it.
-        if failure.is_none()
+        metrics::histogram!("grid_wal_batch_records").record(done.len() as f64);
+        Batch {
+            result: result.and_then(|()| self.flush(false)),
+            sync,
+            durable,
+            done,
+        }
+    }
+
+    /// Syncs a batch that was written, tells who waits, and frees what is no longer needed.
+    pub(super) fn settle(&mut self, batch: Batch) {
+        let sync = batch.sync && self.options.sync;
+        let result = batch.result.and_then(|()| self.flush(sync));
+        match &result {
+            Ok(()) => self.shared.index.lock().durable(batch.durable),
+            Err(error) => self.fail(error),
+        }
+        for done in batch.done {
+            done(match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            });
+        }
+        if result.is_ok()
+            && let Err(error) = self.free_segments()
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// Where the log is.
+    #[cfg(feature = "sim")]
+    pub(super) fn directory(&self) -> &std::path::Path {
+        &self.options.directory
+    }
+
+    /// Tries again to have the next segment ready.
+    #[cfg(feature = "sim")]
+    pub(super) fn prepare_spare(&mut self) {
+        self.spares.prepare();
+    }
+
+    /// Nobody waits for a committed position, but an orderly stop keeps it.
+    pub(super) fn finish(&mut self) {
+        if self.failure.is_none()
             && let Err(error) = self.lay_out_committed().and_then(|()| self.flush(true))
         {
             tracing::error!(%error, "cannot sync the log at its end");
@@ -267,10 +298,13 @@ impl Writer {
         Ok(())
     }
 
-    fn fail(&self, error: &io::Error) -> String {
-        tracing::error!(%error, "the log failed; the node must stop");
-        self.shared.failed.store(true, Ordering::Relaxed);
-        error.to_string()
+    /// The first failure is the one that counts: nothing is written after it.
+    fn fail(&mut self, error: &io::Error) {
+        if self.failure.is_none() {
+            tracing::error!(%error, "the log failed; the node must stop");
+            self.shared.failed.store(true, Ordering::Relaxed);
+            self.failure = Some(error.to_string());
+        }
     }
 
     fn lay_out(&mut self, operation: &Operation) -> io::Result<()> {
@@ -350,10 +384,16 @@ impl Writer {
             self.note_space();
         }
         if sync && self.synced < self.number {
-            let started = Instant::now();
-            self.active.file.sync_data()?;
+            let started = monotonic_now();
+            #[cfg(feature = "planted-bugs")]
+            let skip = crate::platform::simulated::is_planted("skip-fsync");
+            #[cfg(not(feature = "planted-bugs"))]
+            let skip = false;
+            if !skip {
+                self.active.file.sync_data()?;
+            }
             self.synced = self.number;
-            let took = started.elapsed();
+            let took = monotonic_now().saturating_duration_since(started);
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
             let took_us = took.as_micros() as u64;
             self.shared.last_sync_us.store(took_us, Ordering::Relaxed);
@@ -384,7 +424,7 @@ impl Writer {
         self.active = open_next(
             &self.options,
             &self.shared,
-            &self.spares,
+            &mut self.spares,
             next,
             self.number + 1,
         )?;
@@ -439,7 +479,7 @@ fn check(failure: Option<&str>) -> io::Result<()> {
 fn open_next(
     options: &WalOptions,
     shared: &Shared,
-    spares: &Spares,
+    spares: &mut Spares,
     segment: u64,
     first_number: u64,
 ) -> io::Result<Arc<Segment>> {

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::load::check::Checker;
 use crate::load::fault::Fault;
+use crate::load::overload::{self, OverloadPlan};
 use crate::load::report::{Report, Stopwatch};
 use crate::load::venue::{EventView, SeatMap, create};
 use crate::load::{Plan, bidding, onsale, rush};
@@ -23,6 +24,9 @@ pub(crate) enum LoadCommand {
     /// Buyers of seats. With --rate: hold, pay or let go, sold out over the run; without: each
     /// connection holds fresh seats as fast as it can
     Onsale(OnsaleArgs),
+    /// Far more requests than the grid can do: what it still does, what it refuses, and how soon it is
+    /// well again
+    Overload(OverloadArgs),
     /// Bidders. With --rate at that rate, without as fast as they can
     Bidding(BiddingArgs),
 }
@@ -86,18 +90,59 @@ pub(crate) struct BiddingArgs {
     auction: Vec<Uuid>,
 }
 
-impl LoadCommand {
-    fn common(&self) -> &CommonArgs {
-        match self {
-            Self::Onsale(args) => &args.common,
-            Self::Bidding(args) => &args.common,
-        }
-    }
+/// `grid load overload`
+#[derive(Debug, Args)]
+pub(crate) struct OverloadArgs {
+    /// The sale whose seats are copied [default: the one imported last]
+    #[arg(long, value_name = "UUID")]
+    event: Option<Uuid>,
+    /// Copies of it, in as many partitions as chance will have it
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    events: u32,
+    /// WebSocket connections, spread over the gateways
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// Requests under way on one connection, at most; what is due beyond is not sent
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    in_flight: u32,
+    /// How many times the sustainable load is asked for
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    factor: f64,
+    /// The part of it that is asked for before and afterwards, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
+    base: u32,
+    /// How long the overload lasts
+    #[arg(long, default_value = "60s")]
+    duration: SignedDuration,
+    /// How long each of the other phases lasts
+    #[arg(long, default_value = "15s")]
+    calm: SignedDuration,
+    /// Clients that are told to wait do not
+    #[arg(long)]
+    impatient: bool,
+    /// Threads of the load generator
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
+}
 
+impl LoadCommand {
     /// Threads of the load generator.
     pub(crate) fn threads(&self) -> usize {
-        self.common().threads as usize
+        let threads = match self {
+            Self::Onsale(args) => args.common.threads,
+            Self::Bidding(args) => args.common.threads,
+            Self::Overload(args) => args.threads,
+        };
+        threads as usize
     }
+}
+
+/// A time that is not nothing.
+fn positive(duration: SignedDuration, option: &str) -> Result<Duration, Failure> {
+    Duration::try_from(duration)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| Failure::Usage(format!("{option} must be positive")))
 }
 
 impl CommonArgs {
@@ -112,10 +157,7 @@ impl CommonArgs {
             }
             None => None,
         };
-        let duration = Duration::try_from(self.duration)
-            .ok()
-            .filter(|duration| !duration.is_zero())
-            .ok_or_else(|| Failure::Usage("--duration must be positive".to_owned()))?;
+        let duration = positive(self.duration, "--duration")?;
         Ok(Plan {
             gateways: api.gateways().to_vec(),
             connections: self.connections as usize,
@@ -142,6 +184,7 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
     let report = match &command {
         LoadCommand::Onsale(args) => run_onsale(context, &api, args).await?,
         LoadCommand::Bidding(args) => run_bidding(context, &api, args).await?,
+        LoadCommand::Overload(args) => return run_overload(context, &api, args).await,
     };
     report.print(context.output)?;
     if report.is_ok() {
@@ -220,6 +263,36 @@ async fn run_bidding(context: &Context, api: &Api, args: &BiddingArgs) -> anyhow
         report.add(run);
     }
     Ok(report)
+}
+
+async fn run_overload(context: &Context, api: &Api, args: &OverloadArgs) -> anyhow::Result<()> {
+    if !(1.0..=1_000.0).contains(&args.factor) {
+        return Err(Failure::Usage("--factor is between 1 and 1000".to_owned()).into());
+    }
+    let event_id = match args.event {
+        Some(event_id) => event_id,
+        None => latest_event(context, api).await?,
+    };
+    let event = EventView::read(api, event_id).await?;
+    let map = SeatMap::read(api, event_id).await?;
+    let plan = OverloadPlan {
+        gateways: api.gateways().to_vec(),
+        connections: args.connections as usize,
+        in_flight_max: args.in_flight as usize,
+        events: args.events as usize,
+        factor: args.factor,
+        base: f64::from(args.base) / 100.0,
+        overload: positive(args.duration, "--duration")?,
+        calm: positive(args.calm, "--calm")?,
+        impatient: args.impatient,
+        seed: random_uuid()?.as_u128() as u64,
+    };
+    let report = overload::run(context.output, &plan, api, &context.data_dir, &event, &map).await?;
+    report.print(context.output)?;
+    match report.ok {
+        true => Ok(()),
+        false => Err(Failure::Reported.into()),
+    }
 }
 
 /// The sale imported last, or the only one.

@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod report;
+pub(crate) mod restart;
 pub(crate) mod sample;
 pub(crate) mod snapshot;
 pub(crate) mod status;
@@ -24,6 +25,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
     match command {
         Command::Up(args) => up::run(context, args).await,
         Command::Node(args) => node::run(args).await,
+        Command::Restart(args) => restart::run(&context, args).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, args).await,
         Command::Leaders(args) => leaders::run(&context, args).await,

@@ -14,19 +14,23 @@ use grid::{GridClient, GridNode, NodeId, NodeOptions};
 use grid_config::{PumpSettings, Settings};
 use processing_unit::Unit;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
 use crate::data_dir::parse_ticket_key;
 use crate::failure::Failure;
-use crate::supervise::Order;
+use crate::supervise::{DatabaseAddress, Order};
 use crate::telemetry::Telemetry;
 
 /// How long a predecessor of a killed `grid up` may take to let go of the ports and the log.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long leaderships are handed over when the node stops; what is left then is elected anew.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the whole of a stop may take before it is forced; below the patience of `grid up`.
+const STOP_TIMEOUT: Duration = Duration::from_secs(16);
 /// Orders that wait to be carried out.
 const ORDERS_MAX: usize = 8;
 
@@ -84,12 +88,16 @@ fn parse_member(text: &str) -> Result<(NodeId, String), String> {
 
 /// Why a node stops.
 enum End {
-    Asked(&'static str),
+    /// By a signal: the others go on, and get what this node leads.
+    Planned(&'static str),
+    /// With the whole grid, or because its supervisor is gone: nobody is left to lead.
+    Ordered(&'static str),
     Failed(String),
 }
 
 /// Runs until it is asked to stop or fails.
 pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
+    let mut requests = Requests::listen(args.supervised)?;
     let mut settings = grid_config::load(args.config.as_deref())
         .map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(partitions) = args.partitions {
@@ -109,14 +117,22 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
     // Before anything that measures.
     let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
     tokio::spawn(telemetry.clone().upkeep());
-    let node = start_node(&args, &settings).await?;
-    let gateway = Gateway::start(GatewayOptions {
-        listener: listen(args.gateway_listen).await?,
-        client: node.client(),
-        settings: settings.gateway.clone(),
-        ticket_key,
-        mode: Mode::Trusted,
-    })?;
+    let started = async {
+        let node = start_node(&args, &settings).await?;
+        let gateway = Gateway::start(GatewayOptions {
+            listener: listen(args.gateway_listen).await?,
+            client: node.client(),
+            settings: settings.gateway.clone(),
+            ticket_key,
+            mode: Mode::Trusted,
+        })?;
+        anyhow::Ok((node, gateway))
+    };
+    let (node, gateway) = tokio::select! {
+        started = started => started?,
+        // Nothing was promised yet, and the log bears being dropped at any time.
+        _ = requests.next_stop() => return Ok(()),
+    };
     tracing::info!(node = args.node_id, gateway = %gateway.address(), "the node has started");
     attach(&node.client(), &gateway, telemetry);
     let mut pump = Pumping {
@@ -127,25 +143,56 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
     };
     attach_pump(&node.client(), !args.no_database, Vec::new);
     if let Some(url) = &args.database_url {
-        pump.start(url.clone(), false);
+        pump.start(DatabaseAddress {
+            url: url.clone(),
+            single_connection: false,
+            is_private: false,
+        });
     }
-    let end = serve(&args, &node, &mut pump).await?;
-    match &end {
-        End::Asked(by) => tracing::info!(by, "the node stops"),
-        End::Failed(reason) => tracing::error!(reason, "the node stops"),
+    let end = serve(&node, &mut pump, &mut requests).await;
+    let stopping = stop(&end, node, gateway, pump);
+    let forced_by = tokio::select! {
+        () = stopping => None,
+        signal = requests.next_signal() => Some(signal),
+        () = tokio::time::sleep(STOP_TIMEOUT) => Some("the time limit"),
+    };
+    if let Some(by) = forced_by {
+        let text = format!(
+            "node {} was stopped by force, by {by}; nothing that was acknowledged is lost",
+            args.node_id
+        );
+        return Err(Failure::NodeStopped(text).into());
     }
-    gateway.shutdown().await;
-    if let Some(pump) = pump.running.take() {
-        pump.shutdown().await;
-    }
-    node.shutdown().await;
     match end {
-        End::Asked(_) => Ok(()),
+        End::Planned(_) | End::Ordered(_) => Ok(()),
         End::Failed(reason) => {
             let text = format!("node {} stopped: {reason}", args.node_id);
             Err(Failure::NodeStopped(text).into())
         }
     }
+}
+
+/// Hands leaderships over where somebody is left to take them, lets clients go, closes everything.
+async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) {
+    gateway.announce_stop();
+    match end {
+        End::Planned(by) => {
+            tracing::info!(by, "the node stops; its leaderships are handed over");
+            let handover = node.hand_over(Instant::now() + HANDOVER_TIMEOUT).await;
+            tracing::info!(
+                handed_over = handover.handed_over,
+                left = handover.left,
+                "the handover has ended"
+            );
+        }
+        End::Ordered(by) => tracing::info!(by, "the node stops"),
+        End::Failed(reason) => tracing::error!(reason, "the node stops"),
+    }
+    gateway.shutdown().await;
+    if let Some(pump) = pump.running {
+        pump.shutdown().await;
+    }
+    node.shutdown().await;
 }
 
 async fn start_node(args: &NodeArgs, settings: &Settings) -> anyhow::Result<GridNode<Unit>> {
@@ -165,30 +212,82 @@ async fn start_node(args: &NodeArgs, settings: &Settings) -> anyhow::Result<Grid
 }
 
 /// Waits for the end, carrying out orders meanwhile.
-async fn serve(args: &NodeArgs, node: &GridNode<Unit>, pump: &mut Pumping) -> anyhow::Result<End> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (sender, mut orders) = mpsc::channel(ORDERS_MAX);
-    // Held here, so that without a supervisor the channel stays open.
-    let idle = sender.clone();
-    if args.supervised {
-        drop(idle);
-        tokio::spawn(read_orders(sender));
-    } else {
-        tokio::spawn(async move { idle.closed().await });
+async fn serve(node: &GridNode<Unit>, pump: &mut Pumping, requests: &mut Requests) -> End {
+    if let Some(database) = requests.database.take() {
+        pump.start(database);
     }
     loop {
         tokio::select! {
-            reason = node.failed() => return Ok(End::Failed(reason)),
-            _ = terminate.recv() => return Ok(End::Asked("SIGTERM")),
-            _ = interrupt.recv() => return Ok(End::Asked("SIGINT")),
-            order = orders.recv() => match order {
-                Some(Order::Database { url, single_connection }) => {
-                    pump.start(url, single_connection);
-                }
-                None if args.supervised => return Ok(End::Asked("grid up has ended")),
-                None => std::future::pending().await,
+            reason = node.failed() => return End::Failed(reason),
+            end = requests.next_stop_or_database() => match end {
+                Some(end) => return end,
+                None => if let Some(database) = requests.database.take() {
+                    pump.start(database);
+                },
             },
+        }
+    }
+}
+
+/// What this process is asked to do, by signals and by its supervisor.
+struct Requests {
+    terminate: Signal,
+    interrupt: Signal,
+    orders: Option<mpsc::Receiver<Order>>,
+    /// The database that was named last and is not used yet.
+    database: Option<DatabaseAddress>,
+}
+
+impl Requests {
+    fn listen(supervised: bool) -> anyhow::Result<Self> {
+        let orders = supervised.then(|| {
+            let (sender, orders) = mpsc::channel(ORDERS_MAX);
+            tokio::spawn(read_orders(sender));
+            orders
+        });
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            orders,
+            database: None,
+        })
+    }
+
+    async fn next_signal(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Waits until it is asked to stop; a database that is named meanwhile is kept for later.
+    async fn next_stop(&mut self) -> End {
+        loop {
+            if let Some(end) = self.next_stop_or_database().await {
+                return end;
+            }
+        }
+    }
+
+    /// Waits until it is asked to stop, or until a database is named.
+    async fn next_stop_or_database(&mut self) -> Option<End> {
+        let order = async {
+            match &mut self.orders {
+                Some(orders) => orders.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            order = order => match order {
+                Some(Order::Database(database)) => {
+                    self.database = Some(database);
+                    None
+                }
+                Some(Order::Stop) => Some(End::Ordered("the whole grid stops")),
+                None => Some(End::Ordered("grid up has ended")),
+            },
+            _ = self.terminate.recv() => Some(End::Planned("SIGTERM")),
+            _ = self.interrupt.recv() => Some(End::Planned("SIGINT")),
         }
     }
 }
@@ -218,7 +317,7 @@ struct Pumping {
 
 impl Pumping {
     /// The database of a node stays the same for its lifetime.
-    fn start(&mut self, database_url: String, single_connection: bool) {
+    fn start(&mut self, database: DatabaseAddress) {
         if self.running.is_some() {
             tracing::warn!("a database is in use already; another one is ignored");
             return;
@@ -226,8 +325,9 @@ impl Pumping {
         let started = Pump::start(PumpOptions {
             client: self.client.clone(),
             grid_id: self.grid_id,
-            database_url,
-            single_connection,
+            database_url: database.url,
+            single_connection: database.single_connection,
+            steps_back: database.is_private,
             settings: self.settings.clone(),
         });
         match started {

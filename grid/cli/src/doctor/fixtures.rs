@@ -34,6 +34,7 @@ fn replica(partition: u32, node: u64) -> ReplicaStatus {
         state_hash: "cc".to_owned(),
         remembered_commands: 0,
         proposal_queue: 0,
+        refuses_new: false,
         fault: None,
         voters: NODES.to_vec(),
         learners: Vec::new(),
@@ -60,6 +61,7 @@ fn status(node: u64) -> NodeStatus {
         uptime_ms: 100_000,
         clock_ms: 1_000,
         lease_ms: 1_200,
+        draining: false,
         wal: WalStatus {
             segments: 2,
             bytes: 2 * SEGMENT_BYTES,

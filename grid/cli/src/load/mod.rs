@@ -22,6 +22,7 @@ pub(crate) mod fault;
 mod ledger;
 mod machine;
 pub(crate) mod onsale;
+pub(crate) mod overload;
 mod pace;
 mod recorder;
 pub(crate) mod report;

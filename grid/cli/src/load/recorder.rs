@@ -62,7 +62,9 @@ pub(crate) struct Recorder {
     refusals: [AtomicU64; CODES.len()],
     errors: [AtomicU64; CODES.len()],
     disconnects: AtomicU64,
+    goodbyes: AtomicU64,
     retries: AtomicU64,
+    failed: AtomicU64,
     gave_up: AtomicU64,
     last_answer_us: AtomicU64,
     timeline: Vec<AtomicU32>,
@@ -102,11 +104,15 @@ pub(crate) struct Figures {
     pub(crate) refusals: BTreeMap<&'static str, u64>,
     /// The grid failed, by code.
     pub(crate) errors: BTreeMap<&'static str, u64>,
-    /// Connections that broke.
+    /// Connections that broke, or could not be opened.
     pub(crate) disconnects: u64,
+    /// Connections that a gateway ended in good order.
+    pub(crate) goodbyes: u64,
     /// Requests sent again.
     pub(crate) retries: u64,
-    /// Requests whose outcome stayed unknown.
+    /// Requests that failed for good: those below, and those whose error says not to ask again.
+    pub(crate) failed: u64,
+    /// Requests without an answer within their deadline; their outcome is unknown.
     pub(crate) gave_up: u64,
     /// The longest time in which nothing succeeded (of one sale or auction).
     pub(crate) longest_gap_ms: f64,
@@ -140,7 +146,9 @@ impl Recorder {
             refusals: Default::default(),
             errors: Default::default(),
             disconnects: AtomicU64::default(),
+            goodbyes: AtomicU64::default(),
             retries: AtomicU64::default(),
+            failed: AtomicU64::default(),
             gave_up: AtomicU64::default(),
             last_answer_us: AtomicU64::default(),
             timeline: (0..seconds).map(|_| AtomicU32::default()).collect(),
@@ -181,6 +189,16 @@ impl Recorder {
 
     pub(super) fn disconnected(&self) {
         self.disconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A gateway said goodbye.
+    pub(super) fn goodbye(&self) {
+        self.goodbyes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The grid will not answer this request.
+    pub(super) fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn retried(&self) {
@@ -236,7 +254,9 @@ impl Recorder {
             refusals: named(&self.refusals, &CODES),
             errors: named(&self.errors, &CODES),
             disconnects: read(&self.disconnects),
+            goodbyes: read(&self.goodbyes),
             retries: read(&self.retries),
+            failed: read(&self.failed) + read(&self.gave_up),
             gave_up: read(&self.gave_up),
             longest_gap_ms: us(longest.map(|gap| &gap.longest_us)) / 1e3,
             longest_gap_at_s: us(longest.map(|gap| &gap.longest_at_us)) / 1e6,

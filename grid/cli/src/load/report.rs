@@ -113,6 +113,7 @@ impl Report {
             "p999_ms": self.median(|run| run.figures.latency.p999_ms),
             "max_ms": self.median(|run| run.figures.latency.max_ms),
             "errors": self.median(|run| run.figures.error_count() as f64),
+            "failed": self.median(|run| run.figures.failed as f64),
             "longest_gap_ms": self.median(|run| run.figures.longest_gap_ms),
             "own_cpu_us_per_request": self.median(|run| run.own_cpu_us_per_request),
         })
@@ -198,11 +199,15 @@ impl Report {
             list(&figures.refusals)
         ));
         text.push_str(&format!(
-            "errors: {}; connections lost {}, requests sent again {}, never answered {}\n",
+            "errors: {}; connections lost {}, closed by a gateway {}, requests sent again {}\n",
             list(&figures.errors),
             figures.disconnects,
+            figures.goodbyes,
             figures.retries,
-            figures.gave_up
+        ));
+        text.push_str(&format!(
+            "requests that failed: {}, of which {} were not answered in time\n",
+            figures.failed, figures.gave_up
         ));
         text.push_str(&format!(
             "longest time without a success: {:.0} ms, {:.1} s after the start\n",

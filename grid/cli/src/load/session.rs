@@ -14,12 +14,14 @@ use crate::failure::Failure;
 
 /// A request that is not answered in this time is sent again over another connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
-/// A request that has no answer after this long has an unknown outcome.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// A request that has no answer this long after it was first sent has failed, and its outcome is unknown.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// The pause before connecting again, doubled each time up to the second.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// See [`RETRY_PAUSE_MIN`].
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// The longest pause that a gateway is obeyed in.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// The gateways.
 #[derive(Debug)]
@@ -42,6 +44,11 @@ impl Target {
             .collect::<Result<_, _>>()?;
         Ok(Self { authorities })
     }
+
+    /// The host and port of one of them, by turns.
+    pub(super) fn authority(&self, number: usize) -> &str {
+        &self.authorities[number % self.authorities.len()]
+    }
 }
 
 /// What came of a request.
@@ -59,6 +66,10 @@ enum Heard<T> {
     Refused {
         code: Code,
         retry_after: Option<Duration>,
+    },
+    /// The gateway closes; what was asked is asked elsewhere.
+    Goodbye {
+        retry_after: Duration,
     },
     /// An answer that is not the protocol's.
     Nonsense,
@@ -110,10 +121,22 @@ impl Session {
         self.number
     }
 
-    /// Connects for the first time.
+    /// Connects for the first time, to the next gateway where one is away.
     pub(super) async fn open(&mut self) -> Result<(), SocketError> {
-        self.socket = Some(self.connect().await?);
-        Ok(())
+        let mut others_left = self.target.authorities.len().saturating_sub(1);
+        loop {
+            match self.connect().await {
+                Ok(socket) => {
+                    self.socket = Some(socket);
+                    return Ok(());
+                }
+                Err(error) if others_left == 0 => return Err(error),
+                Err(_) => {
+                    others_left -= 1;
+                    self.gateway += 1;
+                }
+            }
+        }
     }
 
     /// The person leaves and the next in line comes. A gateway that is away is met at the next request.
@@ -124,8 +147,7 @@ impl Session {
     }
 
     async fn connect(&self) -> Result<Socket, SocketError> {
-        let authorities = &self.target.authorities;
-        Socket::open(&authorities[self.gateway % authorities.len()], self.user).await
+        Socket::open(self.target.authority(self.gateway), self.user).await
     }
 
     /// Asks until there is an answer, and records it; `due` is when it should have been asked.
@@ -139,14 +161,22 @@ impl Session {
         self.next_id += 1;
         let text = Utf8Bytes::from(request.write(id));
         let mut pause = RETRY_PAUSE_MIN;
+        let began = Instant::now();
         loop {
             let wait = match self.attempt::<T>(&text, id).await {
                 Ok(Heard::Refused { code, retry_after }) if code.is_error() => {
                     self.recorder.error(code);
                     if !code.is_retryable() {
+                        self.recorder.failed();
                         return Answer::Refused;
                     }
-                    retry_after.unwrap_or(pause).min(RETRY_PAUSE_MAX)
+                    retry_after.unwrap_or(pause).min(RETRY_AFTER_MAX)
+                }
+                Ok(Heard::Goodbye { retry_after }) => {
+                    self.recorder.goodbye();
+                    self.socket = None;
+                    self.gateway += 1;
+                    retry_after.min(RETRY_AFTER_MAX)
                 }
                 Ok(Heard::Refused { code, .. }) => {
                     self.recorder.refused(kind, self.number, due, code);
@@ -165,7 +195,7 @@ impl Session {
                     pause
                 }
             };
-            if due.elapsed() > GIVE_UP_AFTER {
+            if began.elapsed() + wait > REQUEST_DEADLINE {
                 self.recorder.gave_up();
                 return Answer::Unknown;
             }
@@ -204,6 +234,9 @@ impl Session {
                         retry_after,
                     } if answered == id => {
                         return Ok(Heard::Refused { code, retry_after });
+                    }
+                    Incoming::Goodbye { retry_after } => {
+                        return Ok(Heard::Goodbye { retry_after });
                     }
                     _ => {}
                 }

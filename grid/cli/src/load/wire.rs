@@ -63,6 +63,11 @@ impl Code {
         )
     }
 
+    /// Whether the grid has too much to do; nothing was done.
+    pub(super) fn is_overload(self) -> bool {
+        matches!(CODES[self.0], "rate_limited" | "overloaded")
+    }
+
     /// Whether the same request may succeed a moment later.
     pub(super) fn is_retryable(self) -> bool {
         matches!(CODES[self.0], "rate_limited" | "overloaded" | "unavailable")
@@ -80,6 +85,8 @@ pub(super) enum Incoming<'a> {
         code: Code,
         retry_after: Option<Duration>,
     },
+    /// The gateway closes; come back after this long.
+    Goodbye { retry_after: Duration },
     /// Nothing for us.
     Other,
 }
@@ -121,6 +128,9 @@ pub(super) fn read(text: &str) -> Incoming<'_> {
             id,
             code: Code::of(envelope.code.unwrap_or_default()),
             retry_after: retry(envelope.detail),
+        },
+        ("goodbye", _) => Incoming::Goodbye {
+            retry_after: retry(envelope.data).unwrap_or_default(),
         },
         _ => Incoming::Other,
     }
@@ -296,6 +306,10 @@ mod tests {
         assert!(matches!(
             read(r#"{"type":"seats_changed","cursor":"1:2:3"}"#),
             Incoming::Other
+        ));
+        assert!(matches!(
+            read(r#"{"type":"goodbye","data":{"reason":"draining","retry_after_ms":7}}"#),
+            Incoming::Goodbye { retry_after } if retry_after == Duration::from_millis(7)
         ));
         assert!(!Code::of("seat_taken").is_error());
     }

@@ -6,8 +6,6 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -126,15 +124,17 @@ impl Keeper {
                     Some(end) => end,
                     None => return,
                 },
-                Err(error) => format!("{error:#}"),
+                Err(error) => End::Died(format!("{error:#}")),
             };
-            if started.elapsed() > STEADY_AFTER {
+            let is_planned = matches!(end, End::AsAsked);
+            if is_planned || started.elapsed() > STEADY_AFTER {
                 pause = RESTART_PAUSE_MIN;
             }
+            let end = end.to_string();
             tracing::warn!(node = self.spec.id, %end, "a node ended and is started again");
             self.state.send_modify(|state| {
                 state.pid = None;
-                state.deaths += 1;
+                state.deaths += u32::from(!is_planned);
                 state.last_end = Some(end);
             });
             tokio::select! {
@@ -176,7 +176,7 @@ impl Keeper {
     }
 
     /// Looks after a running process. Returns how it ended, or `None` when it was asked to.
-    async fn live(&mut self, mut child: Child) -> Option<String> {
+    async fn live(&mut self, mut child: Child) -> Option<End> {
         let mut input = child.stdin.take();
         let mut told: Option<Order> = None;
         loop {
@@ -193,8 +193,14 @@ impl Keeper {
             tokio::select! {
                 ended = child.wait() => return Some(describe(ended)),
                 () = self.stop.cancelled() => {
-                    drop(input.take());
-                    stop(self.spec.id, &mut child).await;
+                    if let Some(mut pipe) = input.take()
+                        && let Ok(mut line) = serde_json::to_vec(&Order::Stop)
+                    {
+                        line.push(b'\n');
+                        // A node that no longer reads has ended, which is what is wanted.
+                        let _ = pipe.write_all(&line).await;
+                    }
+                    await_end(self.spec.id, &mut child).await;
                     return None;
                 }
                 Ok(()) = self.orders.changed() => {}
@@ -203,21 +209,34 @@ impl Keeper {
     }
 }
 
-async fn stop(id: u64, child: &mut Child) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        // It may have ended just now, which is what is wanted.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+/// How a node's process ended.
+enum End {
+    /// It was asked to, by a signal, to be started anew.
+    AsAsked,
+    Died(String),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AsAsked => f.write_str("it was asked to"),
+            Self::Died(how) => f.write_str(how),
+        }
     }
+}
+
+async fn await_end(id: u64, child: &mut Child) {
     if tokio::time::timeout(STOP_WAIT, child.wait()).await.is_err() {
         tracing::warn!(node = id, "a node did not stop in time and is killed");
-        // As above.
+        // It may have ended just now, which is what is wanted.
         let _ = child.kill().await;
     }
 }
 
-fn describe(ended: std::io::Result<ExitStatus>) -> String {
+fn describe(ended: std::io::Result<ExitStatus>) -> End {
     match ended {
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
+        Ok(status) if status.success() => End::AsAsked,
+        Ok(status) => End::Died(status.to_string()),
+        Err(error) => End::Died(error.to_string()),
     }
 }

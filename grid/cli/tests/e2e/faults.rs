@@ -5,16 +5,8 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Grid, grid as grid_alone, is_running, kill_at_once, person, sample, text, wait_for,
+    Grid, grid as grid_alone, is_running, kill_at_once, person, sample, sold, text, wait_for,
 };
-
-fn sold(event: &Value) -> u64 {
-    let sections = event["sections"].as_array().expect("sections");
-    sections
-        .iter()
-        .filter_map(|section| section["sold"].as_u64())
-        .sum()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_costs_nothing_that_was_acknowledged() {

@@ -11,6 +11,8 @@ mod doctor;
 mod faults;
 mod files;
 mod nodes;
+mod once;
+mod restarts;
 mod session;
 mod support;
 mod tracing;

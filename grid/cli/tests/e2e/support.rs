@@ -309,3 +309,12 @@ pub(crate) fn text(value: &Value) -> &str {
 pub(crate) fn sample(name: &str) -> String {
     format!("{}/../../samples/{name}", env!("CARGO_MANIFEST_DIR"))
 }
+
+/// Seats of an event that are sold.
+pub(crate) fn sold(event: &Value) -> u64 {
+    let sections = event["sections"].as_array().expect("sections");
+    sections
+        .iter()
+        .filter_map(|section| section["sold"].as_u64())
+        .sum()
+}

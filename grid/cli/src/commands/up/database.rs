@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::context::Context;
 use crate::data_dir::GridFile;
-use crate::supervise::Order;
+use crate::supervise::{DatabaseAddress, Order};
 
 /// The pause before a database that could not be started is tried again, doubled up to the second.
 const DATABASE_RETRY_MIN: Duration = Duration::from_secs(1);
@@ -92,10 +92,12 @@ impl DatabaseKeeper<'_> {
                 "reports will not find the database"
             );
         }
-        self.orders.send_replace(Some(Order::Database {
+        let address = DatabaseAddress {
             url: database.url.clone(),
             single_connection: database.single_connection,
-        }));
+            is_private: !matches!(database.source, DatabaseSource::Given(_)),
+        };
+        self.orders.send_replace(Some(Order::Database(address)));
         self.state.send_replace(DatabaseState::Running {
             url: database.url.clone(),
             source: match database.source {

@@ -1,0 +1,124 @@
+//! How a lane steps back for the sale where the database shares the machine with the nodes.
+//!
+//! While writes of clients wait, a lane rests after each transaction for a multiple of what the
+//! transaction took, and reads ahead meanwhile, so that it stays within the feed's recent changes. It
+//! rests only as long as what it holds and how far it is behind stay within bounds; beyond them it
+//! writes at full speed whatever that costs the clients. Niceness alone does not do it: schedulers let a
+//! process that has begun its slice end it, and a database runs in the gaps between syncs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Clients count as waiting when entries take this long from proposal to applied.
+const BUSY_COMMIT_DELAY: Duration = Duration::from_millis(5);
+/// A rest is this many times as long as the transaction before it.
+const REST_FACTOR: u32 = 4;
+/// The longest rest.
+const REST_MAX: Duration = Duration::from_secs(2);
+/// The most changes that a node's lanes hold together, unwritten, before they no longer rest; about
+/// 200 bytes each.
+const HELD_CHANGES_MAX: usize = 250_000;
+/// A lane this far behind no longer rests.
+const BEHIND_MAX: Duration = Duration::from_secs(30);
+
+/// One lane's part of what the node's lanes hold; gone with it.
+#[derive(Debug)]
+pub(super) struct Held {
+    all: Arc<AtomicUsize>,
+    here: usize,
+}
+
+impl Held {
+    pub(super) fn new(all: Arc<AtomicUsize>) -> Self {
+        Self { all, here: 0 }
+    }
+
+    /// Says what this lane holds now and returns what all lanes hold.
+    pub(super) fn set(&mut self, here: usize) -> usize {
+        self.all.fetch_add(here, Ordering::Relaxed);
+        let before = self.all.fetch_sub(self.here, Ordering::Relaxed);
+        let all = before.saturating_sub(self.here);
+        self.here = here;
+        all
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.here, Ordering::Relaxed);
+    }
+}
+
+/// What a lane knows when a transaction has been written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    pub(super) commit_delay: Duration,
+    /// What the transaction took.
+    pub(super) took: Duration,
+    /// Changes that the node's lanes have read and not written.
+    pub(super) held_changes: usize,
+    /// The age of the oldest change that is not written.
+    pub(super) behind: Duration,
+}
+
+impl Situation {
+    /// How long to rest now; zero for not at all.
+    pub(super) fn rest(&self) -> Duration {
+        let is_busy = self.commit_delay >= BUSY_COMMIT_DELAY;
+        if is_busy && self.held_changes < HELD_CHANGES_MAX && self.behind < BEHIND_MAX {
+            (self.took * REST_FACTOR).min(REST_MAX)
+        } else {
+            Duration::ZERO
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lanes_hold_is_summed_and_leaves_with_them() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let (mut one, mut other) = (Held::new(Arc::clone(&all)), Held::new(Arc::clone(&all)));
+        assert_eq!(one.set(10), 10);
+        assert_eq!(other.set(5), 15);
+        assert_eq!(one.set(3), 8);
+        drop(other);
+        assert_eq!(one.set(0), 0);
+    }
+
+    #[test]
+    fn a_lane_rests_only_while_clients_wait_and_within_its_bounds() {
+        let busy = Situation {
+            commit_delay: Duration::from_millis(12),
+            took: Duration::from_millis(50),
+            held_changes: 10_000,
+            behind: Duration::from_secs(2),
+        };
+        assert_eq!(busy.rest(), Duration::from_millis(200));
+        let refusals = [
+            Situation {
+                commit_delay: Duration::from_millis(4),
+                ..busy
+            },
+            Situation {
+                held_changes: HELD_CHANGES_MAX,
+                ..busy
+            },
+            Situation {
+                behind: Duration::from_secs(30),
+                ..busy
+            },
+        ];
+        for situation in refusals {
+            assert_eq!(situation.rest(), Duration::ZERO, "{situation:?}");
+        }
+        let slow = Situation {
+            took: Duration::from_secs(9),
+            ..busy
+        };
+        assert_eq!(slow.rest(), REST_MAX);
+    }
+}

@@ -1,0 +1,169 @@
+//! Many seeds: each in a process of its own, since some randomness beneath tokio is seeded once a
+//! process, and a run that panics or hangs must not take others with it.
+
+use std::io;
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use grid::simulation;
+use grid_sim::{Outcome, Plan, run};
+
+use crate::arguments::{Run, Same};
+use crate::report;
+
+/// Runs one seed in this process.
+pub(crate) fn run_here(arguments: &Run, seed: u64) -> io::Result<bool> {
+    if arguments.log {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .without_time()
+            .init();
+    }
+    let plan = Plan::of(seed);
+    if let Some(bug) = &arguments.bug {
+        plant(bug)?;
+    }
+    if arguments.trace.is_some() {
+        simulation::trace_to_memory();
+    }
+    let outcome = run(&plan);
+    if let Some(path) = &arguments.trace {
+        std::fs::write(path, simulation::trace_to_memory().join("\n"))?;
+    }
+    report::outcome(&outcome, &plan, arguments.bug.as_deref(), arguments.json);
+    Ok(matches!(outcome, Outcome::Passed(_)))
+}
+
+#[cfg(feature = "planted-bugs")]
+fn plant(bug: &str) -> io::Result<()> {
+    match bug {
+        "skip-fsync" | "reply-before-commit" => simulation::plant(bug),
+        "drop-dedup-record" => grid_core::planted::forget_retries(),
+        _ => return Err(io::Error::other(format!("no bug is called {bug}"))),
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(_bug: &str) -> io::Result<()> {
+    Err(io::Error::other(
+        "bugs can be planted only with the cargo feature planted-bugs",
+    ))
+}
+
+fn child(seed: u64, arguments: &[&str]) -> io::Result<Output> {
+    Command::new(std::env::current_exe()?)
+        .args(["run", "--seed", &seed.to_string()])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+}
+
+fn seeds(arguments: &Run) -> Vec<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let base = since.unwrap_or_default().as_nanos() as u64;
+    // Short enough to be typed; and first, lest time run out before them.
+    let fresh = (0..arguments.fresh).map(|number| base.wrapping_add(number) % 1_000_000_000_000);
+    fresh
+        .chain(arguments.seeds.clone().into_iter().flatten())
+        .collect()
+}
+
+#[derive(Default)]
+struct Tally {
+    next: usize,
+    passed: usize,
+    failed: Vec<u64>,
+    error: Option<io::Error>,
+}
+
+/// Runs many seeds, some at a time.
+pub(crate) fn run_many(arguments: &Run) -> io::Result<bool> {
+    let seeds = seeds(arguments);
+    if seeds.is_empty() {
+        return Err(io::Error::other("say --seed N, --seeds A..B or --fresh N"));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let started = Instant::now();
+    let limit = arguments
+        .minutes
+        .map(|minutes| Duration::from_secs_f64(minutes.max(0.0) * 60.0));
+    let tally = Mutex::new(Tally::default());
+    let worker = || {
+        while let Some(seed) = {
+            let mut tally = lock(&tally);
+            let in_time = limit.is_none_or(|limit| started.elapsed() < limit);
+            let goes_on = in_time && !(arguments.first_failure && !tally.failed.is_empty());
+            let seed = seeds.get(tally.next).copied().filter(|_| goes_on);
+            tally.next += usize::from(seed.is_some());
+            seed
+        } {
+            let mut passed_on: Vec<&str> = Vec::new();
+            if arguments.json {
+                passed_on.push("--json");
+            }
+            if let Some(bug) = &arguments.bug {
+                passed_on.extend(["--bug", bug]);
+            }
+            let ended = child(seed, &passed_on);
+            let mut tally = lock(&tally);
+            match ended {
+                Ok(output) => match output.status.code() {
+                    Some(0) => tally.passed += 1,
+                    Some(1) if !output.stdout.is_empty() => {
+                        report::passed_on(&String::from_utf8_lossy(&output.stdout));
+                        tally.failed.push(seed);
+                    }
+                    _ => {
+                        let how = String::from_utf8_lossy(&output.stderr);
+                        let how = format!("{}, {how}", output.status);
+                        report::died(seed, &how, arguments.bug.as_deref());
+                        tally.failed.push(seed);
+                    }
+                },
+                Err(error) => {
+                    tally.error = Some(error);
+                    return;
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.unwrap_or(cores).max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let tally = std::mem::take(&mut *lock(&tally));
+    if let Some(error) = tally.error {
+        return Err(error);
+    }
+    let left_out = seeds.len() - tally.next;
+    report::total(
+        tally.passed,
+        &tally.failed,
+        left_out,
+        started.elapsed().as_secs_f64(),
+    );
+    Ok(tally.failed.is_empty())
+}
+
+fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
+    tally
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Runs a seed twice.
+pub(crate) fn run_twice(arguments: &Same) -> io::Result<bool> {
+    let mut traces = Vec::new();
+    for _ in 0..2 {
+        let output = child(arguments.seed, &["--json"])?;
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let trace = line["trace"].as_str().unwrap_or_default();
+        let trace = u64::from_str_radix(trace, 16);
+        traces.push(trace.map_err(|error| io::Error::other(error.to_string()))?);
+    }
+    report::same(arguments.seed, &traces);
+    Ok(traces[0] == traces[1])
+}

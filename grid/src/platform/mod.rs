@@ -1,0 +1,41 @@
+//! What a node needs of the machine: files, sockets, clocks, randomness, threads to block.
+//!
+//! Every other module of this crate reaches the machine through here, so that the simulation can put
+//! another machine in its place. There are two, one of which is compiled:
+//!
+//! * [`machine`]: the operating system's, by re-export, at no cost;
+//! * `simulated`, with the cargo feature `sim`: files in memory that forget what was not synced,
+//!   turmoil's sockets, a wall clock that can jump, randomness from one seed, no threads.
+//!
+//! Invariants: with the feature, the same seed gives the same run, step by step. That needs two things
+//! of the rest: no clock, file, socket or thread is reached but through here, and no logic depends on
+//! the order of a randomly seeded map. (tokio's own randomness is seeded by turmoil.)
+
+#[cfg(not(feature = "sim"))]
+mod machine;
+#[cfg(feature = "sim")]
+pub mod simulated;
+
+#[cfg(not(feature = "sim"))]
+pub(crate) use machine::{AsyncFile, Runtime, blocking, fs, net, random};
+#[cfg(feature = "sim")]
+pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, net, random};
+
+#[cfg(not(feature = "sim"))]
+use machine::wall_clock_ms;
+#[cfg(feature = "sim")]
+use simulated::wall_clock_ms;
+
+use std::time::Instant;
+
+use grid_core::Timestamp;
+
+/// The monotonic clock: the system's, or the paused one of a test or simulation.
+pub(crate) fn monotonic_now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// The time of day, which may jump.
+pub(crate) fn wall_now() -> Timestamp {
+    Timestamp::from_millis(wall_clock_ms())
+}

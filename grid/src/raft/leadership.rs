@@ -1,0 +1,128 @@
+//! Leading a group: what the leader knows of its followers, handing the lead over, and the lease under
+//! which it may answer reads by itself.
+//!
+//! The lease: a follower that acknowledged this leader at time *t* helps nobody else to the lead before
+//! *t* + the lease. So until then, counted from when the acknowledged message was *sent* and less a
+//! margin for clocks that run at different speeds, no other leader can exist, and this replica, which
+//! has applied the first entry of its own term, holds every acknowledged write.
+//!
+//! Invariant: a handover breaks that promise on purpose, so the term in which one was begun never
+//! serves under its lease again, whether the handover succeeds or not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use grid_core::Space;
+use openraft::ServerState;
+use openraft::async_runtime::Instant;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
+
+use super::group::Group;
+use super::types::TypeConfig;
+
+/// The part of the lease that is not used, for clocks that run at different speeds: one in so many.
+const LEASE_DRIFT_DIVISOR: u32 = 10;
+
+/// The state of a group's lease, shared by all handles on it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    length: Duration,
+    /// The term in which a handover was last begun.
+    handed_over_term: AtomicU64,
+}
+
+impl Lease {
+    /// `election_timeout_max_ms` is how long followers keep their promise.
+    pub(crate) fn new(election_timeout_max_ms: u64) -> Self {
+        let promised = Duration::from_millis(election_timeout_max_ms);
+        Self {
+            length: promised - promised / LEASE_DRIFT_DIVISOR,
+            handed_over_term: AtomicU64::new(0),
+        }
+    }
+
+    fn end_for(&self, term: u64) {
+        self.handed_over_term.fetch_max(term, Ordering::SeqCst);
+    }
+
+    fn has_ended_for(&self, term: u64) -> bool {
+        self.handed_over_term.load(Ordering::SeqCst) >= term
+    }
+}
+
+/// Another voter of a group, as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FollowerProgress {
+    /// The node.
+    pub(crate) node: u64,
+    /// Entries that it is behind the leader's log.
+    pub(crate) lag: u64,
+    /// How long ago the message was sent that it acknowledged last.
+    pub(crate) silent_for: Duration,
+}
+
+impl<S: Space> Group<S> {
+    /// The other voters; empty unless this node leads.
+    pub(crate) fn followers(&self) -> Vec<FollowerProgress> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let (Some(replication), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
+            return Vec::new();
+        };
+        let last = metrics.last_log_index.unwrap_or(0);
+        let now = TypeConfig::now();
+        let voters = metrics.membership_config.membership().voter_ids();
+        voters
+            .filter(|node| *node != metrics.id)
+            .map(|node| {
+                let matched = replication.get(&node).copied().flatten();
+                let acknowledged = heard.get(&node).copied().flatten();
+                FollowerProgress {
+                    node,
+                    lag: last.saturating_sub(matched.map_or(0, |id| id.index)),
+                    silent_for: acknowledged.map_or(Duration::MAX, |at| {
+                        now.saturating_duration_since(at.into_inner())
+                    }),
+                }
+            })
+            .collect()
+    }
+
+    /// Begins to hand the lead over to a voter. This node leads no longer in this term, and proposes
+    /// nothing more, even if the voter does not take it: then the others elect a leader after their
+    /// timeout. Does nothing on a node that does not lead.
+    pub(crate) async fn begin_handover(&self, to: u64) {
+        let term = self.state().term;
+        self.lease.end_for(term);
+        if let Err(error) = self.raft.trigger().transfer_leader(to).await {
+            tracing::warn!(%error, to, "a leadership could not be handed over");
+        }
+    }
+
+    /// Whether this replica stands for election when it hears of no leader.
+    pub(crate) fn stand_for_election(&self, stands: bool) {
+        self.raft.runtime_config().elect(stands);
+    }
+
+    /// Whether this replica leads, nobody else can lead just now, and its state holds every
+    /// acknowledged write. Costs no message and no wait.
+    pub(crate) fn holds_lease(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(acknowledged) = metrics.last_quorum_acked else {
+            return false;
+        };
+        let term = metrics.current_term;
+        let has_applied_own = metrics
+            .last_applied
+            .is_some_and(|id| id.leader_id.term == term);
+        metrics.state == ServerState::Leader
+            && metrics.running_state.is_ok()
+            && metrics.vote.committed
+            && metrics.vote.leader_id.voted_for == metrics.id
+            && has_applied_own
+            && !self.lease.has_ended_for(term)
+            && TypeConfig::now() < acknowledged.into_inner() + self.lease.length
+    }
+}
