@@ -86,6 +86,9 @@ impl ClusterSettings {
 pub struct NodeSettings {
     /// Where the node keeps its log and snapshots. Default `data`.
     pub data_dir: PathBuf,
+    /// What fails together with this node, such as a rack: copies of a partition are kept in different
+    /// zones where there are enough. Default empty, which shares a zone with nobody.
+    pub zone: String,
     /// A partition's snapshot is taken after this many log entries. Default 50,000.
     pub snapshot_every_entries: u64,
     /// Commands that wait for a partition's leader; beyond it new ones get `overloaded`. Default 16,384.
@@ -105,6 +108,7 @@ impl Default for NodeSettings {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("data"),
+            zone: String::new(),
             snapshot_every_entries: 50_000,
             proposal_queue_max: 16_384,
             proposal_queue_bytes_max: 32 << 20,

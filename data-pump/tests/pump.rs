@@ -41,6 +41,9 @@ async fn node(folder: &tempfile::TempDir) -> GridNode<Unit> {
         grid_id: GRID_ID,
         node_id: 1,
         members: BTreeMap::from([(1, address)]),
+        seeds: Vec::new(),
+        peer_address: None,
+        gateway_address: String::new(),
         listener,
         cluster: ClusterSettings {
             partitions: 4,

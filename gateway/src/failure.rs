@@ -20,6 +20,7 @@ pub(crate) enum Detail {
     Available { available: u32 },
     OnSale { on_sale_at: String },
     Auction { auction_id: Uuid },
+    Reason { reason: &'static str },
 }
 
 /// Why a request was not carried out. The text may be shown; it holds nothing internal.

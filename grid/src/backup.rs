@@ -3,7 +3,8 @@
 //!
 //! A planted snapshot belongs to another grid and other voters than the one it came from, so its header
 //! is written anew: the same index, but term 0, below any term that the new grid will have. The state
-//! itself is copied byte for byte.
+//! itself is copied byte for byte. Beside the snapshots a mark tells the node to keep them although it
+//! has no log, until the grid is founded (see `identity`).
 //!
 //! What it deliberately does not do: merge with what a node already has, or know of the database, which
 //! is at another place than the backup.
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 use grid_core::snapshot::Restore;
 use grid_core::{PartitionId, Space};
 
+use crate::cluster::first_holders;
+use crate::identity::NodeDirectory;
 use crate::node::NodeId;
 use crate::raft::SnapshotPosition;
 use crate::snapshot::{self, Header};
@@ -49,10 +52,15 @@ pub enum BackupError {
     Exists(PathBuf),
 }
 
-/// Which nodes hold a partition of a new grid, the first leader first.
+/// Which nodes hold a partition of a new grid that has no zones, the first leader first.
 #[must_use]
-pub fn founding_holders(partition: PartitionId, nodes: &[NodeId], replicas: usize) -> Vec<NodeId> {
-    crate::members::place(partition, nodes, replicas)
+pub fn founding_holders(
+    partition: PartitionId,
+    nodes: &[NodeId],
+    partitions: u32,
+    replicas: u32,
+) -> Vec<NodeId> {
+    first_holders(partition, nodes, partitions, replicas)
 }
 
 /// Reads a whole snapshot: its checksums, its shape, and the rules of its domain.
@@ -136,5 +144,6 @@ pub fn plant_snapshot(
     out.get_ref().sync_all()?;
     fs::rename(&temporary, directory.join(format!("{index:016x}.snap")))?;
     File::open(&directory)?.sync_all()?;
+    NodeDirectory::new(node_dir.to_owned()).mark_planted()?;
     Ok(())
 }

@@ -74,12 +74,20 @@ pub(crate) async fn run<S: Space>(
         if step.from != members.node {
             continue;
         }
+        // While replicas move, leaders are moved by those who move them.
+        let is_moving = members
+            .present_map()
+            .is_some_and(|map| map.moving().is_some());
+        if is_moving {
+            rest = None;
+            continue;
+        }
         if let Some(member) = members.get(step.partition)
             && member.leadership.borrow().is_local
-            && handover::candidates(&members, member).contains(&step.to)
+            && handover::candidates(&members, &member).contains(&step.to)
         {
             // A failed one is followed by an election, after which everything is looked at anew.
-            if !handover::hand_to(member, members.node, step.to).await {
+            if !handover::hand_to(&member, members.node, step.to).await {
                 rest = None;
             }
         }
@@ -93,5 +101,5 @@ fn leads_much<S: Space>(members: &Members<S>) -> bool {
         .get(&members.node)
         .copied()
         .unwrap_or(0);
-    own as usize > members.layout.partitions() as usize / members.nodes.len().max(1)
+    own as usize > members.layout.partitions() as usize / members.nodes().len().max(1)
 }

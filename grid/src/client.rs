@@ -1,13 +1,11 @@
 //! The routing client: finds the partition's leader, hands the command over, retries under the same
 //! key until the deadline.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grid_core::{Cursor, IdempotencyKey, Outcome, PartitionId, SlotLayout, Space, codec};
-use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::admission::CommandClass;
@@ -91,15 +89,12 @@ pub struct Leadership {
 /// A handle on the grid, cheap to clone.
 pub struct GridClient<S: Space> {
     pub(crate) members: Arc<Members<S>>,
-    /// Who led a partition that has no replica here, when it was last asked.
-    hints: Arc<Mutex<BTreeMap<PartitionId, NodeId>>>,
 }
 
 impl<S: Space> Clone for GridClient<S> {
     fn clone(&self) -> Self {
         Self {
             members: Arc::clone(&self.members),
-            hints: Arc::clone(&self.hints),
         }
     }
 }
@@ -122,10 +117,11 @@ enum Attempt<T> {
 
 impl<S: Space> GridClient<S> {
     pub(crate) fn new(members: Arc<Members<S>>) -> Self {
-        Self {
-            members,
-            hints: Arc::default(),
-        }
+        Self { members }
+    }
+
+    pub(crate) fn members(&self) -> &Arc<Members<S>> {
+        &self.members
     }
 
     /// Which partition owns which key.
@@ -328,7 +324,8 @@ impl<S: Space> GridClient<S> {
                     let position = Cursor::after_entry(partition, index);
                     return Ok(Answered { answer, position });
                 }
-                QueryReply::UnknownPartition => return Err(GridError::UnknownPartition),
+                // The replica has just moved away from there, or not yet arrived.
+                QueryReply::UnknownPartition => self.hint(partition, None),
                 QueryReply::NotLeader(leader) => self.hint(partition, leader),
                 QueryReply::NotYet => {}
             }
@@ -343,15 +340,17 @@ impl<S: Space> GridClient<S> {
     #[must_use]
     pub fn follow(&self, partition: PartitionId, from: Option<Cursor>) -> Feed<S> {
         // A replica that differs from the others has nothing to tell.
-        let local = self.members.get(partition);
-        if let Some(member) = local.filter(|member| !member.replica.has_diverged()) {
+        if let Some(member) = self.members.get(partition)
+            && member.is_serving()
+            && !member.replica.has_diverged()
+        {
             return member.feed(from);
         }
-        let Ok(Some(node)) = self.nearest(partition) else {
-            return Feed::nowhere(partition, from);
+        let node = match self.nearest(partition) {
+            Ok(Some(node)) if node != self.members.node => node,
+            _ => return Feed::nowhere(partition, from),
         };
-        let cursor = from.unwrap_or(Cursor::after_entry(partition, 0));
-        let opened = codec::encode(&FeedHeader { from: cursor })
+        let opened = codec::encode(&FeedHeader { partition, from })
             .ok()
             .and_then(|header| {
                 let transport = &self.members.transport;
@@ -360,29 +359,31 @@ impl<S: Space> GridClient<S> {
                     .ok()
             });
         match opened {
-            Some((sender, receiver)) => Feed::remote(sender, receiver, cursor),
+            Some(stream) => Feed::remote(stream, partition, from),
             None => Feed::nowhere(partition, from),
         }
     }
 
-    /// Who leads a partition; changes are seen through the receiver.
+    /// Who leads a partition; changes are seen through the receiver. Of a partition without a replica
+    /// on this node the leader is known a little later, and its term not always.
     ///
     /// # Errors
-    /// [`GridError::UnknownPartition`], also for a partition without a replica on this node.
+    /// [`GridError::UnknownPartition`].
     pub fn leadership(
         &self,
         partition: PartitionId,
     ) -> Result<watch::Receiver<Leadership>, GridError> {
-        let member = self
-            .members
-            .get(partition)
-            .ok_or(GridError::UnknownPartition)?;
-        Ok(member.leadership.clone())
+        self.members
+            .leaderships
+            .get(&partition)
+            .map(watch::Sender::subscribe)
+            .ok_or(GridError::UnknownPartition)
     }
 
-    /// The partitions that have a replica on this node.
-    pub fn local_partitions(&self) -> impl Iterator<Item = PartitionId> {
-        self.members.replicas.keys().copied()
+    /// The partitions that have a replica on this node, at this moment.
+    pub fn local_partitions(&self) -> impl Iterator<Item = PartitionId> + use<S> {
+        let replicas = self.members.replicas();
+        replicas.into_iter().map(|(partition, _)| partition)
     }
 
     /// Tells the partition that every change up to `index` is in the database, so that older log may
@@ -447,18 +448,15 @@ impl<S: Space> GridClient<S> {
         partition: PartitionId,
         deadline: Instant,
     ) -> Result<Vec<(NodeId, Option<ReplicaDigest>)>, GridError> {
-        let holders = self
-            .members
-            .placement
-            .get(&partition)
-            .ok_or(GridError::UnknownPartition)?;
+        self.known(partition)?;
+        let holders = self.members.holders(partition);
         let payload = codec::encode(&partition).map_err(|_| GridError::Malformed)?;
-        let asking = holders.iter().map(|&node| {
+        let asking = holders.into_iter().map(|node| {
             let payload = payload.clone();
             async move {
                 let reply = if node == self.members.node {
                     match self.members.get(partition) {
-                        Some(member) => digest_here(member).await,
+                        Some(member) => digest_here(&member).await,
                         None => None,
                     }
                 } else {
@@ -481,32 +479,34 @@ impl<S: Space> GridClient<S> {
         Ok(futures_util::future::join_all(asking).await)
     }
 
-    /// The partition's leader as far as it is known here.
-    fn leader(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
-        if let Some(member) = self.members.get(partition) {
-            return Ok(member.leadership.borrow().leader);
+    fn known(&self, partition: PartitionId) -> Result<(), GridError> {
+        if partition.0 < self.members.layout.partitions() {
+            Ok(())
+        } else {
+            Err(GridError::UnknownPartition)
         }
-        let holders = self
-            .members
-            .placement
-            .get(&partition)
-            .ok_or(GridError::UnknownPartition)?;
-        let hinted = self.hints.lock().get(&partition).copied();
-        Ok(hinted.or_else(|| self.first_reachable(holders)))
     }
 
-    /// A node that holds the partition, this one if it does.
+    /// The partition's leader as far as it is known here.
+    fn leader(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
+        self.known(partition)?;
+        let leader = self.members.leader(partition);
+        if leader.is_some() || self.members.is_serving(partition) {
+            return Ok(leader);
+        }
+        Ok(self.first_reachable(&self.members.holders(partition)))
+    }
+
+    /// A node that holds the partition and can be reached.
     fn nearest(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
-        let holders = self
-            .members
-            .placement
-            .get(&partition)
-            .ok_or(GridError::UnknownPartition)?;
-        let serves = |member: &Member<S>| !member.replica.has_diverged();
-        if self.members.get(partition).is_some_and(serves) {
+        self.known(partition)?;
+        let own = self.members.get(partition);
+        if own.is_some_and(|member| member.is_serving() && !member.replica.has_diverged()) {
             return Ok(Some(self.members.node));
         }
-        Ok(self.first_reachable(holders))
+        let leader = self.members.leader(partition);
+        let leader = leader.filter(|node| self.members.transport.is_reachable(*node));
+        Ok(leader.or_else(|| self.first_reachable(&self.members.holders(partition))))
     }
 
     fn first_reachable(&self, holders: &[NodeId]) -> Option<NodeId> {
@@ -518,14 +518,7 @@ impl<S: Space> GridClient<S> {
 
     /// Remembers where a partition without a replica here is led, or forgets a wrong hint.
     fn hint(&self, partition: PartitionId, leader: Option<NodeId>) {
-        if self.members.get(partition).is_some() {
-            return;
-        }
-        let mut hints = self.hints.lock();
-        match leader {
-            Some(leader) => hints.insert(partition, leader),
-            None => hints.remove(&partition),
-        };
+        self.members.note_leader(partition, leader, 0);
     }
 
     /// Waits a moment, less when the leader changes meanwhile.
@@ -534,8 +527,11 @@ impl<S: Space> GridClient<S> {
         if let Some(member) = self.members.get(partition) {
             let mut leadership = member.leadership.clone();
             leadership.borrow_and_update();
-            // Either way the caller tries again.
-            let _ = tokio::time::timeout(pause, leadership.changed()).await;
+            let changed = tokio::time::timeout(pause, leadership.changed()).await;
+            // A replica that has ended has no leadership to wait for, and says so at once.
+            if let Ok(Err(_)) = changed {
+                tokio::time::sleep(pause).await;
+            }
         } else {
             tokio::time::sleep(pause).await;
         }
@@ -562,7 +558,8 @@ fn attempt_of<R>(reply: ExecuteReply<R>) -> Attempt<(Outcome<R>, u64)> {
         ExecuteReply::Overloaded { retry_after_ms } => {
             Attempt::Failed(GridError::Overloaded { retry_after_ms })
         }
-        ExecuteReply::UnknownPartition => Attempt::Failed(GridError::UnknownPartition),
+        // The replica has just moved away from there.
+        ExecuteReply::UnknownPartition => Attempt::Elsewhere(None),
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) async fn run<S: Space>(members: Arc<Members<S>>, stop: CancellationTo
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PERIOD) => {}
         }
-        for member in members.replicas.values() {
+        for (_, member) in members.replicas() {
             if member.replica.has_diverged() {
                 // Handing over may have failed the last time.
                 member.group.step_aside().await;
@@ -133,15 +133,15 @@ fn indexes<S: Space>(member: &Member<S>, before: &mut BTreeMap<PartitionId, u64>
 async fn compare<S: Space>(members: &Members<S>, before: &mut BTreeMap<PartitionId, u64>) {
     let mut asked: BTreeMap<NodeId, HashesRequest> = BTreeMap::new();
     let mut found: BTreeMap<(PartitionId, u64), BTreeMap<NodeId, StateHash>> = BTreeMap::new();
-    for (partition, member) in &members.replicas {
+    for (partition, member) in members.replicas() {
         if !member.leadership.borrow().is_local || member.replica.has_diverged() {
             continue;
         }
-        let indexes = indexes(member, before);
+        let indexes = indexes(&member, before);
         for &index in &indexes {
             if let Some(hash) = member.replica.hash_at(index) {
                 found
-                    .entry((*partition, index))
+                    .entry((partition, index))
                     .or_default()
                     .insert(members.node, hash);
             }
@@ -151,7 +151,7 @@ async fn compare<S: Space>(members: &Members<S>, before: &mut BTreeMap<Partition
                 asked
                     .entry(node)
                     .or_default()
-                    .push((*partition, indexes.clone()));
+                    .push((partition, indexes.clone()));
             }
         }
     }
@@ -238,7 +238,7 @@ async fn act<S: Space>(
     };
     for node in nodes {
         if node == members.node {
-            obey(member, order).await;
+            obey(&member, order).await;
         } else if let Ok(payload) = codec::encode(&order) {
             let transport = &members.transport;
             let told = transport
@@ -269,7 +269,7 @@ pub(crate) fn answer<S: Space>(members: &Members<S>, request: &HashesRequest) ->
             indexes
                 .iter()
                 .take(INDEXES_MAX)
-                .map(|index| member.and_then(|member| member.replica.hash_at(*index)))
+                .map(|index| member.as_ref()?.replica.hash_at(*index))
                 .collect()
         })
         .collect()

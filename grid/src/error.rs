@@ -103,6 +103,25 @@ pub enum StartError {
         /// Who asked.
         expected: String,
     },
+    /// The data directory was written by an older version, before grids had a cluster map.
+    #[error(
+        "{path} has format {found}, this build needs {supported}; start the grid anew, from the database \
+         if it has one"
+    )]
+    OlderFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one this build needs.
+        supported: u32,
+    },
+    /// The node was removed from the grid. Its directory is of no more use: empty it to join again.
+    #[error("node {node} was removed from the grid; to join again, give it an empty directory")]
+    Removed {
+        /// The node.
+        node: u64,
+    },
     /// The data directory was written by a newer version.
     #[error("{path} has format {found}, this build reads up to {supported}; use a newer build")]
     NewerFormat {

@@ -93,6 +93,8 @@ enum Place<S: Space> {
 pub struct Feed<S: Space> {
     place: Place<S>,
     cursor: Cursor,
+    /// The cursor is not known yet: the peer says it with the first slice.
+    unplaced: bool,
 }
 
 impl<S: Space> std::fmt::Debug for Feed<S> {
@@ -115,14 +117,20 @@ impl<S: Space> Feed<S> {
                 replay: None,
             },
             cursor,
+            unplaced: false,
         }
     }
 
-    /// A reader over a stream from a peer.
-    pub(crate) fn remote(sender: StreamSender, receiver: StreamReceiver, cursor: Cursor) -> Self {
+    /// A reader over a stream from a peer; without a place it begins where the peer is.
+    pub(crate) fn remote(
+        (sender, receiver): (StreamSender, StreamReceiver),
+        partition: PartitionId,
+        from: Option<Cursor>,
+    ) -> Self {
         Self {
             place: Place::Remote { sender, receiver },
-            cursor,
+            cursor: from.unwrap_or(Cursor::after_entry(partition, 0)),
+            unplaced: from.is_none(),
         }
     }
 
@@ -131,7 +139,15 @@ impl<S: Space> Feed<S> {
         Self {
             place: Place::Nowhere,
             cursor: from.unwrap_or(Cursor::after_entry(partition, 0)),
+            unplaced: from.is_none(),
         }
+    }
+
+    /// Whether the reader follows from now on and does not know yet where that is: the first slice,
+    /// which is then empty, says it.
+    #[must_use]
+    pub fn is_unplaced(&self) -> bool {
+        self.unplaced
     }
 
     /// The reader's place: what it has returned so far.
@@ -156,6 +172,7 @@ impl<S: Space> Feed<S> {
             Place::Nowhere => return Err(FeedError::Stopped),
         };
         self.cursor = Cursor::after_entry(self.cursor.partition, slice.upto_index);
+        self.unplaced = false;
         Ok(slice)
     }
 }

@@ -10,6 +10,7 @@
 //! so it is offered only to followers that can take it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,10 @@ fn can_lead(lag: u64, silent_for: Duration) -> bool {
 }
 
 /// The followers of a group that this node leads which can take the lead.
-pub(crate) fn candidates<S: Space>(members: &Members<S>, member: &Member<S>) -> Vec<NodeId> {
+pub(crate) fn candidates<S: Space, T: Space>(
+    members: &Members<S>,
+    member: &Member<T>,
+) -> Vec<NodeId> {
     let followers = member.group.followers().into_iter();
     followers
         .filter(|follower| can_lead(follower.lag, follower.silent_for))
@@ -90,8 +94,12 @@ pub(crate) async fn drain<S: Space>(
     deadline: Instant,
 ) -> Handover {
     members.draining.store(true, Ordering::SeqCst);
-    for member in members.replicas.values() {
-        member.group.stand_for_election(false);
+    for (_, member) in members.replicas() {
+        member.group.leave_elections();
+    }
+    let meta = members.meta();
+    if let Some(meta) = &meta {
+        meta.group.leave_elections();
     }
     let mut result = Handover::default();
     let mut stuck = BTreeSet::new();
@@ -103,11 +111,11 @@ pub(crate) async fn drain<S: Space>(
             .into_iter()
             .find(|(partition, _)| !stuck.contains(partition));
         let Some((partition, member)) = next.filter(|_| !remaining(deadline).is_zero()) else {
-            return result;
+            break;
         };
-        match choose(client, members, member, &mut looks_left).await {
+        match choose(client, members, &member, &mut looks_left).await {
             Some(to) => {
-                if hand_to(member, members.node, to).await {
+                if hand_to(&member, members.node, to).await {
                     result.handed_over += 1;
                 } else {
                     stuck.insert(partition);
@@ -119,22 +127,27 @@ pub(crate) async fn drain<S: Space>(
             }
         }
     }
+    // Last, so that whatever moves meanwhile moves under one hand. Clients do not wait for it.
+    if let Some(meta) = meta
+        && let Some(to) = choose(client, members, &meta, &mut looks_left).await
+    {
+        hand_to(&meta, members.node, to).await;
+    }
+    result
 }
 
-fn led_here<S: Space>(members: &Members<S>) -> Vec<(PartitionId, &Member<S>)> {
-    members
-        .replicas
-        .iter()
+fn led_here<S: Space>(members: &Members<S>) -> Vec<(PartitionId, Arc<Member<S>>)> {
+    let replicas = members.replicas().into_iter();
+    replicas
         .filter(|(_, member)| member.leadership.borrow().is_local)
-        .map(|(partition, member)| (*partition, member))
         .collect()
 }
 
 /// The candidate that leads least and is not about to stop itself.
-async fn choose<S: Space>(
+async fn choose<S: Space, T: Space>(
     client: &GridClient<S>,
     members: &Members<S>,
-    member: &Member<S>,
+    member: &Member<T>,
     looks_left: &mut u32,
 ) -> Option<NodeId> {
     loop {
@@ -163,7 +176,7 @@ async fn choose<S: Space>(
 /// How many groups each node leads, as far as this node's replicas know.
 pub(crate) fn leads<S: Space>(members: &Members<S>) -> BTreeMap<NodeId, u32> {
     let mut leads = BTreeMap::new();
-    for member in members.replicas.values() {
+    for (_, member) in members.replicas() {
         if let Some(leader) = member.leadership.borrow().leader {
             *leads.entry(leader).or_insert(0) += 1;
         }

@@ -19,6 +19,7 @@ pub mod backup;
 pub mod balance;
 mod balancer;
 mod client;
+mod cluster;
 mod commit_delay;
 mod disk;
 mod divergence;
@@ -27,8 +28,10 @@ mod feed;
 mod gauges;
 mod handover;
 pub mod health;
+mod identity;
 mod members;
 mod node;
+mod opening;
 mod operator;
 mod platform;
 mod proposer;
@@ -46,10 +49,15 @@ mod wal;
 
 pub use admission::CommandClass;
 pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, REQUEST_LOG, Read};
+pub use cluster::{
+    ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
+    MoveReason, NodeEntry, NodeState, Refusal,
+};
 pub use error::{GridError, OperationError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
+pub use platform::align_timers;
 #[cfg(feature = "sim")]
 pub use platform::simulated as simulation;
 pub use rebuild::Rebuilt;

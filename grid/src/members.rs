@@ -1,21 +1,24 @@
-//! The replicas of one node, and what can be asked of each.
+//! The replicas of one node and its place among its peers; both change while it runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout, Space};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
+use crate::cluster::{ClusterMap, META, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
 use crate::feed::{Feed, FeedSource};
+use crate::identity::NodeDirectory;
 use crate::node::NodeId;
+use crate::opening::Opener;
 use crate::platform::{monotonic_now, wall_now};
 use crate::proposer::{Decision, Submission};
 use crate::raft::{Group, ProposalError, ReadRefusal};
@@ -41,22 +44,38 @@ pub(crate) struct Member<S: Space> {
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) replays: Arc<tokio::sync::Semaphore>,
     pub(crate) wal: Arc<Wal>,
+    /// Whether it has had a vote: before, its state may be anything from nothing to the present.
+    pub(crate) serving: Arc<AtomicBool>,
+    /// Ends what works for this replica.
+    pub(crate) stop: CancellationToken,
 }
 
 /// A node's replicas and its place among its peers.
+///
+/// Invariants: `replicas` and `meta` are changed by one task, the one that follows the map; `map` only
+/// ever gets a later epoch; `leaderships` has an entry for every group of the grid, held here or not.
 pub(crate) struct Members<S: Space> {
     pub(crate) node: NodeId,
     pub(crate) grid_id: u128,
     pub(crate) started: Instant,
     pub(crate) layout: SlotLayout,
-    pub(crate) placement: BTreeMap<PartitionId, Vec<NodeId>>,
-    pub(crate) nodes: Vec<NodeId>,
-    pub(crate) replicas: BTreeMap<PartitionId, Member<S>>,
+    pub(crate) replicas: RwLock<BTreeMap<PartitionId, Arc<Member<S>>>>,
+    pub(crate) meta: RwLock<Option<Arc<Member<MapSpace>>>>,
+    pub(crate) leaderships: BTreeMap<PartitionId, watch::Sender<Leadership>>,
+    pub(crate) map: watch::Sender<Option<Arc<ClusterMap>>>,
+    /// What this node says of itself.
+    pub(crate) info: NodeInfo,
+    pub(crate) directory: NodeDirectory,
+    pub(crate) opener: Opener,
+    /// Addresses given on the command line, tried beside those of the map.
+    pub(crate) given_addresses: BTreeMap<NodeId, String>,
+    pub(crate) reconciling: Mutex<Reconciling>,
+    /// The epoch of the last map that this node has acted upon.
+    pub(crate) adopted_epoch: AtomicU64,
+    /// Whether the grid has removed this node.
+    pub(crate) removed: AtomicBool,
     pub(crate) transport: Transport,
     pub(crate) wal: Arc<Wal>,
-    /// Where the log is, for the disk's room.
-    pub(crate) data_dir: PathBuf,
-    pub(crate) lease_ms: u64,
     /// One replica at a time is rebuilt.
     pub(crate) rebuilding: tokio::sync::Semaphore,
     pub(crate) attached: RwLock<BTreeMap<&'static str, Attachment>>,
@@ -67,25 +86,119 @@ pub(crate) struct Members<S: Space> {
 /// Says something for the status.
 pub(crate) type Attachment = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
-/// Which nodes hold a partition: `replicas` neighbours in the ring of nodes, so that both replicas
-/// and first leaders are spread evenly.
-pub(crate) fn place(partition: PartitionId, nodes: &[NodeId], replicas: usize) -> Vec<NodeId> {
-    let first = partition.0 as usize;
-    (0..replicas.min(nodes.len()))
-        .map(|step| nodes[(first + step) % nodes.len()])
-        .collect()
-}
-
 impl<S: Space> Members<S> {
     /// This node's replica of a partition.
-    pub(crate) fn get(&self, partition: PartitionId) -> Option<&Member<S>> {
-        self.replicas.get(&partition)
+    pub(crate) fn get(&self, partition: PartitionId) -> Option<Arc<Member<S>>> {
+        self.replicas.read().get(&partition).cloned()
+    }
+
+    /// This node's replica of the cluster map.
+    pub(crate) fn meta(&self) -> Option<Arc<Member<MapSpace>>> {
+        self.meta.read().clone()
+    }
+
+    /// All replicas of partitions here.
+    pub(crate) fn replicas(&self) -> Vec<(PartitionId, Arc<Member<S>>)> {
+        let replicas = self.replicas.read();
+        replicas
+            .iter()
+            .map(|(partition, member)| (*partition, Arc::clone(member)))
+            .collect()
+    }
+
+    /// The newest cluster map seen here; `None` before the grid is founded.
+    pub(crate) fn present_map(&self) -> Option<Arc<ClusterMap>> {
+        self.map.borrow().clone()
+    }
+
+    /// The nodes that hold a group, as far as is known.
+    pub(crate) fn holders(&self, partition: PartitionId) -> Vec<NodeId> {
+        let map = self.map.borrow();
+        map.as_ref()
+            .and_then(|map| map.groups.get(&partition))
+            .map(|group| group.holders().collect())
+            .unwrap_or_default()
+    }
+
+    /// Every node of the grid, as far as is known.
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        match &*self.map.borrow() {
+            Some(map) => map.members().map(|(node, _)| node).collect(),
+            None => vec![self.node],
+        }
+    }
+
+    /// Whether this node has a replica of a group, whatever its state.
+    pub(crate) fn is_open(&self, partition: PartitionId) -> bool {
+        if partition == META {
+            self.meta.read().is_some()
+        } else {
+            self.replicas.read().contains_key(&partition)
+        }
+    }
+
+    /// Whether this node has had a vote in a group: then what it knows of the leader counts.
+    pub(crate) fn is_serving(&self, partition: PartitionId) -> bool {
+        if partition == META {
+            self.meta().is_some_and(|meta| meta.is_serving())
+        } else {
+            self.get(partition)
+                .is_some_and(|member| member.is_serving())
+        }
+    }
+
+    /// The leader of a group as far as it is known here.
+    pub(crate) fn leader(&self, partition: PartitionId) -> Option<NodeId> {
+        self.leaderships.get(&partition)?.borrow().leader
+    }
+
+    /// Remembers who leads a group that this node has no vote in.
+    pub(crate) fn note_leader(&self, partition: PartitionId, leader: Option<NodeId>, term: u64) {
+        if self.is_serving(partition) {
+            return;
+        }
+        if let Some(known) = self.leaderships.get(&partition) {
+            known.send_if_modified(|known| {
+                let is_older = leader.is_some() && term != 0 && term < known.term;
+                if is_older || known.leader == leader {
+                    return false;
+                }
+                *known = Leadership {
+                    leader,
+                    term: known.term.max(term),
+                    is_local: false,
+                };
+                true
+            });
+        }
+    }
+
+    /// Takes a later map; an older one is ignored.
+    pub(crate) fn learn_map(&self, map: ClusterMap) {
+        self.map.send_if_modified(|known| {
+            let is_news = known.as_ref().is_none_or(|known| known.epoch < map.epoch);
+            if is_news {
+                *known = Some(Arc::new(map));
+            }
+            is_news
+        });
+    }
+
+    /// Notes that the grid has removed this node, which ends it.
+    pub(crate) fn note_removed(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+        let text = format!("node {} was removed from the grid", self.node);
+        self.opener.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure.get_or_insert(text);
+            is_first
+        });
     }
 
     /// What this node says of itself.
     pub(crate) fn status(&self) -> NodeStatus {
         let wal = self.wal.stats();
-        let room = disk::room(&self.data_dir);
+        let room = disk::room(self.directory.path());
         NodeStatus {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
@@ -111,25 +224,27 @@ impl<S: Space> Members<S> {
                 disk_total_bytes: room.map(|room| room.total_bytes),
             },
             clock_ms: wall_now().as_millis(),
-            lease_ms: self.lease_ms,
+            lease_ms: self.opener.cluster.election_timeout_max_ms,
             attached: self
                 .attached
                 .read()
                 .iter()
                 .map(|(name, say)| ((*name).to_owned(), say()))
                 .collect(),
-            replicas: self.replicas.values().map(Member::status).collect(),
+            replicas: self
+                .replicas()
+                .iter()
+                .map(|(_, member)| member.status())
+                .collect(),
             unreachable: self.transport.unreachable(),
             refusals: self
-                .nodes
+                .nodes()
                 .iter()
                 .filter_map(|node| self.refusal(*node))
                 .collect(),
         }
     }
-}
 
-impl<S: Space> Members<S> {
     fn refusal(&self, node: NodeId) -> Option<String> {
         let refusal = self.transport.refusal(node)?;
         Some(format!("node {node}: {}", refusal.detail))
@@ -194,6 +309,7 @@ impl<S: Space> Member<S> {
             return QueryReply::NotLeader(None);
         }
         match freshness {
+            Freshness::Stale if !self.is_serving() => return QueryReply::NotYet,
             Freshness::Stale => {}
             Freshness::Linearizable => match self.group.await_linearizable().await {
                 Ok(()) => {}
@@ -215,6 +331,11 @@ impl<S: Space> Member<S> {
             .replica
             .read(|state| (state.space().query(query), state.applied_index()));
         QueryReply::Answer { answer, index }
+    }
+
+    /// Whether what this replica has is worth reading.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
     }
 
     /// Reads this replica's changes.

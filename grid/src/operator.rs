@@ -63,7 +63,7 @@ impl<S: Space> GridClient<S> {
     /// Every node's state, asked at once; a node has two seconds, or until the deadline.
     pub async fn cluster_status(&self, deadline: Instant) -> Vec<NodeReport> {
         let wait = remaining(deadline).min(STATUS_WAIT);
-        let asking = self.members.nodes.iter().map(|&node_id| async move {
+        let asking = self.members.nodes().into_iter().map(|node_id| async move {
             if node_id == self.members.node {
                 return NodeReport {
                     node_id,
@@ -99,11 +99,10 @@ impl<S: Space> GridClient<S> {
         health::assess(reports, self.layout().partitions())
     }
 
-    /// The nodes that hold a replica of a partition.
+    /// The nodes that hold a replica of a partition, or are about to give one up, by the cluster map.
     #[must_use]
     pub fn holders(&self, partition: PartitionId) -> Vec<NodeId> {
-        let holders = self.members.placement.get(&partition);
-        holders.cloned().unwrap_or_default()
+        self.members.holders(partition)
     }
 
     /// Makes a node's replica anew from its leader; its log and its vote stay.
@@ -139,7 +138,7 @@ impl<S: Space> GridClient<S> {
                 .await;
         }
         let member = self.members.get(partition);
-        rebuild::take_snapshot(member.ok_or(OperationError::NotHeld)?).await
+        rebuild::take_snapshot(&*member.ok_or(OperationError::NotHeld)?).await
     }
 
     /// The newest snapshot of this node's own replica: its index and the file. The file may be removed
@@ -161,7 +160,7 @@ impl<S: Space> GridClient<S> {
         partition: PartitionId,
         deadline: Instant,
     ) -> Result<T, OperationError> {
-        if !self.members.nodes.contains(&node) {
+        if !self.members.nodes().contains(&node) {
             return Err(OperationError::NotHeld);
         }
         let failed = |error: String| OperationError::Failed(error);

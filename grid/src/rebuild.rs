@@ -88,7 +88,7 @@ pub(crate) async fn rebuild<S: Space>(
         None => return Err(OperationError::NoLeader),
     };
     let started = monotonic_now();
-    let position = fetch(members, member, from).await?;
+    let position = fetch(members, &member, from).await?;
     let snapshot_index = position.index();
     let mut applied = member.replica.applied();
     let reached = applied.wait_for(|applied| *applied >= snapshot_index);

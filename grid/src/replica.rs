@@ -270,6 +270,10 @@ impl<S: Space> ReplicaState<S> {
 
     #[cfg(feature = "sim")]
     fn observe(&self, entry: Option<Option<&[u8]>>) {
+        // The simulation's model is one of the partitions, and does not know the cluster map.
+        if self.partition == crate::cluster::META {
+            return;
+        }
         let (index, hash) = self.read(|state| (state.applied_index(), state.hash()));
         crate::platform::simulated::observe(self.partition, index, hash, entry);
     }
@@ -316,6 +320,12 @@ impl<S: Space> ReplicaState<S> {
     /// Notes why the replica stops.
     pub(crate) fn set_fault(&self, fault: String) {
         self.fault.lock().get_or_insert(fault);
+    }
+
+    /// Notes that the replica is here no more, and wakes its readers so that they look elsewhere.
+    pub(crate) fn retire(&self, fault: &str) {
+        self.set_fault(fault.to_owned());
+        self.applied.send_modify(|_| {});
     }
 
     /// The recent changes of entries after `index`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use grid_core::{PartitionId, Space};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::META;
 use crate::members::{Member, Members};
 use crate::platform;
 
@@ -48,11 +49,19 @@ pub(crate) async fn run<S: Space>(
         } else {
             None
         };
-        for (partition, member) in &members.replicas {
+        for (partition, member) in members.replicas() {
             if stop.is_cancelled() {
                 return;
             }
-            reconcile(member, policy, unpin == Some(*partition)).await;
+            reconcile(&member, policy, unpin == Some(partition)).await;
+        }
+        if let Some(meta) = members.meta() {
+            // No pump reads the cluster map.
+            let policy = RetentionPolicy {
+                keep_for_pump: false,
+                ..policy
+            };
+            reconcile(&meta, policy, unpin == Some(META)).await;
         }
     }
 }
@@ -87,7 +96,9 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
 pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
     let started = platform::monotonic_now();
     member.group.take_snapshot().await;
-    while platform::monotonic_now().saturating_duration_since(started) < SNAPSHOT_WAIT {
+    while platform::monotonic_now().saturating_duration_since(started) < SNAPSHOT_WAIT
+        && !member.stop.is_cancelled()
+    {
         if member.snapshots.newest_index().unwrap_or(0) > newest {
             metrics::histogram!("grid_snapshot_seconds").record(
                 platform::monotonic_now()
@@ -97,6 +108,9 @@ pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if member.stop.is_cancelled() {
+        return false;
     }
     tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
     false

@@ -11,6 +11,7 @@ use grid_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::admission::CommandClass;
+use crate::cluster::{self, META};
 use crate::divergence::{self, DivergedOrder, HashesRequest};
 use crate::error::OperationError;
 use crate::feed::FeedError;
@@ -110,7 +111,9 @@ pub(crate) enum QueryReply<A> {
 /// The first words of a feed stream.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FeedHeader {
-    pub(crate) from: Cursor,
+    pub(crate) partition: PartitionId,
+    /// `None` for from now on; the first slice, without changes, says where that is.
+    pub(crate) from: Option<Cursor>,
 }
 
 /// One message of a feed stream.
@@ -145,6 +148,15 @@ impl<S: Space> Services<S> {
     }
 }
 
+/// Does something with this node's member of a group, whatever the group replicates.
+macro_rules! with_group {
+    ($members:expr, $group:expr, $member:ident => $body:block) => {
+        if $group == META.0 {
+            if let Some($member) = $members.meta() $body
+        } else if let Some($member) = $members.get(PartitionId($group)) $body
+    };
+}
+
 fn reply_with<T: Serialize>(reply: Replier, value: &T) {
     match codec::encode(value) {
         Ok(bytes) => reply.send(bytes.into()),
@@ -168,11 +180,10 @@ impl<S: Space> Handler for Services<S> {
                 if request.offers_lead() && members.draining.load(Ordering::SeqCst) {
                     return;
                 }
-                let Some(member) = members.get(PartitionId(group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve(request, reply).await });
+                with_group!(members, group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve(request, reply).await });
+                });
             }
             SERVICE_QUERY => {
                 let members = Arc::clone(members);
@@ -194,7 +205,7 @@ impl<S: Space> Handler for Services<S> {
                 let members = Arc::clone(members);
                 tokio::spawn(async move {
                     if let Some(member) = members.get(order.partition) {
-                        divergence::obey(member, order).await;
+                        divergence::obey(&member, order).await;
                     }
                     reply_with(reply, &());
                 });
@@ -215,7 +226,7 @@ impl<S: Space> Handler for Services<S> {
                 let members = Arc::clone(members);
                 tokio::spawn(async move {
                     let taken = match members.get(partition) {
-                        Some(member) => rebuild::take_snapshot(member).await,
+                        Some(member) => rebuild::take_snapshot(&member).await,
                         None => Err(OperationError::NotHeld),
                     };
                     reply_with(reply, &taken);
@@ -241,6 +252,9 @@ impl<S: Space> Handler for Services<S> {
                     Err(error) => tracing::error!(%error, "a state could not be digested"),
                 });
             }
+            service if cluster::is_of_cluster(service) => {
+                cluster::serve(members, service, &payload, reply);
+            }
             _ => tracing::warn!(service, "a peer asked for an unknown service"),
         }
     }
@@ -261,21 +275,19 @@ impl<S: Space> Handler for Services<S> {
                 let Ok(group) = codec::decode::<u32>(&header) else {
                     return;
                 };
-                let Some(member) = members.get(PartitionId(group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve_appends(sender, receiver).await });
+                with_group!(members, group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve_appends(sender, receiver).await });
+                });
             }
             SERVICE_SNAPSHOT => {
                 let Ok(header) = codec::decode::<SnapshotHeader>(&header) else {
                     return;
                 };
-                let Some(member) = members.get(PartitionId(header.group)) else {
-                    return;
-                };
-                let group = member.group.clone();
-                tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+                with_group!(members, header.group, member => {
+                    let group = member.group.clone();
+                    tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+                });
             }
             SERVICE_FETCH => {
                 let Ok(partition) = codec::decode::<PartitionId>(&header) else {
@@ -284,7 +296,7 @@ impl<S: Space> Handler for Services<S> {
                 let members = Arc::clone(members);
                 tokio::spawn(async move {
                     if let Some(member) = members.get(partition) {
-                        rebuild::serve_fetch(member, sender, receiver).await;
+                        rebuild::serve_fetch(&member, sender, receiver).await;
                     }
                 });
             }
@@ -293,9 +305,15 @@ impl<S: Space> Handler for Services<S> {
                     return;
                 };
                 let members = Arc::clone(members);
-                tokio::spawn(async move { feed(&members, header.from, sender, receiver).await });
+                tokio::spawn(async move { feed(&members, header, sender, receiver).await });
             }
             _ => tracing::warn!(service, "a peer opened a stream to an unknown service"),
+        }
+    }
+
+    fn on_visit(&self, _from: u64, service: u8, payload: Bytes, reply: Replier) {
+        if let Some(members) = self.members.get() {
+            cluster::serve_visit(members, service, &payload, reply);
         }
     }
 }
@@ -351,15 +369,26 @@ async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Repl
 
 async fn feed<S: Space>(
     members: &Arc<Members<S>>,
-    from: Cursor,
+    header: FeedHeader,
     sender: StreamSender,
     mut receiver: StreamReceiver,
 ) {
-    let Some(member) = members.get(from.partition) else {
+    let member = members.get(header.partition);
+    let Some(member) = member.filter(|member| member.is_serving()) else {
         return;
     };
-    let mut feed = member.feed(Some(from));
+    let mut feed = member.feed(header.from);
     let mut in_flight = 0;
+    if header.from.is_none() {
+        let place: FeedMessage<S::Change> = Ok((Vec::new(), feed.cursor().index));
+        let Ok(bytes) = codec::encode(&place) else {
+            return;
+        };
+        if sender.send(bytes.into()).await.is_err() {
+            return;
+        }
+        in_flight += 1;
+    }
     loop {
         while in_flight >= FEED_SLICES_IN_FLIGHT_MAX {
             match receiver.recv().await {

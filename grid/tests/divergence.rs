@@ -2,6 +2,7 @@
 //!
 //! One test, since the space's impurity is one flag of the process.
 
+#[expect(dead_code, reason = "what it shares with the cluster's tests")]
 mod support;
 
 use std::time::Duration;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use grid::Read;
 use processing_unit::{AuctionId, auction};
 
-use super::extract::{self, Anyone, Known, Listing};
+use super::extract::{self, Anyone, Fresh, Known, Listing};
 use super::problem::Problem;
-use super::{created, ok, scatter};
+use super::{created, ok, ok_at, scatter};
 use crate::convert;
 use crate::operations::{self, AuctionStep};
 use crate::state::Shared;
@@ -58,11 +57,14 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     Anyone(viewer): Anyone,
+    fresh: Fresh,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = AuctionId(extract::id(&id)?);
-    let (auction, _) = shared.auction(id, Read::Linearizable).await?;
-    ok(&convert::auction(auction, viewer.map(|caller| caller.user)))
+    let read = fresh.of(shared.layout.partition_of(id.0))?;
+    let (auction, position) = shared.auction(id, read).await?;
+    let view = convert::auction(auction, viewer.map(|caller| caller.user));
+    ok_at(&view, position)
 }
 
 async fn step(

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use grid::Read;
 use processing_unit::{AuctionId, auction};
 
-use super::extract::{self, Anyone, Known, Listing};
+use super::extract::{self, Anyone, Fresh, Known, Listing};
 use super::problem::Problem;
-use super::{created, ok};
+use super::{created, ok, ok_at};
 use crate::convert;
 use crate::failure::Failure;
 use crate::operations;
@@ -24,6 +23,7 @@ pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Anyone(viewer): Anyone,
     Path(id): Path<String>,
+    fresh: Fresh,
     Listing(list): Listing,
 ) -> Result<Response, Problem> {
     let auction_id = AuctionId(extract::id(&id)?);
@@ -34,9 +34,8 @@ pub(super) async fn list(
     };
     let currency = shared.auction_currency(auction_id).await?;
     let partition = shared.layout.partition_of(auction_id.0);
-    let (answer, _) = shared
-        .ask_auctions(partition, query, Read::Linearizable)
-        .await?;
+    let read = fresh.of(partition)?;
+    let (answer, position) = shared.ask_auctions(partition, query, read).await?;
     let bids = match answer {
         auction::Answer::Bids(Some(bids)) => bids,
         auction::Answer::Bids(None) => {
@@ -48,13 +47,14 @@ pub(super) async fn list(
     let next = (bids.len() == list.limit())
         .then(|| bids.last().map(|last| Arc::from(last.number.to_string())))
         .flatten();
-    ok(&Page {
+    let page = Page {
         items: bids
             .iter()
             .map(|bid| convert::bid(bid, currency, viewer))
             .collect(),
         next,
-    })
+    };
+    ok_at(&page, position)
 }
 
 pub(super) async fn place(

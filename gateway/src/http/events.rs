@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use grid::Read;
+use grid_core::Cursor;
 use processing_unit::box_office::{Answer, Query};
 use processing_unit::{EventId, box_office};
 use uuid::Uuid;
 
-use super::extract::{self, Known, Listing};
+use super::extract::{self, Fresh, Known, Listing};
 use super::problem::Problem;
-use super::{created, ok, scatter};
+use super::{created, ok, ok_at, scatter};
 use crate::convert;
 use crate::failure::Failure;
 use crate::operations;
@@ -47,12 +47,16 @@ pub(super) async fn list(
     ok(&scatter::merge(views, list.limit(), |event| event.event_id))
 }
 
-async fn ask(shared: &Shared, event_id: Uuid, query: Query) -> Result<Answer, Failure> {
+async fn ask(
+    shared: &Shared,
+    event_id: Uuid,
+    query: Query,
+    fresh: Fresh,
+) -> Result<(Answer, Cursor), Failure> {
     let partition = shared.layout.partition_of(event_id);
-    let (answer, _) = shared
-        .ask_box_office(partition, query, Read::Linearizable)
-        .await?;
-    Ok(answer)
+    shared
+        .ask_box_office(partition, query, fresh.of(partition)?)
+        .await
 }
 
 fn no_event() -> Problem {
@@ -61,19 +65,21 @@ fn no_event() -> Problem {
 
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
+    fresh: Fresh,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = extract::id(&id)?;
     let event_id = EventId(id);
-    match ask(&shared, id, Query::Event { event_id }).await? {
-        Answer::Event(Some(event)) => ok(&convert::event(event)),
-        Answer::Event(None) => Err(no_event()),
+    match ask(&shared, id, Query::Event { event_id }, fresh).await? {
+        (Answer::Event(Some(event)), position) => ok_at(&convert::event(event), position),
+        (Answer::Event(None), _) => Err(no_event()),
         _ => Err(Failure::unexpected("an event was asked for").into()),
     }
 }
 
 pub(super) async fn overview(
     State(shared): State<Arc<Shared>>,
+    fresh: Fresh,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let event_id = extract::id(&id)?;
@@ -81,18 +87,19 @@ pub(super) async fn overview(
     let query = Query::Overview {
         event_id: EventId(event_id),
     };
-    match ask(&shared, event_id, query).await? {
-        Answer::Overview(Some(counts)) => ok(&OverviewView {
-            event_id,
-            sections: convert::sections(counts, currency),
-        }),
-        Answer::Overview(None) => Err(no_event()),
+    match ask(&shared, event_id, query, fresh).await? {
+        (Answer::Overview(Some(counts)), position) => {
+            let sections = convert::sections(counts, currency);
+            ok_at(&OverviewView { event_id, sections }, position)
+        }
+        (Answer::Overview(None), _) => Err(no_event()),
         _ => Err(Failure::unexpected("an overview was asked for").into()),
     }
 }
 
 pub(super) async fn seats(
     State(shared): State<Arc<Shared>>,
+    fresh: Fresh,
     Path((id, section)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let event_id = extract::id(&id)?;
@@ -104,14 +111,17 @@ pub(super) async fn seats(
         event_id: EventId(event_id),
         section: Some(section.clone()),
     };
-    match ask(&shared, event_id, query).await? {
-        Answer::Seats(Some(seats)) => ok(&SeatsView {
-            event_id,
-            section,
-            states: String::from_utf8_lossy(&seats.states).into_owned(),
-            labels: seats.labels,
-        }),
-        Answer::Seats(None) => Err(no_event()),
+    match ask(&shared, event_id, query, fresh).await? {
+        (Answer::Seats(Some(seats)), position) => {
+            let view = SeatsView {
+                event_id,
+                section,
+                states: String::from_utf8_lossy(&seats.states).into_owned(),
+                labels: seats.labels,
+            };
+            ok_at(&view, position)
+        }
+        (Answer::Seats(None), _) => Err(no_event()),
         _ => Err(Failure::unexpected("seats were asked for").into()),
     }
 }
@@ -120,6 +130,7 @@ pub(super) async fn seats(
 pub(super) async fn tickets(
     State(shared): State<Arc<Shared>>,
     known: Known,
+    fresh: Fresh,
     Path(id): Path<String>,
     Listing(list): Listing,
 ) -> Result<Response, Problem> {
@@ -134,9 +145,9 @@ pub(super) async fn tickets(
         after: list.after_number::<box_office::SeatIndex>()?,
         limit: list.limit(),
     };
-    let rows = match ask(&shared, id, query).await? {
-        Answer::Tickets(Some(rows)) => rows,
-        Answer::Tickets(None) => return Err(no_event()),
+    let (rows, position) = match ask(&shared, id, query, fresh).await? {
+        (Answer::Tickets(Some(rows)), position) => (rows, position),
+        (Answer::Tickets(None), _) => return Err(no_event()),
         _ => return Err(Failure::unexpected("tickets were asked for").into()),
     };
     let next = (rows.len() == list.limit())
@@ -145,11 +156,12 @@ pub(super) async fn tickets(
                 .map(|last| Arc::from(last.seat_index.to_string()))
         })
         .flatten();
-    ok(&Page {
+    let page = Page {
         items: rows
             .into_iter()
             .map(|row| convert::ticket_row(row, event_id, currency, &shared.signer))
             .collect(),
         next,
-    })
+    };
+    ok_at(&page, position)
 }

@@ -7,6 +7,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use grid::Read;
+use grid_core::PartitionId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -126,6 +128,47 @@ impl<S: Send + Sync> FromRequestParts<S> for Listing {
     }
 }
 
+/// How fresh an answer must be: `?read=stale`, `?read=CURSOR`, or else the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fresh(Read);
+
+impl Fresh {
+    fn from_text(text: Option<&str>) -> Result<Self, Failure> {
+        match text {
+            None | Some("latest") => Ok(Self(Read::Linearizable)),
+            Some("stale") => Ok(Self(Read::Stale)),
+            Some(cursor) => match cursor.parse() {
+                Ok(cursor) => Ok(Self(Read::AtLeast(cursor))),
+                Err(_) => Err(Failure::bad_request(
+                    "`read` is `latest`, `stale` or a cursor",
+                )),
+            },
+        }
+    }
+
+    /// For a query of one partition; another partition's cursor says nothing about it.
+    pub(crate) fn of(self, partition: PartitionId) -> Result<Read, Failure> {
+        match self.0 {
+            Read::AtLeast(cursor) if cursor.partition != partition => Err(Failure::bad_request(
+                "the cursor in `read` is of another topic",
+            )),
+            read => Ok(read),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Fresh {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let text = query.split('&').find_map(|pair| pair.strip_prefix("read="));
+        // A cursor's colons may come escaped.
+        let text = text.map(|text| text.replace("%3A", ":").replace("%3a", ":"));
+        Ok(Self::from_text(text.as_deref())?)
+    }
+}
+
 /// An id in a path or a parameter.
 pub(crate) fn id(text: &str) -> Result<Uuid, Failure> {
     Uuid::try_parse(text).map_err(|_| Failure::bad_request("an id in the address is no UUID"))
@@ -166,6 +209,20 @@ pub(crate) async fn json<T: DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn freshness_is_the_latest_unless_asked_otherwise() {
+        let fresh = |text| Fresh::from_text(text).map(|fresh| fresh.of(PartitionId(3)));
+        assert_eq!(fresh(None), Ok(Ok(Read::Linearizable)));
+        assert_eq!(fresh(Some("latest")), Ok(Ok(Read::Linearizable)));
+        assert_eq!(fresh(Some("stale")), Ok(Ok(Read::Stale)));
+        let cursor = "3:17:0".parse().expect("a cursor");
+        assert_eq!(fresh(Some("3:17:0")), Ok(Ok(Read::AtLeast(cursor))));
+        let other = fresh(Some("4:17:0")).expect("a cursor");
+        assert_eq!(other.expect_err("another's").code, ErrorCode::BadRequest);
+        let nonsense = fresh(Some("soon")).expect_err("nonsense");
+        assert_eq!(nonsense.code, ErrorCode::BadRequest);
+    }
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_told_from_a_broken_one() {

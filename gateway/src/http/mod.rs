@@ -9,6 +9,7 @@ pub(crate) mod extract;
 mod holds;
 mod items;
 mod me;
+mod members;
 mod operate;
 pub(crate) mod problem;
 mod scatter;
@@ -23,6 +24,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
 use grid::{CommandClass, REQUEST_LOG};
+use grid_core::Cursor;
 use serde::Serialize;
 use tracing::Instrument;
 
@@ -37,6 +39,8 @@ use crate::ws;
 use problem::{Problem, problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The log position that an answer reflects, as a cursor.
+const POSITION_HEADER: &str = "grid-position";
 
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -55,6 +59,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/admin/v1/partitions/{partition}/snapshot",
             post(operate::take_snapshot).get(operate::fetch_snapshot),
         )
+        .route("/admin/v1/members", get(members::list))
+        .route("/admin/v1/members/{id}/{action}", post(members::change))
         .route("/v1/ticket-key", get(admin::ticket_key))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))
@@ -198,6 +204,15 @@ fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response, Problem
 
 fn ok<T: Serialize>(value: &T) -> Result<Response, Problem> {
     json(StatusCode::OK, value)
+}
+
+/// The same with the log position that the answer reflects.
+fn ok_at<T: Serialize>(value: &T, position: Cursor) -> Result<Response, Problem> {
+    let mut response = ok(value)?;
+    if let Ok(text) = HeaderValue::from_str(&position.to_string()) {
+        response.headers_mut().insert(POSITION_HEADER, text);
+    }
+    Ok(response)
 }
 
 fn created<T: Serialize>(value: &T) -> Result<Response, Problem> {

@@ -10,7 +10,8 @@ use processing_unit::Unit;
 use crate::limits::FEED_RETRY_MS;
 use crate::state::Shared;
 
-/// Starts a follower a partition. When this returns, every registry knows where its feed begins.
+/// Starts a follower a partition. When this returns, the registry of every partition that this node
+/// holds knows where its feed begins; the others learn it from the first slice.
 pub(crate) fn follow_all(shared: &Arc<Shared>) {
     for partition in shared.layout.iter() {
         let feed = shared.client.follow(partition, None);
@@ -28,7 +29,11 @@ pub(crate) fn follow_all(shared: &Arc<Shared>) {
 
 async fn follow(shared: &Shared, partition: PartitionId, mut feed: Feed<Unit>) {
     loop {
+        let is_unplaced = feed.is_unplaced();
         match feed.next().await {
+            Ok(slice) if is_unplaced => {
+                shared.hub.registry(partition).restart(slice.upto_index);
+            }
             Ok(slice) => {
                 for batch in &slice.batches {
                     if shared.hub.registry(partition).dispatch(batch) {
@@ -38,9 +43,12 @@ async fn follow(shared: &Shared, partition: PartitionId, mut feed: Feed<Unit>) {
                 shared.hub.registry(partition).advance(slice.upto_index);
             }
             Err(FeedError::Stopped) => {
-                let from = feed.cursor();
+                let from = (!is_unplaced).then(|| feed.cursor());
                 tokio::time::sleep(Duration::from_millis(FEED_RETRY_MS)).await;
-                feed = shared.client.follow(partition, Some(from));
+                feed = shared.client.follow(partition, from);
+                if is_unplaced && !feed.is_unplaced() {
+                    shared.hub.registry(partition).restart(feed.cursor().index);
+                }
             }
             Err(error @ (FeedError::CursorTooOld | FeedError::CursorAhead)) => {
                 tracing::warn!(%partition, %error, "this node's feed begins anew; its subscribers resume");

@@ -18,6 +18,7 @@ pub(crate) enum ErrorCode {
     NotEnoughSeats,
     OnSaleClosed,
     IdempotencyConflict,
+    MembershipRefused,
     RateLimited,
     Overloaded,
     Unavailable,
@@ -27,7 +28,7 @@ pub(crate) enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tables.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -43,6 +44,7 @@ impl ErrorCode {
         Self::NotEnoughSeats,
         Self::OnSaleClosed,
         Self::IdempotencyConflict,
+        Self::MembershipRefused,
         Self::RateLimited,
         Self::Overloaded,
         Self::Unavailable,
@@ -68,6 +70,7 @@ impl ErrorCode {
             Self::NotEnoughSeats => "not_enough_seats",
             Self::OnSaleClosed => "on_sale_closed",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::MembershipRefused => "membership_refused",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
@@ -92,7 +95,8 @@ impl ErrorCode {
             | Self::TooManySeats
             | Self::NotEnoughSeats
             | Self::OnSaleClosed
-            | Self::IdempotencyConflict => 409,
+            | Self::IdempotencyConflict
+            | Self::MembershipRefused => 409,
             Self::MessageTooLarge => 413,
             Self::RateLimited => 429,
             Self::Internal => 500,

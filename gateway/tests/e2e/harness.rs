@@ -57,6 +57,9 @@ impl Grid {
             grid_id: 1,
             node_id: 1,
             members: BTreeMap::from([(1, peers)]),
+            seeds: Vec::new(),
+            peer_address: None,
+            gateway_address: String::new(),
             listener,
             cluster: ClusterSettings {
                 partitions: 4,

@@ -171,3 +171,72 @@ async fn errors_are_problem_documents() {
     );
     grid.stop().await;
 }
+
+#[tokio::test]
+async fn a_read_says_what_it_reflects_and_is_as_fresh_as_it_is_asked_to_be() {
+    let grid = Grid::start().await;
+    let event = grid.event(60).await;
+    let seats = format!("/v1/events/{event}/seats");
+    let response = grid.http.get(grid.url(&seats)).send().await.expect("sent");
+    let position = response.headers()["grid-position"].to_str().expect("text");
+    for read in ["latest", "stale", position] {
+        let (status, overview) = grid.get(&format!("{seats}?read={read}")).await;
+        assert_eq!(status, StatusCode::OK, "{read}: {overview}");
+        assert_eq!(overview["event_id"], event);
+    }
+    let (partition, _) = position.split_once(':').expect("a cursor");
+    let other = format!("{}:1:0", u32::from(partition == "0"));
+    for read in ["yesterday", &other] {
+        let (status, problem) = grid.get(&format!("{seats}?read={read}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{read}: {problem}");
+        assert_eq!(problem["code"], "bad_request");
+    }
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_about_to_stop_serves_on_and_says_that_it_is_not_ready() {
+    let grid = Grid::start().await;
+    grid.gateway.as_ref().expect("it runs").announce_stop();
+    let (status, ready) = grid.get("/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ready["draining"], true);
+    let (status, _) = grid
+        .post("/v1/items", person(1), json!({"name": "Vase"}))
+        .await;
+    assert_eq!(status, StatusCode::CREATED);
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_with_too_much_to_do_says_when_to_come_back() {
+    // Room for one request of any size at a time, and for nothing beside it.
+    let grid = Grid::with(|settings| {
+        settings.work_max = 1;
+        settings.work_bytes_max = 1;
+    })
+    .await;
+    let asking = (0..40).map(|number| {
+        let body = json!({"name": format!("Vase {number}")});
+        grid.post("/v1/items", person(1), body)
+    });
+    let answers = futures_util::future::join_all(asking).await;
+    let made = answers
+        .iter()
+        .filter(|(status, _)| *status == StatusCode::CREATED)
+        .count();
+    let refused: Vec<_> = answers
+        .iter()
+        .filter(|(status, _)| *status == StatusCode::SERVICE_UNAVAILABLE)
+        .collect();
+    assert!(made > 0 && made + refused.len() == 40, "{answers:?}");
+    for (_, problem) in refused {
+        assert_eq!(problem["code"], "overloaded");
+        assert!(problem["data"]["retry_after_ms"].as_u64() > Some(0));
+    }
+    let (status, _) = grid
+        .post("/v1/items", person(1), json!({"name": "The last"}))
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "room is given back");
+    grid.stop().await;
+}

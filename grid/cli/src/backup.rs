@@ -300,7 +300,8 @@ pub(crate) fn restore(context: &mut Context, order: &RestoreOrder) -> anyhow::Re
     let grid_id = random_uuid()?;
     for file in &manifest.files {
         let partition = PartitionId(file.partition);
-        let holders = founding_holders(partition, &ids, settings.cluster.replicas as usize);
+        let replicas = settings.cluster.replicas;
+        let holders = founding_holders(partition, &ids, manifest.partitions, replicas);
         for node in &holders {
             let planting = Planting {
                 from_grid: manifest.grid_id.as_u128(),

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, backup, doctor, event, import, leaders, load, node, partition, report, restart,
+    auction, backup, doctor, event, import, leaders, load, members, partition, report, restart,
     sample, snapshot, status, up, verify,
 };
 use crate::failure::EXIT_CODES;
@@ -43,8 +43,8 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     /// Start a grid on this machine: nodes, gateways, database
     Up(up::UpArgs),
-    /// Run one node (`grid up` does this for you)
-    Node(node::NodeArgs),
+    /// Add nodes, take them away, list them; or run one (`grid up` does this for you)
+    Node(Box<members::NodeCommand>),
     /// Restart nodes of the grid on this machine, one after another, while it sells
     Restart(restart::RestartArgs),
     /// Show how well the grid is: nodes, partitions, and how far the database is

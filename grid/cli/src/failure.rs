@@ -13,7 +13,8 @@ Exit codes:
   4  an input file is wrong; nothing of it was applied
   5  the database cannot be used
   6  the data directory cannot be used (in use, of another or a newer grid)
-  7  a node stopped by itself";
+  7  a node stopped by itself
+  8  the node was removed from the grid: starting it again is of no use";
 
 /// A failure with an exit code of its own. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,13 @@ pub(crate) enum Failure {
     /// A node.
     #[error("{0}")]
     NodeStopped(String),
+    /// A node that is a member no more.
+    #[error("{0}")]
+    NodeRemoved(String),
 }
+
+/// The exit code of a node that was removed from the grid.
+pub(crate) const NODE_REMOVED: u8 = 8;
 
 impl Failure {
     fn exit_code(&self) -> u8 {
@@ -59,6 +66,7 @@ impl Failure {
             Self::Database(_) => 5,
             Self::DataDirectory(_) => 6,
             Self::NodeStopped(_) => 7,
+            Self::NodeRemoved(_) => NODE_REMOVED,
         }
     }
 
@@ -72,6 +80,7 @@ impl Failure {
             Self::Database(_) => "database",
             Self::DataDirectory(_) => "data_directory",
             Self::NodeStopped(_) => "node_stopped",
+            Self::NodeRemoved(_) => "node_removed",
         }
     }
 }

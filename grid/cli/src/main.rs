@@ -83,7 +83,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 fn init_logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
 
-    let default = if matches!(command, Command::Node(_)) {
+    let default = if matches!(command, Command::Node(node) if node.runs_a_node()) {
         "info,openraft=error"
     } else {
         "warn"

@@ -12,6 +12,11 @@ use grid_sim::{Outcome, Plan, run};
 use crate::arguments::{Run, Same};
 use crate::report;
 
+/// A seed takes some seconds; one that takes this long goes round in circles, and is killed.
+const SEED_TIME_MAX: Duration = Duration::from_secs(240);
+/// How often a seed's process is looked after.
+const CHILD_PERIOD: Duration = Duration::from_millis(30);
+
 /// Runs one seed in this process.
 pub(crate) fn run_here(arguments: &Run, seed: u64) -> io::Result<bool> {
     if arguments.log {
@@ -53,11 +58,22 @@ fn plant(_bug: &str) -> io::Result<()> {
 }
 
 fn child(seed: u64, arguments: &[&str]) -> io::Result<Output> {
-    Command::new(std::env::current_exe()?)
+    let mut running = Command::new(std::env::current_exe()?)
         .args(["run", "--seed", &seed.to_string()])
         .args(arguments)
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let started = Instant::now();
+    while running.try_wait()?.is_none() {
+        if started.elapsed() > SEED_TIME_MAX {
+            running.kill()?;
+            break;
+        }
+        std::thread::sleep(CHILD_PERIOD);
+    }
+    running.wait_with_output()
 }
 
 fn seeds(arguments: &Run) -> Vec<u64> {
@@ -94,7 +110,8 @@ pub(crate) fn run_many(arguments: &Run) -> io::Result<bool> {
         while let Some(seed) = {
             let mut tally = lock(&tally);
             let in_time = limit.is_none_or(|limit| started.elapsed() < limit);
-            let goes_on = in_time && !(arguments.first_failure && !tally.failed.is_empty());
+            let stops = arguments.first_failure && !tally.failed.is_empty();
+            let goes_on = in_time && !stops;
             let seed = seeds.get(tally.next).copied().filter(|_| goes_on);
             tally.next += usize::from(seed.is_some());
             seed

@@ -64,6 +64,9 @@ fn options(plan: &Plan, node: u64, listener: Listener) -> NodeOptions {
         grid_id: 7,
         node_id: node,
         members: (1..=plan.nodes).map(address).collect::<BTreeMap<_, _>>(),
+        seeds: Vec::new(),
+        peer_address: None,
+        gateway_address: String::new(),
         listener,
         cluster: cluster_settings(plan),
         settings: NodeSettings {
@@ -94,9 +97,7 @@ pub(crate) async fn run(plan: Plan, node: u64, shared: Rc<RefCell<Shared>>) -> t
         }
     };
     let client = running.client();
-    for partition in client.local_partitions() {
-        tokio::task::spawn_local(feed(client.clone(), partition, Rc::clone(&shared)));
-    }
+    tokio::task::spawn_local(follow_held(client.clone(), plan, Rc::clone(&shared)));
     shared.borrow_mut().client = Some(client.clone());
     let serving = async {
         loop {
@@ -136,6 +137,25 @@ async fn serve(client: GridClient<Unit>, request: Request, shared: Rc<RefCell<Sh
         }
     };
     shared.borrow_mut().results.push((ticket, result));
+}
+
+/// Follows each partition that the node holds, once it has its replicas.
+async fn follow_held(client: GridClient<Unit>, plan: Plan, shared: Rc<RefCell<Shared>>) {
+    let mut map = client.cluster_map();
+    let known = map.wait_for(Option::is_some).await;
+    let held = known.ok().and_then(|map| map.clone()).map_or(0, |map| {
+        let groups = map.groups.iter();
+        let held = groups.filter(|(partition, group)| {
+            partition.0 < plan.partitions && group.holders().any(|node| node == client.node_id())
+        });
+        held.count()
+    });
+    while client.local_partitions().count() < held {
+        tokio::time::sleep(INBOX_PERIOD).await;
+    }
+    for partition in client.local_partitions() {
+        tokio::task::spawn_local(feed(client.clone(), partition, Rc::clone(&shared)));
+    }
 }
 
 /// Follows a partition from its beginning, or from where the log begins.

@@ -76,7 +76,7 @@ pub(crate) fn passed_on(text: &str) {
 pub(crate) fn total(passed: usize, failed: &[u64], left_out: usize, seconds: f64) {
     let left_out = match left_out {
         0 => String::new(),
-        left_out => format!(", {left_out} not begun for lack of time"),
+        left_out => format!(", {left_out} not begun"),
     };
     println!(
         "{passed} seeds passed, {} failed{left_out}, in {seconds:.1} s",

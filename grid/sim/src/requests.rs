@@ -15,6 +15,7 @@ pub(crate) const REQUEST_TIMEOUT_MS: u64 = 3_000;
 
 /// Something asked of a node.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a handful at a time")]
 pub(crate) enum Asked {
     /// To carry a command out.
     Execute(CommandRequest<Command>),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub(crate) use openraft_rt_tokio::TokioRuntime as Runtime;
+pub(crate) use super::runtime::GridRuntime as Runtime;
 pub(crate) use tokio::fs::File as AsyncFile;
 pub(crate) use tokio::task::spawn_blocking as blocking;
 

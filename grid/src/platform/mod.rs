@@ -13,6 +13,8 @@
 
 #[cfg(not(feature = "sim"))]
 mod machine;
+#[cfg(not(feature = "sim"))]
+mod runtime;
 #[cfg(feature = "sim")]
 pub mod simulated;
 
@@ -20,6 +22,13 @@ pub mod simulated;
 pub(crate) use machine::{AsyncFile, Runtime, blocking, fs, net, random};
 #[cfg(feature = "sim")]
 pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, net, random};
+
+#[cfg(not(feature = "sim"))]
+pub use runtime::align_timers;
+
+/// Nothing: a simulation's timers ring when they are due.
+#[cfg(feature = "sim")]
+pub fn align_timers() {}
 
 #[cfg(not(feature = "sim"))]
 use machine::wall_clock_ms;

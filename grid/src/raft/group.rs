@@ -127,6 +127,16 @@ fn followers(metrics: &RaftMetrics<TypeConfig>) -> Vec<FollowerStatus> {
         .collect()
 }
 
+fn role_of(state: ServerState) -> ReplicaRole {
+    match state {
+        ServerState::Shutdown => ReplicaRole::Stopped,
+        ServerState::Leader => ReplicaRole::Leader,
+        ServerState::Follower => ReplicaRole::Follower,
+        ServerState::Candidate => ReplicaRole::Candidate,
+        ServerState::Learner => ReplicaRole::Learner,
+    }
+}
+
 fn configuration(cluster: &ClusterSettings) -> Config {
     Config {
         cluster_name: "spacegrid".to_owned(),
@@ -175,11 +185,19 @@ impl<S: Space> Group<S> {
         .map_err(|error| StartError::Raft(error.to_string()))?;
         Ok(Self {
             raft,
-            lease: Arc::new(Lease::new(options.cluster.election_timeout_max_ms)),
+            lease: Arc::new(Lease::new(
+                options.cluster.election_timeout_max_ms,
+                options.recovered.is_some_and(|group| group.vote.is_some()),
+            )),
             snapshots: options.snapshots,
             log,
             may_lead: Arc::new(AtomicBool::new(true)),
         })
+    }
+
+    /// Whether the group has a log, as far as is known here.
+    pub(crate) async fn is_initialized(&self) -> bool {
+        self.raft.is_initialized().await.unwrap_or(true)
     }
 
     /// Makes these nodes the group's voters, unless it has a log already.
@@ -265,12 +283,9 @@ impl<S: Space> Group<S> {
             .err()
             .map(ToString::to_string);
         GroupState {
-            role: match (&fault, metrics.state) {
-                (Some(_), _) | (None, ServerState::Shutdown) => ReplicaRole::Stopped,
-                (None, ServerState::Leader) => ReplicaRole::Leader,
-                (None, ServerState::Follower) => ReplicaRole::Follower,
-                (None, ServerState::Candidate) => ReplicaRole::Candidate,
-                (None, ServerState::Learner) => ReplicaRole::Learner,
+            role: match fault {
+                Some(_) => ReplicaRole::Stopped,
+                None => role_of(metrics.state),
             },
             term: metrics.current_term,
             leader: metrics.current_leader,
@@ -324,22 +339,27 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Calls `seen` with the leadership, now and whenever it changes, until the group ends.
-    pub(crate) async fn watch_leadership(&self, mut seen: impl FnMut(Leadership) + Send) {
+    /// Calls `seen` with the leadership and the role, now and whenever one of them changes, until the
+    /// group ends.
+    pub(crate) async fn watch_leadership(
+        &self,
+        mut seen: impl FnMut(Leadership, ReplicaRole) + Send,
+    ) {
         // Not `metrics()`, which changes with every entry; and what is seen is read from here too,
         // since `metrics()` is published after it and would still hold what was before.
         let mut metrics = self.raft.server_metrics();
         loop {
-            let leadership = {
+            let (leadership, role) = {
                 let metrics = metrics.borrow_and_update();
                 let leader = metrics.current_leader;
-                Leadership {
+                let leadership = Leadership {
                     leader,
                     term: metrics.vote.leader_id.term,
                     is_local: metrics.state == ServerState::Leader && leader == Some(metrics.id),
-                }
+                };
+                (leadership, role_of(metrics.state))
             };
-            seen(leadership);
+            seen(leadership, role);
             if metrics.changed().await.is_err() {
                 return;
             }
@@ -389,12 +409,11 @@ impl<S: Space> Group<S> {
                 .await
                 .ok()
                 .map(|reply| codec::encode(&reply)),
-            RaftRequest::Vote(request) => self
-                .raft
-                .vote(request)
-                .await
-                .ok()
-                .map(|reply| codec::encode(&reply)),
+            RaftRequest::Vote(request) => {
+                self.lease.until_free().await;
+                let reply = self.raft.vote(request).await;
+                reply.ok().map(|reply| codec::encode(&reply))
+            }
             RaftRequest::PreVote(request) => self
                 .raft
                 .pre_vote(request)

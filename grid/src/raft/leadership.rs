@@ -6,10 +6,12 @@
 //! margin for clocks that run at different speeds, no other leader can exist, and this replica, which
 //! has applied the first entry of its own term, holds every acknowledged write.
 //!
-//! Invariant: a handover breaks that promise on purpose, so the term in which one was begun never
-//! serves under its lease again, whether the handover succeeds or not.
+//! Invariants: a handover breaks that promise on purpose, so the term in which one was begun never
+//! serves under its lease again, whether the handover succeeds or not. A replica that is started again
+//! does not remember whom it acknowledged when, so it keeps every promise that it may have made: for as
+//! long as one lasts it neither votes nor stands for election.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use grid_core::Space;
@@ -20,30 +22,51 @@ use openraft::type_config::TypeConfigExt;
 
 use super::group::Group;
 use super::types::TypeConfig;
+use crate::platform::random;
 
 /// The part of the lease that is not used, for clocks that run at different speeds: one in so many.
 const LEASE_DRIFT_DIVISOR: u32 = 10;
 
+/// Replicas that are started again begin to stand for election within this part of the lease's length.
+const STAND_SPREAD_DIVISOR: f64 = 3.0;
+
 /// The state of a group's lease, shared by all handles on it.
 #[derive(Debug)]
 pub(crate) struct Lease {
+    /// How long a follower keeps its promise.
+    promised: Duration,
     length: Duration,
+    /// Until when a promise from before the start may bind this replica.
+    bound_until: Option<tokio::time::Instant>,
+    /// Whether this replica never stands for election again.
+    is_leaving: AtomicBool,
     /// The term in which a handover was last begun.
     handed_over_term: AtomicU64,
 }
 
 impl Lease {
-    /// `election_timeout_max_ms` is how long followers keep their promise.
-    pub(crate) fn new(election_timeout_max_ms: u64) -> Self {
+    /// `election_timeout_max_ms` is how long followers keep their promise; `has_voted` tells a replica
+    /// that may have made one from one that is new.
+    pub(crate) fn new(election_timeout_max_ms: u64, has_voted: bool) -> Self {
         let promised = Duration::from_millis(election_timeout_max_ms);
         Self {
+            promised,
             length: promised - promised / LEASE_DRIFT_DIVISOR,
+            bound_until: has_voted.then(|| tokio::time::Instant::now() + promised),
+            is_leaving: AtomicBool::new(false),
             handed_over_term: AtomicU64::new(0),
         }
     }
 
     fn end_for(&self, term: u64) {
         self.handed_over_term.fetch_max(term, Ordering::SeqCst);
+    }
+
+    /// Waits until no promise from before the start binds this replica.
+    pub(super) async fn until_free(&self) {
+        if let Some(until) = self.bound_until {
+            tokio::time::sleep_until(until).await;
+        }
     }
 
     fn has_ended_for(&self, term: u64) -> bool {
@@ -100,9 +123,27 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Whether this replica stands for election when it hears of no leader.
-    pub(crate) fn stand_for_election(&self, stands: bool) {
-        self.raft.runtime_config().elect(stands);
+    /// This replica does not stand for election from now on.
+    pub(crate) fn leave_elections(&self) {
+        self.lease.is_leaving.store(true, Ordering::SeqCst);
+        self.raft.runtime_config().elect(false);
+    }
+
+    /// Keeps this replica from standing for election while a promise from before its start may bind it,
+    /// and a little longer, by chance, so that nodes that were started together do not stand together.
+    pub(crate) async fn keep_promises(&self) {
+        if self.lease.bound_until.is_none() {
+            return;
+        }
+        self.raft.runtime_config().elect(false);
+        self.lease.until_free().await;
+        // Without the system's randomness an election may have to be repeated.
+        let number = random::u64().unwrap_or_default() as u16;
+        let share = f64::from(number) / f64::from(u16::MAX);
+        tokio::time::sleep(self.lease.promised.mul_f64(share / STAND_SPREAD_DIVISOR)).await;
+        if !self.lease.is_leaving.load(Ordering::SeqCst) {
+            self.raft.runtime_config().elect(true);
+        }
     }
 
     /// Whether this replica leads, nobody else can lead just now, and its state holds every
@@ -124,5 +165,33 @@ impl<S: Space> Group<S> {
             && has_applied_own
             && !self.lease.has_ended_for(term)
             && TypeConfig::now() < acknowledged.into_inner() + self.lease.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_in_which_a_handover_was_begun_has_no_lease() {
+        let lease = Lease::new(1_000, false);
+        assert_eq!(lease.length, Duration::from_millis(900));
+        assert!(!lease.has_ended_for(1));
+        lease.end_for(3);
+        assert!(lease.has_ended_for(3) && lease.has_ended_for(2));
+        assert!(!lease.has_ended_for(4), "the next term's lease is another");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_has_voted_before_its_start_is_bound_for_a_while() {
+        let started = tokio::time::Instant::now();
+        Lease::new(1_000, false).until_free().await;
+        assert_eq!(
+            started.elapsed(),
+            Duration::ZERO,
+            "a new one made no promise"
+        );
+        Lease::new(1_000, true).until_free().await;
+        assert!(started.elapsed() >= Duration::from_secs(1));
     }
 }

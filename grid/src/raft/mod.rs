@@ -12,16 +12,17 @@
 //! an entry ends its group rather than skip it.
 //!
 //! What it deliberately does not do: decide when to take a snapshot or to purge the log (see
-//! `retention`), choose what to propose (see `proposer`), change memberships (a later capability;
-//! the group's voters are those it was created with).
+//! `retention`), choose what to propose (see `proposer`), decide who is a member (see `cluster`).
 
 mod group;
 mod leadership;
 mod log_store;
+mod membership;
 mod network;
 mod state_machine;
 mod types;
 
 pub(crate) use group::{Group, GroupOptions, ReadRefusal, open_envelope};
+pub(crate) use membership::{MembershipChange, MembershipError};
 pub(crate) use network::{SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader};
 pub(crate) use types::{Outcomes, ProposalError, SnapshotPosition};

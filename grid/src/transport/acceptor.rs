@@ -1,40 +1,59 @@
 //! Takes the connections that other nodes dial.
 //!
 //! Bounded by construction: at most [`HANDSHAKES_MAX`] strangers at a time, and of each member one
-//! connection a lane, a newer one replacing the older, whose other end is then gone for sure.
+//! connection a lane, a newer one replacing the older, whose other end is then gone for sure. Guests,
+//! at most [`GUESTS_MAX`], get one conversation of at most [`GUEST_TIME`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Connection;
-use super::handshake::{HandshakeError, receive};
+use super::connection::{Connection, Replier};
+use super::handshake::{HandshakeError, Hello, receive};
+use super::peers::Peers;
 use super::refusals::RefusalLog;
+use super::stream::{StreamReceiver, StreamSender};
 use super::{HANDSHAKE_TIMEOUT, Handler, Lane, spawn_tasks, wire};
 use crate::platform::net::{TcpListener, TcpStream};
 
 /// Most connections whose handshake is under way. When full, a new one is dropped at once.
 const HANDSHAKES_MAX: usize = 64;
+/// Most guests at a time. When full, a new one is dropped at once.
+const GUESTS_MAX: usize = 16;
+/// How long a guest may stay.
+const GUEST_TIME: Duration = Duration::from_secs(30);
 /// The pause after the system could not accept, for want of descriptors, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// What an acceptor needs.
 pub(super) struct Acceptor {
-    pub(super) grid_id: u128,
-    pub(super) node_id: u64,
-    pub(super) fingerprint: String,
-    pub(super) peers: BTreeSet<u64>,
+    /// What this node says of itself.
+    pub(super) own: Hello,
+    pub(super) peers: Arc<Peers>,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    pub(super) accepted: Mutex<BTreeMap<(u64, Lane), Arc<Connection>>>,
+    pub(super) accepted: Mutex<BTreeMap<(u64, Lane), Accepted>>,
+    pub(super) guests: Arc<Semaphore>,
+}
+
+/// A member's connection, with the disk it came with.
+pub(super) struct Accepted {
+    incarnation: u64,
+    connection: Arc<Connection>,
+}
+
+/// The places for guests.
+pub(super) fn guest_places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(GUESTS_MAX))
 }
 
 impl Acceptor {
@@ -71,22 +90,22 @@ impl Acceptor {
         let Ok(mut wire) = wire::accepted(stream) else {
             return;
         };
-        let handshake = receive(
-            &mut wire,
-            self.grid_id,
-            self.node_id,
-            &self.fingerprint,
-            |node| self.peers.contains(&node),
-        );
+        let handshake = receive(&mut wire, &self.own, |hello| {
+            self.peers.judge(self.own.from, hello)
+        });
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+            Ok(Ok(hello)) if hello.guest => self.entertain(&hello, wire),
             Ok(Ok(hello)) => {
                 let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
-                let older = self
-                    .accepted
-                    .lock()
-                    .insert((hello.from, hello.lane), Arc::clone(&connection));
+                let older = self.accepted.lock().insert(
+                    (hello.from, hello.lane),
+                    Accepted {
+                        incarnation: hello.incarnation,
+                        connection: Arc::clone(&connection),
+                    },
+                );
                 if let Some(older) = older {
-                    older.close();
+                    older.connection.close();
                 }
                 spawn_tasks(
                     &connection,
@@ -105,4 +124,46 @@ impl Acceptor {
             Err(_) => self.refusals.dropped("timeout"),
         }
     }
+
+    /// Lets a guest ask what guests may ask.
+    fn entertain(&self, hello: &Hello, wire: wire::Wire) {
+        let Ok(place) = Arc::clone(&self.guests).try_acquire_owned() else {
+            self.refusals.dropped("too_many");
+            return;
+        };
+        let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
+        connection.note_guest();
+        let handler = Arc::new(GuestHandler(Arc::clone(&self.handler)));
+        spawn_tasks(&connection, wire, Some(handler), &self.tasks);
+        self.tasks.spawn(async move {
+            // Either way the visit is over.
+            let _ = timeout(GUEST_TIME, connection.closed()).await;
+            connection.close();
+            drop(place);
+        });
+    }
+
+    /// Closes the connections of those who are members no more.
+    pub(super) fn dismiss(&self) {
+        self.accepted.lock().retain(|(node, _), accepted| {
+            let judged = self
+                .peers
+                .judge_member(self.own.from, *node, accepted.incarnation);
+            if judged.is_err() {
+                accepted.connection.close();
+            }
+            judged.is_ok() && !accepted.connection.is_closed()
+        });
+    }
+}
+
+/// What a guest sees of the handler.
+struct GuestHandler(Arc<dyn Handler>);
+
+impl Handler for GuestHandler {
+    fn on_request(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
+        self.0.on_visit(from, service, payload, reply);
+    }
+
+    fn on_stream(&self, _: u64, _: u8, _: Bytes, _: StreamSender, _: StreamReceiver) {}
 }

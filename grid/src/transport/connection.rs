@@ -8,7 +8,7 @@
 //! open request and stream is told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,6 +55,8 @@ pub(super) struct Connection {
     streams: Mutex<Table<Arc<StreamState>>>,
     next_id: AtomicU64,
     received: AtomicU64,
+    /// A guest leaves as it pleases.
+    of_guest: AtomicBool,
     closed: CancellationToken,
 }
 
@@ -69,12 +71,22 @@ impl Connection {
             streams: Mutex::default(),
             next_id: AtomicU64::new(1),
             received: AtomicU64::new(0),
+            of_guest: AtomicBool::new(false),
             closed,
         })
     }
 
     pub(super) fn peer(&self) -> u64 {
         self.peer
+    }
+
+    /// Notes that one of its ends is a guest.
+    pub(super) fn note_guest(&self) {
+        self.of_guest.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_of_guest(&self) -> bool {
+        self.of_guest.load(Ordering::Relaxed)
     }
 
     pub(super) fn lane(&self) -> Lane {

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::Connection;
 use super::handshake::{HandshakeError, Hello, Refusal, introduce};
+use super::peers::Peers;
 use super::refusals::RefusalLog;
 use super::{HANDSHAKE_TIMEOUT, Lane, spawn_tasks, wire};
 use crate::platform::random;
@@ -24,10 +25,17 @@ const BACKOFF_MAX: Duration = Duration::from_millis(1_000);
 /// A connection that lasted this long was a good one: its loss starts the pauses anew.
 const GOOD_AFTER: Duration = Duration::from_millis(1_000);
 
+/// A connection and the disk at its other end.
+#[derive(Clone, Debug)]
+struct Connected {
+    connection: Arc<Connection>,
+    incarnation: u64,
+}
+
 /// Where the present connection of a lane is found.
 #[derive(Debug, Default)]
 pub(super) struct LaneSlot {
-    current: RwLock<Option<Arc<Connection>>>,
+    current: RwLock<Option<Connected>>,
     refusal: RwLock<Option<Refusal>>,
 }
 
@@ -37,8 +45,18 @@ impl LaneSlot {
         self.current
             .read()
             .as_ref()
+            .map(|connected| &connected.connection)
             .filter(|connection| !connection.is_closed())
             .cloned()
+    }
+
+    /// Closes the connection if `judge` does not accept the disk at its other end.
+    pub(super) fn dismiss(&self, judge: impl Fn(u64) -> bool) {
+        if let Some(connected) = &*self.current.read()
+            && !judge(connected.incarnation)
+        {
+            connected.connection.close();
+        }
     }
 
     /// Why the last handshake was refused, if it was.
@@ -50,8 +68,9 @@ impl LaneSlot {
 /// What a dialler needs.
 #[derive(Debug)]
 pub(super) struct Dialler {
-    pub(super) address: String,
+    pub(super) addresses: Vec<String>,
     pub(super) hello: Hello,
+    pub(super) peers: Arc<Peers>,
     pub(super) slot: Arc<LaneSlot>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
@@ -93,7 +112,7 @@ impl Dialler {
         self.hello.lane
     }
 
-    /// Runs until the transport stops.
+    /// Runs until the transport stops or the peer is no longer one.
     pub(super) async fn run(self) {
         let _ = self.stop.run_until_cancelled(self.keep_connected()).await;
         *self.slot.current.write() = None;
@@ -101,9 +120,10 @@ impl Dialler {
 
     async fn keep_connected(&self) {
         let mut backoff = Backoff::default();
-        loop {
-            match timeout(CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT, self.connect()).await {
-                Ok(Ok(connection)) => {
+        for address in self.addresses.iter().cycle() {
+            match timeout(CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT, self.connect(address)).await {
+                Ok(Ok(connected)) => {
+                    let connection = Arc::clone(&connected.connection);
                     let since = Instant::now();
                     tracing::info!(
                         peer = self.peer(),
@@ -111,7 +131,7 @@ impl Dialler {
                         "connected to a node"
                     );
                     *self.slot.refusal.write() = None;
-                    *self.slot.current.write() = Some(Arc::clone(&connection));
+                    *self.slot.current.write() = Some(connected);
                     connection.closed().await;
                     *self.slot.current.write() = None;
                     if since.elapsed() >= GOOD_AFTER {
@@ -127,14 +147,24 @@ impl Dialler {
         }
     }
 
-    async fn connect(&self) -> Result<Arc<Connection>, HandshakeError> {
-        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(&self.address))
+    async fn connect(&self, address: &str) -> Result<Connected, HandshakeError> {
+        let mut wire = timeout(CONNECT_TIMEOUT, wire::dial(address))
             .await
             .map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        introduce(&mut wire, &self.hello).await?;
+        let answer = introduce(&mut wire, &self.hello).await?;
+        let peer = self.peer();
+        self.peers
+            .judge_member(self.hello.from, peer, answer.incarnation)
+            .map_err(|refusal| HandshakeError::RefusedHere {
+                refusal,
+                peer: Some(peer),
+            })?;
         let connection = Connection::new(self.peer(), self.lane(), self.stop.child_token());
         spawn_tasks(&connection, wire, None, &self.tasks);
-        Ok(connection)
+        Ok(Connected {
+            connection,
+            incarnation: answer.incarnation,
+        })
     }
 
     fn failed(&self, error: HandshakeError) {

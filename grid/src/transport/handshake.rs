@@ -1,14 +1,17 @@
 //! What two nodes tell each other before the first frame, and why one refuses the other.
 //!
 //! ```text
-//!   dialler  ─► magic 8 | version u16 | len u16 | body: grid id, from, to, lane, fingerprint
-//!   acceptor ─► magic 8 | version u16 | len u16 | body: 0, grid id, from, to, lane, fingerprint
+//!   dialler  ─► magic 8 | version u16 | len u16 | body: grid id, from, to, incarnation, guest, lane, fingerprint
+//!   acceptor ─► magic 8 | version u16 | len u16 | body: 0, the same from the other side
 //!                                              or body: reason u8 | text
 //! ```
 //!
 //! Both sides check all of it, so neither can be talked into a connection it does not want. The
 //! prefix and the layout of a refusal never change, whatever the version: that is what lets two
 //! versions tell each other that they differ.
+//!
+//! A *guest* is a node that is not a member (yet), or does not know the members: it is let in for a
+//! single conversation, in which it may ask to join. It need not know the number of whom it dials.
 //!
 //! It proves nothing about who the peer is: that is for the layer that will secure the stream (see
 //! [`super::wire`]).
@@ -22,7 +25,9 @@ use super::Lane;
 
 const MAGIC: [u8; 8] = *b"gridnode";
 /// Raised whenever frames or the body of the handshake change.
-pub(super) const PROTOCOL_VERSION: u16 = 1;
+pub(super) const PROTOCOL_VERSION: u16 = 2;
+/// A guest's word for a node whose number it does not know.
+pub(super) const WHOEVER: u64 = 0;
 const PREFIX_BYTES: usize = 12;
 /// Most bytes of a handshake's body, in either direction.
 const BODY_BYTES_MAX: usize = 1024;
@@ -45,6 +50,10 @@ pub(crate) enum RefusalReason {
     UnknownNode,
     /// Their cluster settings differ.
     Fingerprint,
+    /// The node has another disk than the grid knows it by.
+    Incarnation,
+    /// The node was removed from the grid for good.
+    Removed,
     /// What was sent is not a handshake, though it began like one.
     Malformed,
     /// A reason this build does not know.
@@ -60,6 +69,8 @@ impl RefusalReason {
             Self::WrongNode => "wrong_node",
             Self::UnknownNode => "unknown_node",
             Self::Fingerprint => "fingerprint",
+            Self::Incarnation => "incarnation",
+            Self::Removed => "removed",
             Self::Malformed => "malformed",
             Self::Other => "other",
         }
@@ -73,6 +84,8 @@ impl RefusalReason {
             Self::UnknownNode => 4,
             Self::Fingerprint => 5,
             Self::Malformed => 6,
+            Self::Incarnation => 20,
+            Self::Removed => 21,
             Self::Other => 255,
         }
     }
@@ -85,6 +98,8 @@ impl RefusalReason {
             4 => Self::UnknownNode,
             5 => Self::Fingerprint,
             6 => Self::Malformed,
+            20 => Self::Incarnation,
+            21 => Self::Removed,
             _ => Self::Other,
         }
     }
@@ -101,7 +116,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
@@ -136,6 +151,10 @@ pub(super) struct Hello {
     pub(super) grid_id: u128,
     pub(super) from: u64,
     pub(super) to: u64,
+    /// Stands for the disk of the node that speaks.
+    pub(super) incarnation: u64,
+    /// The dialling side does not come as a member.
+    pub(super) guest: bool,
     pub(super) lane: Lane,
     pub(super) fingerprint: String,
 }
@@ -145,6 +164,8 @@ impl Hello {
         out.put_u128_le(self.grid_id);
         out.put_u64_le(self.from);
         out.put_u64_le(self.to);
+        out.put_u64_le(self.incarnation);
+        out.put_u8(u8::from(self.guest));
         out.put_u8(self.lane.code());
         let length = u16::try_from(self.fingerprint.len())
             .expect("the fingerprint was checked against FINGERPRINT_BYTES_MAX at start");
@@ -156,6 +177,8 @@ impl Hello {
         let grid_id = body.try_get_u128_le().ok()?;
         let from = body.try_get_u64_le().ok()?;
         let to = body.try_get_u64_le().ok()?;
+        let incarnation = body.try_get_u64_le().ok()?;
+        let guest = body.try_get_u8().ok()? == 1;
         let lane = Lane::from_code(body.try_get_u8().ok()?)?;
         let length = usize::from(body.try_get_u16_le().ok()?);
         if length > FINGERPRINT_BYTES_MAX || body.len() != length {
@@ -166,6 +189,8 @@ impl Hello {
             grid_id,
             from,
             to,
+            incarnation,
+            guest,
             lane,
             fingerprint,
         })
@@ -183,7 +208,8 @@ impl Hello {
                 ),
             );
         }
-        if peer.to != self.from || peer.from == self.from {
+        let is_meant = peer.to == self.from || (peer.guest && peer.to == WHOEVER);
+        if !is_meant || peer.from == self.from {
             return refuse(
                 RefusalReason::WrongNode,
                 format!(
@@ -263,11 +289,11 @@ async fn read_message<R: AsyncRead + Unpin>(
     Ok((version, body))
 }
 
-/// The dialling side: introduces this node and checks the answer.
+/// The dialling side: introduces this node and checks the answer, which it returns.
 pub(super) async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
     hello: &Hello,
-) -> Result<(), HandshakeError> {
+) -> Result<Hello, HandshakeError> {
     socket
         .write_all(&hello_message(PROTOCOL_VERSION, hello))
         .await?;
@@ -286,13 +312,13 @@ pub(super) async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
                 ))
             })?;
             hello.check(&answer).map_err(here)?;
-            if answer.from != hello.to || answer.lane != hello.lane {
+            if (hello.to != WHOEVER && answer.from != hello.to) || answer.lane != hello.lane {
                 return Err(here(Refusal::new(
                     RefusalReason::WrongNode,
                     format!("node {} answered for node {}", answer.from, hello.to),
                 )));
             }
-            Ok(())
+            Ok(answer)
         }
         Some((&code, detail)) if code != WELCOME => {
             let detail = &detail[..detail.len().min(DETAIL_BYTES_MAX)];
@@ -312,14 +338,11 @@ fn version_refusal(version: u16) -> Refusal {
     )
 }
 
-/// The accepting side: reads the introduction, checks it, answers. `is_member` knows the other
-/// nodes of the grid.
+/// The accepting side: reads the introduction, checks it, answers. `judge` knows the members.
 pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
-    grid_id: u128,
-    node_id: u64,
-    fingerprint: &str,
-    is_member: impl Fn(u64) -> bool,
+    own: &Hello,
+    judge: impl Fn(&Hello) -> Result<(), Refusal>,
 ) -> Result<Hello, HandshakeError> {
     let judged = match read_message(socket).await {
         Ok((version, _)) if version != PROTOCOL_VERSION => Err((version_refusal(version), None)),
@@ -330,24 +353,13 @@ pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
             )),
             Some(hello) => {
                 let own = Hello {
-                    grid_id,
-                    from: node_id,
                     to: hello.from,
                     lane: hello.lane,
-                    fingerprint: fingerprint.to_owned(),
+                    guest: hello.guest,
+                    ..own.clone()
                 };
-                match own.check(&hello) {
+                match own.check(&hello).and_then(|()| judge(&hello)) {
                     Err(refusal) => Err((refusal, Some(hello.from))),
-                    Ok(()) if !is_member(hello.from) => Err((
-                        Refusal::new(
-                            RefusalReason::UnknownNode,
-                            format!(
-                                "node {} is not a member known to node {node_id}",
-                                hello.from
-                            ),
-                        ),
-                        Some(hello.from),
-                    )),
                     Ok(()) => Ok((hello, own)),
                 }
             }

@@ -14,8 +14,9 @@
 //! * no caller waits for a slow peer unless it asks to: a full queue is an error;
 //! * the frames of one stream arrive in order; requests are not ordered among each other;
 //! * a request is carried out at most once by the transport: it is never sent again by itself;
-//! * nodes of another grid, of other cluster settings or of another version are refused before
-//!   the first frame.
+//! * nodes of another grid, of other cluster settings or of another version, and nodes that are not
+//!   (or no longer) members, are refused before the first frame; a node that wants to become one may
+//!   *visit* (see [`Transport::visit`]).
 //!
 //! What it deliberately does not do: know what the bytes mean, retry, choose a peer, encrypt (see
 //! [`wire`] for where that goes), or remember anything across connections.
@@ -27,9 +28,11 @@ mod error;
 mod frame;
 mod handshake;
 mod outbound;
+mod peers;
 mod reader;
 mod refusals;
 mod stream;
+mod visit;
 mod wire;
 
 #[cfg(test)]
@@ -37,23 +40,27 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use connection::Replier;
 pub(crate) use error::TransportError;
-pub(crate) use handshake::{FINGERPRINT_BYTES_MAX, Refusal};
+pub(crate) use handshake::{FINGERPRINT_BYTES_MAX, Refusal, RefusalReason};
+pub(crate) use peers::{PeerSpec, PeerTable};
 pub(crate) use stream::{StreamReceiver, StreamSender};
+pub(crate) use visit::VisitError;
 
-use acceptor::Acceptor;
+use acceptor::{Acceptor, guest_places};
 use connection::{CloseOnDrop, Connection};
 use dialler::{Dialler, LaneSlot};
-use handshake::Hello;
+use handshake::{Hello, WHOEVER};
 use outbound::{Patience, WriteEnd, write_frames};
+use peers::Peers;
 use reader::{ReadEnd, read_frames};
 use refusals::RefusalLog;
 use wire::Wire;
@@ -118,31 +125,52 @@ pub(crate) trait Handler: Send + Sync + 'static {
         sender: StreamSender,
         receiver: StreamReceiver,
     );
+
+    /// As [`Self::on_request`], from someone who is no member: `from` is what it calls itself.
+    fn on_visit(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
+        // Whoever has nothing for guests lets them go without an answer.
+        let _ = (from, service, payload, reply);
+    }
 }
 
 /// What [`Transport::start`] needs.
 pub(crate) struct TransportOptions {
     /// This node.
     pub(crate) node_id: u64,
+    /// Stands for its disk.
+    pub(crate) incarnation: u64,
     /// Its grid.
     pub(crate) grid_id: u128,
     /// Stands for all settings that must agree; at most [`FINGERPRINT_BYTES_MAX`] bytes.
     pub(crate) fingerprint: String,
     /// The bound socket for other nodes.
     pub(crate) listener: net::Listener,
-    /// Every node's address as `host:port`; this node's own entry is ignored.
-    pub(crate) members: BTreeMap<u64, String>,
+    /// Whom to dial and let in at first; see [`Transport::set_peers`].
+    pub(crate) peers: PeerTable,
     /// Serves the peers' requests and streams. Let go of when the transport has shut down.
     pub(crate) handler: Arc<dyn Handler>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    peers: BTreeMap<u64, [Arc<LaneSlot>; 2]>,
+    own: Hello,
+    table: Arc<Peers>,
+    peers: RwLock<BTreeMap<u64, Peer>>,
+    acceptor: Weak<Acceptor>,
+    refusals: Arc<RefusalLog>,
     tasks: TaskTracker,
     stop: CancellationToken,
     // The last handle to go stops the tasks, none of which holds `Inner`.
     _stop_on_drop: DropGuard,
+}
+
+/// One peer that is dialled.
+#[derive(Debug)]
+struct Peer {
+    spec: PeerSpec,
+    slots: [Arc<LaneSlot>; 2],
+    // Ends its diallers and connections.
+    stop: CancellationToken,
 }
 
 /// A handle to a node's connections; clones are cheap and alike.
@@ -160,10 +188,11 @@ impl Transport {
     pub(crate) fn start(options: TransportOptions) -> Result<Self, io::Error> {
         let TransportOptions {
             node_id,
+            incarnation,
             grid_id,
             fingerprint,
             listener,
-            members,
+            peers: table,
             handler,
         } = options;
         if fingerprint.len() > FINGERPRINT_BYTES_MAX {
@@ -176,56 +205,101 @@ impl Transport {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let refusals = Arc::new(RefusalLog::default());
-        let others: BTreeMap<u64, String> = members
-            .into_iter()
-            .filter(|(node, _)| *node != node_id)
-            .collect();
-
-        let acceptor = Arc::new(Acceptor {
+        let own = Hello {
             grid_id,
-            node_id,
-            fingerprint: fingerprint.clone(),
-            peers: others.keys().copied().collect(),
+            from: node_id,
+            to: WHOEVER,
+            incarnation,
+            guest: false,
+            lane: Lane::Control,
+            fingerprint,
+        };
+        let peers = Arc::new(Peers::new(table.clone()));
+        let acceptor = Arc::new(Acceptor {
+            own: own.clone(),
+            peers: Arc::clone(&peers),
             handler,
             refusals: Arc::clone(&refusals),
             tasks: tasks.clone(),
             stop: stop.clone(),
             accepted: parking_lot::Mutex::default(),
+            guests: guest_places(),
         });
+        let weak = Arc::downgrade(&acceptor);
         tasks.spawn(acceptor.run(listener));
-
-        let mut peers = BTreeMap::new();
-        for (peer, address) in others {
-            let slots = Lane::ALL.map(|lane| {
-                let slot = Arc::new(LaneSlot::default());
-                let dialler = Dialler {
-                    address: address.clone(),
-                    hello: Hello {
-                        grid_id,
-                        from: node_id,
-                        to: peer,
-                        lane,
-                        fingerprint: fingerprint.clone(),
-                    },
-                    slot: Arc::clone(&slot),
-                    refusals: Arc::clone(&refusals),
-                    tasks: tasks.clone(),
-                    stop: stop.clone(),
-                };
-                tasks.spawn(dialler.run());
-                slot
-            });
-            peers.insert(peer, slots);
-        }
         let stop_on_drop = stop.clone().drop_guard();
-        Ok(Self {
+        let transport = Self {
             inner: Arc::new(Inner {
-                peers,
+                own,
+                table: peers,
+                peers: RwLock::default(),
+                acceptor: weak,
+                refusals,
                 tasks,
                 stop,
                 _stop_on_drop: stop_on_drop,
             }),
-        })
+        };
+        transport.set_peers(table);
+        Ok(transport)
+    }
+
+    /// Changes whom this node dials and lets in. Connections to those who are peers as before go on;
+    /// all others, in both directions, are closed.
+    pub(crate) fn set_peers(&self, mut table: PeerTable) {
+        let inner = &self.inner;
+        table.peers.remove(&inner.own.from);
+        inner.table.set(table.clone());
+        let mut peers = inner.peers.write();
+        peers.retain(|node, peer| {
+            let stays = table
+                .peers
+                .get(node)
+                .is_some_and(|spec| spec.addresses == peer.spec.addresses);
+            if !stays {
+                peer.stop.cancel();
+            }
+            for slot in &peer.slots {
+                slot.dismiss(|incarnation| {
+                    let judged = inner.table.judge_member(inner.own.from, *node, incarnation);
+                    stays && judged.is_ok()
+                });
+            }
+            stays
+        });
+        for (node, spec) in table.peers {
+            peers
+                .entry(node)
+                .or_insert_with(|| self.dial_for_ever(node, spec));
+        }
+        drop(peers);
+        if let Some(acceptor) = inner.acceptor.upgrade() {
+            acceptor.dismiss();
+        }
+    }
+
+    fn dial_for_ever(&self, node: u64, spec: PeerSpec) -> Peer {
+        let inner = &self.inner;
+        let stop = inner.stop.child_token();
+        let slots = Lane::ALL.map(|lane| {
+            let slot = Arc::new(LaneSlot::default());
+            let dialler = Dialler {
+                addresses: spec.addresses.clone(),
+                hello: Hello {
+                    to: node,
+                    lane,
+                    ..inner.own.clone()
+                },
+                peers: Arc::clone(&inner.table),
+                slot: Arc::clone(&slot),
+                refusals: Arc::clone(&inner.refusals),
+                tasks: inner.tasks.clone(),
+                stop: stop.clone(),
+            };
+            inner.tasks.spawn(dialler.run());
+            slot
+        });
+        Peer { spec, slots, stop }
     }
 
     /// Asks `service` of a peer and waits for the reply, at most `timeout`. Dropping the future
@@ -269,10 +343,9 @@ impl Transport {
 
     /// The peers without such a connection.
     pub(crate) fn unreachable(&self) -> Vec<u64> {
-        self.inner
-            .peers
-            .keys()
-            .copied()
+        let peers: Vec<u64> = self.inner.peers.read().keys().copied().collect();
+        peers
+            .into_iter()
             .filter(|peer| !self.is_reachable(*peer))
             .collect()
     }
@@ -282,7 +355,9 @@ impl Transport {
     pub(crate) fn refusal(&self, peer: u64) -> Option<Refusal> {
         self.inner
             .peers
+            .read()
             .get(&peer)?
+            .slots
             .iter()
             .find_map(|slot| slot.refusal())
     }
@@ -299,12 +374,11 @@ impl Transport {
         if self.inner.stop.is_cancelled() {
             return Err(TransportError::ShutDown);
         }
-        let slots = self
-            .inner
-            .peers
+        let peers = self.inner.peers.read();
+        let known = peers
             .get(&peer)
             .ok_or(TransportError::UnknownPeer { peer })?;
-        slots[usize::from(lane.code())]
+        known.slots[usize::from(lane.code())]
             .connection()
             .ok_or(TransportError::Unreachable { peer })
     }
@@ -336,7 +410,7 @@ fn spawn_tasks(
 }
 
 fn log_end(connection: &Connection, end: &dyn std::fmt::Display, expected: bool) {
-    if expected || connection.is_closed() {
+    if expected || connection.is_closed() || connection.is_of_guest() {
         return;
     }
     metrics::counter!("grid_transport_disconnects_total").increment(1);

@@ -7,13 +7,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::handshake::Refusal;
+use super::handshake::{Refusal, RefusalReason};
 
 /// The same refusal of the same peer is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Most different (peer, reason) pairs remembered; strangers choose their numbers freely. When
 /// full, the memory starts anew.
 const LOG_ENTRIES_MAX: usize = 256;
+
+/// Whether a node that joins or comes back gets such a refusal on its ordinary way: the two sides hear
+/// of it one after the other.
+fn passes_by_itself(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason,
+        RefusalReason::UnknownNode | RefusalReason::Incarnation
+    )
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -26,7 +35,12 @@ impl RefusalLog {
     pub(super) fn refused_here(&self, peer: Option<u64>, refusal: &Refusal) {
         let reason = refusal.reason.name();
         metrics::counter!("grid_transport_refused_total", "reason" => reason).increment(1);
-        if self.is_due(peer, reason) {
+        if !self.is_due(peer, reason) {
+            return;
+        }
+        if passes_by_itself(refusal) {
+            tracing::warn!(?peer, reason, detail = %refusal, "refused a connection of another node");
+        } else {
             tracing::error!(?peer, reason, detail = %refusal, "refused a connection of another node");
         }
     }
@@ -35,7 +49,12 @@ impl RefusalLog {
     pub(super) fn refused_there(&self, peer: u64, refusal: &Refusal) {
         let reason = refusal.reason.name();
         metrics::counter!("grid_transport_refused_total", "reason" => reason).increment(1);
-        if self.is_due(Some(peer), reason) {
+        if !self.is_due(Some(peer), reason) {
+            return;
+        }
+        if passes_by_itself(refusal) {
+            tracing::warn!(peer, reason, detail = %refusal, "another node refuses this one");
+        } else {
             tracing::error!(peer, reason, detail = %refusal, "another node refuses this one");
         }
     }

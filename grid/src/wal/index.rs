@@ -153,6 +153,11 @@ impl Index {
         }
     }
 
+    /// The writer's turn of forgetting a group: it is as if it had never been here.
+    pub(super) fn forget(&mut self, group: u32) {
+        self.groups.remove(&group);
+    }
+
     /// Notes where the writer has laid entries out. They are not durable yet.
     pub(super) fn placed(&mut self, group: u32, place: Place) {
         let group = self.groups.entry(group).or_default();

@@ -9,7 +9,8 @@
 //! A segment is a file of 64 MiB, zeroed beforehand by a second thread so that syncing it changes no
 //! metadata and rotation never waits; a freed one is zeroed and used again. Every segment begins with
 //! a checkpoint of all votes and purge marks, so that an old segment can go although it held the last
-//! vote of a group. Truncation and purge are records, not deletions.
+//! vote of a group. Truncation, purge and the forgetting of a whole
+//! group are records, not deletions.
 //!
 //! Invariants:
 //! * a callback says yes only after the record and everything before it is synced;
@@ -216,7 +217,8 @@ pub(crate) struct Wal {
     queue: Mutex<Option<Queue>>,
     record_bytes_max: usize,
     writer: Mutex<Option<Worker>>,
-    _lock: File,
+    /// Keeps other processes out until the log is closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl Wal {
@@ -262,7 +264,7 @@ impl Wal {
             queue: Mutex::new(Some(queue)),
             record_bytes_max,
             writer: Mutex::new(Some(writer)),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         Ok((wal, recovered))
     }
@@ -388,6 +390,14 @@ impl Wal {
         });
     }
 
+    /// Forgets a group: its entries, vote and marks. Nothing may be appended to it until `done` was
+    /// called.
+    pub(crate) fn forget(&self, group: u32, done: Done) {
+        self.submit(Some(done), |_| {
+            vec![Operation::new(Kind::Forget, group, Vec::new())]
+        });
+    }
+
     /// A group's entries in a range, fewer when it ends earlier or `bytes_max` is reached (but at
     /// least one).
     ///
@@ -490,6 +500,7 @@ impl Wal {
         if let Some(writer) = self.writer.lock().take() {
             writer.join();
         }
+        self.lock.lock().take();
     }
 }
 

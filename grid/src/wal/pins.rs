@@ -86,6 +86,11 @@ impl Pins {
         }
     }
 
+    /// Lets everything of a group go.
+    pub(super) fn forget(&mut self, group: u32) {
+        self.groups.remove(&group);
+    }
+
     /// The oldest segment that must stay, and the group that needs it.
     pub(super) fn oldest(&self) -> Option<(u64, u32)> {
         let oldest = |(group, pins): (&u32, &VecDeque<Pin>)| Some((pins.front()?.segment, *group));

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     PurgeTo,
     /// Every group's vote, committed position and purge mark, at a segment's beginning.
     Checkpoint,
+    /// The group is held here no more; nothing before counts.
+    Forget,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Committed => 4,
             Self::PurgeTo => 5,
             Self::Checkpoint => 6,
+            Self::Forget => 7,
         }
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             4 => Self::Committed,
             5 => Self::PurgeTo,
             6 => Self::Checkpoint,
+            7 => Self::Forget,
             _ => return None,
         })
     }

@@ -310,6 +310,10 @@ impl Recovery {
                     .or_default()
                     .push_back(place);
             }
+            Kind::Forget => {
+                self.groups.remove(&found.group);
+                self.entries.remove(&found.group);
+            }
             Kind::Checkpoint => {
                 self.groups = checkpoint::decode(found.body)?;
                 self.drop_purged();

@@ -343,6 +343,11 @@ impl Writer {
                     self.shared.pins.lock().purge(group, purged);
                 }
             }
+            Kind::Forget => {
+                self.shared.committed.lock().remove(&group);
+                self.shared.index.lock().forget(group);
+                self.shared.pins.lock().forget(group);
+            }
             Kind::Vote | Kind::Committed | Kind::Checkpoint => {}
         }
         self.put(operation.kind, group, &operation.body);
@@ -365,12 +370,16 @@ impl Writer {
     /// Keeps what a checkpoint must repeat.
     fn hold(&mut self, operation: &Operation) {
         let body = || Bytes::copy_from_slice(&operation.body);
+        if operation.kind == Kind::Forget {
+            self.held.remove(&operation.group);
+            return;
+        }
         let held = self.held.entry(operation.group).or_default();
         match operation.kind {
             Kind::Vote => held.vote = Some(body()),
             Kind::Committed => held.committed = Some(body()),
             Kind::PurgeTo => held.advance_purged(record::decode_purge(&operation.body)),
-            Kind::Entries | Kind::TruncateAfter | Kind::Checkpoint => {}
+            Kind::Entries | Kind::TruncateAfter | Kind::Checkpoint | Kind::Forget => {}
         }
     }
 

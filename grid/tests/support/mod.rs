@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use grid::{CommandRequest, GridClient, GridNode, NodeOptions};
+use grid::{CommandRequest, GridClient, GridNode, META, NodeOptions, StartError};
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{
     ApplyContext, CodecError, IdempotencyKey, PartitionId, Slot, Space, SpaceView, Timestamp, codec,
@@ -105,26 +106,36 @@ impl Space for Sum {
 /// Nodes in one process, each with its own directory and sockets.
 pub(crate) struct Cluster {
     directory: tempfile::TempDir,
+    /// The nodes that the grid begins with.
+    first: BTreeMap<u64, String>,
     addresses: BTreeMap<u64, String>,
     pub(crate) nodes: BTreeMap<u64, GridNode<Sum>>,
     pub(crate) partitions: u32,
     pub(crate) settings: NodeSettings,
 }
 
+fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a free port")
+}
+
+fn address(listener: &TcpListener) -> String {
+    listener.local_addr().expect("bound").to_string()
+}
+
 impl Cluster {
     /// Starts `count` nodes.
     pub(crate) async fn start(count: u64, partitions: u32, settings: NodeSettings) -> Self {
-        let listeners: BTreeMap<u64, TcpListener> = (1..=count)
-            .map(|node| (node, TcpListener::bind("127.0.0.1:0").expect("a free port")))
-            .collect();
-        let addresses = listeners
+        let listeners: BTreeMap<u64, TcpListener> =
+            (1..=count).map(|node| (node, listen())).collect();
+        let addresses: BTreeMap<u64, String> = listeners
             .iter()
-            .map(|(node, listener)| (*node, listener.local_addr().expect("bound").to_string()))
+            .map(|(node, listener)| (*node, address(listener)))
             .collect();
         let directory = tempfile::tempdir().expect("temporary directory");
         let nodes = BTreeMap::new();
         let mut cluster = Self {
             directory,
+            first: addresses.clone(),
             addresses,
             nodes,
             partitions,
@@ -136,11 +147,54 @@ impl Cluster {
         cluster
     }
 
+    /// Waits until every node has its replicas.
+    pub(crate) async fn founded(&self) {
+        for node in self.nodes.values() {
+            let client = node.client();
+            let mut map = client.cluster_map();
+            let known = map.wait_for(Option::is_some).await.expect("it runs");
+            let groups = known.as_ref().expect("waited for").groups.clone();
+            drop(known);
+            let held = groups.iter().filter(|(partition, group)| {
+                **partition != META && group.replicas.contains(&client.node_id())
+            });
+            let held = held.count();
+            until("its replicas are open", || {
+                client.local_partitions().count() == held
+            })
+            .await;
+        }
+    }
+
+    /// Starts a further node, which joins through the first ones.
+    pub(crate) async fn join(&mut self, node: u64) {
+        let listener = listen();
+        self.addresses.insert(node, address(&listener));
+        self.start_on(node, listener).await;
+    }
+
+    /// Where a node keeps its data.
+    pub(crate) fn directory(&self, node: u64) -> PathBuf {
+        self.directory.path().join(format!("node-{node}"))
+    }
+
     async fn start_on(&mut self, node: u64, listener: TcpListener) {
+        let started = self.try_start_on(node, listener).await;
+        self.nodes.insert(node, started.expect("started"));
+    }
+
+    async fn try_start_on(
+        &self,
+        node: u64,
+        listener: TcpListener,
+    ) -> Result<GridNode<Sum>, StartError> {
         let started = GridNode::start(NodeOptions {
             grid_id: 7,
             node_id: node,
-            members: self.addresses.clone(),
+            members: self.first.clone(),
+            seeds: Vec::new(),
+            peer_address: None,
+            gateway_address: String::new(),
             listener,
             cluster: ClusterSettings {
                 partitions: self.partitions,
@@ -152,7 +206,27 @@ impl Cluster {
             },
             keep_for_pump: false,
         });
-        self.nodes.insert(node, started.await.expect("started"));
+        started.await
+    }
+
+    /// Starts another node under a number that is in use, with a directory of its own.
+    pub(crate) async fn second(&self, node: u64) -> Self {
+        let mut other = Self {
+            directory: tempfile::tempdir().expect("temporary directory"),
+            first: self.first.clone(),
+            addresses: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            partitions: self.partitions,
+            settings: self.settings.clone(),
+        };
+        other.start_on(node, listen()).await;
+        other
+    }
+
+    /// Tries to start a node again at its old address.
+    pub(crate) async fn try_restart(&self, node: u64) -> Result<GridNode<Sum>, StartError> {
+        let listener = TcpListener::bind(&self.addresses[&node]).expect("its port is free again");
+        self.try_start_on(node, listener).await
     }
 
     /// Starts a node again at its old address.
@@ -168,15 +242,21 @@ impl Cluster {
         stopped.shutdown().await;
     }
 
-    /// Where a node keeps its data.
-    pub(crate) fn directory(&self, node: u64) -> std::path::PathBuf {
-        self.directory.path().join(format!("node-{node}"))
-    }
-
     /// A client on a node.
     pub(crate) fn client(&self, node: u64) -> GridClient<Sum> {
         self.nodes[&node].client()
     }
+}
+
+/// A readiness wait.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout_at(soon().into(), wait).await;
+    assert!(waited.is_ok(), "{what}");
 }
 
 /// A deadline far beyond what any test takes when it passes.

@@ -5,8 +5,10 @@ pub(crate) mod backup;
 pub(crate) mod doctor;
 pub(crate) mod event;
 pub(crate) mod import;
+pub(crate) mod join;
 pub(crate) mod leaders;
 pub(crate) mod load;
+pub(crate) mod members;
 pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod report;
@@ -24,7 +26,7 @@ use crate::context::Context;
 pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::run(context, args).await,
-        Command::Node(args) => node::run(args).await,
+        Command::Node(command) => members::run(context, *command).await,
         Command::Restart(args) => restart::run(&context, args).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, args).await,
@@ -47,13 +49,13 @@ impl Command {
     pub(crate) fn worker_threads(&self) -> Option<usize> {
         match self {
             Self::Load(command) => Some(command.threads()),
-            Self::Node(_) => None,
+            Self::Node(command) if command.runs_a_node() => None,
             _ => Some(2),
         }
     }
 
     /// Whether its log is for programs.
     pub(crate) fn logs_json(&self) -> bool {
-        matches!(self, Self::Node(args) if args.log_json)
+        matches!(self, Self::Node(command) if command.logs_json())
     }
 }

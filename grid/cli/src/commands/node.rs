@@ -1,4 +1,4 @@
-//! `grid node`: one node with its gateway and its pump.
+//! Runs one node with its gateway and its pump, for `grid up`, `grid node join`, or by itself.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,12 +10,12 @@ use anyhow::Context as _;
 use clap::Args;
 use data_pump::pump::{LaneStatus, Pump, PumpOptions};
 use gateway::{Gateway, GatewayOptions, Mode};
-use grid::{GridClient, GridNode, NodeId, NodeOptions};
+use grid::{GridClient, GridNode, NodeId, NodeOptions, StartError};
 use grid_config::{PumpSettings, Settings};
 use processing_unit::Unit;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
@@ -32,50 +32,69 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the whole of a stop may take before it is forced; below the patience of `grid up`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(16);
 /// Orders that wait to be carried out.
-const ORDERS_MAX: usize = 8;
+pub(crate) const ORDERS_MAX: usize = 8;
 
-/// `grid node`
+/// `grid node` without an action
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
     /// The grid's id
     #[arg(long, value_name = "UUID")]
-    grid_id: Uuid,
+    pub(super) grid_id: Uuid,
     /// This node's number
     #[arg(long, value_name = "N")]
-    node_id: NodeId,
-    /// Every node with its address for other nodes, such as 1=127.0.0.1:7801,2=127.0.0.1:7802
+    pub(super) node_id: NodeId,
+    /// The nodes that the grid begins with and their addresses for other nodes, such as
+    /// 1=127.0.0.1:7801,2=127.0.0.1:7802; a node that is not among them joins them
     #[arg(long, value_delimiter = ',', value_parser = parse_member, required = true)]
-    members: Vec<(NodeId, String)>,
+    pub(super) members: Vec<(NodeId, String)>,
+    /// Further addresses of running nodes to ask
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub(super) seed: Vec<String>,
+    /// Where other nodes reach this one, if that is not where it listens
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) peer_address: Option<String>,
+    /// What fails together with this node, such as a rack, instead of the configured zone
+    #[arg(long, value_name = "NAME")]
+    pub(super) zone: Option<String>,
     /// Where to listen for other nodes
     #[arg(long, value_name = "ADDRESS")]
-    raft_listen: SocketAddr,
+    pub(super) raft_listen: SocketAddr,
     /// Where to listen for clients; a loopback address
     #[arg(long, value_name = "ADDRESS")]
-    gateway_listen: SocketAddr,
+    pub(super) gateway_listen: SocketAddr,
     /// Where the node keeps its log and snapshots
     #[arg(long, value_name = "DIR")]
-    node_dir: PathBuf,
+    pub(super) node_dir: PathBuf,
     /// The file with the secret key of ticket codes, in hexadecimal
     #[arg(long, value_name = "FILE")]
-    ticket_key: PathBuf,
+    pub(super) ticket_key: PathBuf,
     /// Partitions of the grid, instead of the configured number
     #[arg(long, value_name = "N")]
-    partitions: Option<u32>,
+    pub(super) partitions: Option<u32>,
     /// The configuration
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// The database to write to
     #[arg(long, value_name = "URL", conflicts_with = "no_database")]
-    database_url: Option<String>,
+    pub(super) database_url: Option<String>,
     /// Write to no database, and keep no log for one
     #[arg(long)]
-    no_database: bool,
+    pub(super) no_database: bool,
     /// Read orders from standard input and stop at its end, as under `grid up`
     #[arg(long)]
-    supervised: bool,
+    pub(super) supervised: bool,
     /// Log in JSON
     #[arg(long)]
     pub(crate) log_json: bool,
+}
+
+/// What is told a node that was started by `grid node join`.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    /// Gets orders as those of `grid up`; it must stay open.
+    pub(crate) orders: mpsc::Receiver<Order>,
+    /// Told when the node runs.
+    pub(crate) started: oneshot::Sender<GridClient<Unit>>,
 }
 
 fn parse_member(text: &str) -> Result<(NodeId, String), String> {
@@ -96,14 +115,22 @@ enum End {
 }
 
 /// Runs until it is asked to stop or fails.
-pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: NodeArgs, watcher: Option<Watcher>) -> anyhow::Result<()> {
+    grid::align_timers();
     let mut requests = Requests::listen(args.supervised)?;
+    let started = watcher.map(|watcher| {
+        requests.orders = Some(watcher.orders);
+        watcher.started
+    });
     let mut settings = grid_config::load(args.config.as_deref())
         .map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(partitions) = args.partitions {
         settings.cluster.partitions = partitions;
     }
     settings.node.data_dir.clone_from(&args.node_dir);
+    if let Some(zone) = &args.zone {
+        settings.node.zone.clone_from(zone);
+    }
     let ticket_key = std::fs::read_to_string(&args.ticket_key)
         .ok()
         .and_then(|text| parse_ticket_key(text.trim()))
@@ -117,7 +144,7 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
     // Before anything that measures.
     let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
     tokio::spawn(telemetry.clone().upkeep());
-    let started = async {
+    let starting = async {
         let node = start_node(&args, &settings).await?;
         let gateway = Gateway::start(GatewayOptions {
             listener: listen(args.gateway_listen).await?,
@@ -129,7 +156,7 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
         anyhow::Ok((node, gateway))
     };
     let (node, gateway) = tokio::select! {
-        started = started => started?,
+        ready = starting => ready?,
         // Nothing was promised yet, and the log bears being dropped at any time.
         _ = requests.next_stop() => return Ok(()),
     };
@@ -149,7 +176,12 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
             is_private: false,
         });
     }
+    if let Some(started) = started {
+        // Whoever wanted to know may have gone; the node's own signals end it.
+        let _ = started.send(node.client());
+    }
     let end = serve(&node, &mut pump, &mut requests).await;
+    let was_removed = node.was_removed();
     let stopping = stop(&end, node, gateway, pump);
     let forced_by = tokio::select! {
         () = stopping => None,
@@ -165,6 +197,7 @@ pub(crate) async fn run(args: NodeArgs) -> anyhow::Result<()> {
     }
     match end {
         End::Planned(_) | End::Ordered(_) => Ok(()),
+        End::Failed(reason) if was_removed => Err(Failure::NodeRemoved(reason).into()),
         End::Failed(reason) => {
             let text = format!("node {} stopped: {reason}", args.node_id);
             Err(Failure::NodeStopped(text).into())
@@ -200,14 +233,21 @@ async fn start_node(args: &NodeArgs, settings: &Settings) -> anyhow::Result<Grid
         grid_id: args.grid_id.as_u128(),
         node_id: args.node_id,
         members: args.members.iter().cloned().collect::<BTreeMap<_, _>>(),
+        seeds: args.seed.clone(),
+        peer_address: args.peer_address.clone(),
+        gateway_address: format!("http://{}", args.gateway_listen),
         listener: listen(args.raft_listen).await?,
         cluster: settings.cluster.clone(),
         settings: settings.node.clone(),
         keep_for_pump: !args.no_database,
     })
     .await;
-    started.map_err(|error| {
-        Failure::NodeStopped(format!("node {} did not start: {error}", args.node_id)).into()
+    started.map_err(|error| match error {
+        StartError::Removed { .. } => Failure::NodeRemoved(error.to_string()).into(),
+        error => {
+            let text = format!("node {} did not start: {error}", args.node_id);
+            Failure::NodeStopped(text).into()
+        }
     })
 }
 

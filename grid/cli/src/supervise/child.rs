@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Order;
+use crate::failure::NODE_REMOVED;
 
 /// The pause before a node that died is started again, doubled each time up to the second.
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -45,6 +46,8 @@ pub(crate) struct ChildState {
     pub(crate) pid: Option<u32>,
     /// How often it ended by itself.
     pub(crate) deaths: u32,
+    /// Whether the grid has removed the node: it is not started again.
+    pub(crate) was_removed: bool,
     /// How it ended last.
     pub(crate) last_end: Option<String>,
 }
@@ -121,6 +124,14 @@ impl Keeper {
             let started = Instant::now();
             let end = match self.spawn() {
                 Ok(child) => match self.live(child).await {
+                    Some(End::Removed) => {
+                        tracing::info!(node = self.spec.id, "a node was removed from the grid");
+                        self.state.send_modify(|state| {
+                            state.pid = None;
+                            state.was_removed = true;
+                        });
+                        return;
+                    }
                     Some(end) => end,
                     None => return,
                 },
@@ -213,6 +224,8 @@ impl Keeper {
 enum End {
     /// It was asked to, by a signal, to be started anew.
     AsAsked,
+    /// The grid has removed the node.
+    Removed,
     Died(String),
 }
 
@@ -220,6 +233,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::AsAsked => f.write_str("it was asked to"),
+            Self::Removed => f.write_str("it was removed from the grid"),
             Self::Died(how) => f.write_str(how),
         }
     }
@@ -236,6 +250,7 @@ async fn await_end(id: u64, child: &mut Child) {
 fn describe(ended: std::io::Result<ExitStatus>) -> End {
     match ended {
         Ok(status) if status.success() => End::AsAsked,
+        Ok(status) if status.code() == Some(i32::from(NODE_REMOVED)) => End::Removed,
         Ok(status) => End::Died(status.to_string()),
         Err(error) => End::Died(error.to_string()),
     }

@@ -10,6 +10,7 @@ mod backups;
 mod doctor;
 mod faults;
 mod files;
+mod members;
 mod nodes;
 mod once;
 mod restarts;

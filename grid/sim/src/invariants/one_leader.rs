@@ -1,4 +1,4 @@
-//! One leader a term.
+//! One leader a term; and no running replica goes back to an earlier one.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,14 @@ impl Invariant for OneLeader {
     }
 
     fn check(&mut self, _history: &History, fact: &Fact<'_>) -> Result<(), String> {
-        let Fact::Status { node, status } = fact else {
-            return Ok(());
+        let (node, status) = match fact {
+            Fact::Status { node, status } => (node, status),
+            Fact::Crashed { node } => {
+                // A term that was not yet on disk may be forgotten.
+                self.terms.retain(|(of, _), _| of != node);
+                return Ok(());
+            }
+            _ => return Ok(()),
         };
         for replica in &status.replicas {
             let partition = replica.partition;

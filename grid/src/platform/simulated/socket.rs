@@ -6,6 +6,14 @@ use std::io;
 pub struct Listener(turmoil::net::TcpListener);
 
 impl Listener {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The simulated network's.
+    pub fn local_addr(&self) -> io::Result<std::net::SocketAddr> {
+        self.0.local_addr()
+    }
+
     /// Binds a port of the current host.
     ///
     /// # Errors

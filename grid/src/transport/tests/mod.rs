@@ -22,6 +22,7 @@ use super::*;
 
 mod connections;
 mod handshakes;
+mod members;
 mod requests;
 mod streams;
 
@@ -30,6 +31,8 @@ const ECHO: u8 = 0;
 const PARK: u8 = 1;
 const DROP: u8 = 2;
 const PANIC: u8 = 3;
+/// For guests.
+const VISITED: u8 = 4;
 /// More than any test parks.
 const PARKED_MAX: usize = 4096;
 /// Long enough never to be the reason of a failure that is not one.
@@ -48,6 +51,14 @@ impl Handler for TestHandler {
             PARK => drop(self.requests.try_send((payload, reply))),
             PANIC => panic!("a handler with a defect"),
             _ => drop(reply),
+        }
+    }
+
+    fn on_visit(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
+        if service == VISITED {
+            let mut answer = from.to_string().into_bytes();
+            answer.extend_from_slice(&payload);
+            reply.send(answer.into());
         }
     }
 
@@ -76,7 +87,7 @@ impl Handler for TestHandler {
 struct Node {
     transport: Transport,
     address: String,
-    handler: std::sync::Weak<TestHandler>,
+    handler: Weak<TestHandler>,
     requests: mpsc::Receiver<(Bytes, Replier)>,
     streams: mpsc::Receiver<(Bytes, StreamSender, StreamReceiver)>,
 }
@@ -85,6 +96,20 @@ fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     (listener, address)
+}
+
+fn table(members: &BTreeMap<u64, String>) -> PeerTable {
+    let spec = |address: &String| PeerSpec {
+        addresses: vec![address.clone()],
+        incarnation: None,
+    };
+    PeerTable {
+        peers: members
+            .iter()
+            .map(|(node, address)| (*node, spec(address)))
+            .collect(),
+        removed: BTreeMap::new(),
+    }
 }
 
 fn start(
@@ -104,10 +129,11 @@ fn start(
     let address = members[&node_id].clone();
     let transport = Transport::start(TransportOptions {
         node_id,
+        incarnation: node_id,
         grid_id,
         fingerprint: fingerprint.to_owned(),
         listener,
-        members: members.clone(),
+        peers: table(members),
         handler,
     })
     .expect("the listener is good");
@@ -175,6 +201,8 @@ fn hello() -> Hello {
         grid_id: GRID,
         from: 2,
         to: 1,
+        incarnation: 2,
+        guest: false,
         lane: Lane::Control,
         fingerprint: "f".to_owned(),
     }

@@ -72,6 +72,29 @@ fn purging_frees_segments_and_keeps_votes() {
 }
 
 #[test]
+fn a_forgotten_group_is_gone_and_may_begin_anew() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (wal, _) = open(directory.path());
+    vote(&wal, 1, b"one");
+    append(&wal, 2, entries(1..2, 10));
+    append(&wal, 1, entries(1..200, 100));
+    purge(&wal, 1, 150);
+    wait(|done| wal.forget(1, done)).expect("forgotten");
+    assert_eq!(wal.last_entry(1).expect("readable"), None);
+    drop(wal);
+    let (wal, recovered) = open(directory.path());
+    assert!(!recovered.groups.contains_key(&1));
+    assert_eq!(read_all(&wal, 2, 1), entries(1..2, 10));
+    // As a learner that gets everything from the beginning.
+    append(&wal, 1, entries(1..5, 10));
+    drop(wal);
+    let (wal, recovered) = open(directory.path());
+    assert_eq!(recovered.groups[&1].vote, None);
+    assert_eq!(recovered.groups[&1].purged, None);
+    assert_eq!(read_all(&wal, 1, 1), entries(1..5, 10));
+}
+
+#[test]
 fn many_threads_share_syncs() {
     const THREADS: u32 = 16;
     const APPENDS: u64 = 100;

@@ -18,6 +18,7 @@ use data_pump::database::DatabaseOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::join::joined_addresses;
 use database::{DatabaseKeeper, DatabaseState};
 use ready::Ready;
 
@@ -202,6 +203,7 @@ fn start_nodes(
         .map(|node| format!("{}=127.0.0.1:{}", node.id, node.raft_port))
         .collect();
     let members = members.join(",");
+    let seeds = joined_addresses(&context.data_dir).join(",");
     let text = |path: PathBuf| {
         path.into_os_string().into_string().map_err(|path| {
             Failure::DataDirectory(format!("{} is no UTF-8; choose another", path.display()))
@@ -228,6 +230,9 @@ fn start_nodes(
                 format!("--node-dir={}", text(directory.clone())?),
                 format!("--ticket-key={}", text(context.data_dir.ticket_key_path())?),
             ];
+            if !seeds.is_empty() {
+                arguments.push(format!("--seed={seeds}"));
+            }
             if let Some(config) = &config {
                 arguments.push(format!("--config={}", text(config.clone())?));
             }
@@ -286,7 +291,7 @@ async fn await_gateways(grid: &GridFile, nodes: &[NodeProcess]) -> anyhow::Resul
         .build()?;
     for (entry, node) in grid.nodes.iter().zip(nodes) {
         let url = format!("{}/ready", entry.gateway_url());
-        loop {
+        while !node.state().was_removed {
             if let Ok(response) = http.get(&url).send().await
                 && response.status().is_success()
             {

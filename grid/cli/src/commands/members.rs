@@ -1,0 +1,329 @@
+//! `grid node`: the nodes of a running grid; orders about one of them.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use grid::NodeId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::join::{self, JoinArgs};
+use super::node::{self, NodeArgs};
+use crate::api::Api;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{Output, table};
+
+/// How often it looks how far the moves are.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// `grid node`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct NodeCommand {
+    #[command(subcommand)]
+    action: Option<NodeAction>,
+    #[command(flatten)]
+    run: Option<NodeArgs>,
+}
+
+/// What to do about nodes.
+#[derive(Debug, Subcommand)]
+enum NodeAction {
+    /// Start a node on this machine and join it to a running grid; it stays in the foreground
+    Join(Box<JoinArgs>),
+    /// Show the nodes and what is being moved
+    List,
+    /// Move a node's replicas to others
+    Drain(DrainArgs),
+    /// Let a draining node hold its share again
+    Activate(ActivateArgs),
+    /// Let a node go for good
+    Remove(RemoveArgs),
+    /// Move a node's replicas to another one and let it go
+    Replace(ReplaceArgs),
+}
+
+/// What every order about a node understands.
+#[derive(Clone, Copy, Debug, Args)]
+struct OrderArgs {
+    /// The node's number
+    #[arg(value_name = "NODE")]
+    node: NodeId,
+    /// Only show what would be moved
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not wait until it is done
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+struct DrainArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+    /// Accept that fewer nodes than copies are left, so that each partition has fewer copies
+    #[arg(long)]
+    fewer_copies: bool,
+}
+
+#[derive(Debug, Args)]
+struct ActivateArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+    /// Move its replicas to others before, also those of a node that is dead
+    #[arg(long)]
+    drain: bool,
+    /// Accept that fewer nodes than copies are left, so that each partition has fewer copies
+    #[arg(long)]
+    fewer_copies: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReplaceArgs {
+    #[command(flatten)]
+    order: OrderArgs,
+    /// The node that takes over, joined already
+    #[arg(long, value_name = "NODE")]
+    with: NodeId,
+}
+
+impl NodeCommand {
+    /// Whether it runs a node in this process.
+    pub(crate) fn runs_a_node(&self) -> bool {
+        matches!(self.action, None | Some(NodeAction::Join(_)))
+    }
+
+    /// Whether its log is for programs.
+    pub(crate) fn logs_json(&self) -> bool {
+        match (&self.action, &self.run) {
+            (Some(NodeAction::Join(args)), _) => args.log_json,
+            (_, Some(args)) => args.log_json,
+            _ => false,
+        }
+    }
+}
+
+/// `GET /admin/v1/members`, as far as it is needed here; the whole of it goes to `--json`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Members {
+    pub(super) grid_id: String,
+    pub(super) partitions: u32,
+    replicas: u32,
+    pub(super) nodes: Vec<Node>,
+    moving: Option<Value>,
+    activity: Option<String>,
+    moves: Vec<Move>,
+}
+
+/// A node.
+#[derive(Debug, Deserialize)]
+pub(super) struct Node {
+    pub(super) node_id: NodeId,
+    pub(super) state: String,
+    reachable: bool,
+    zone: String,
+    pub(super) peer_address: String,
+    gateway_address: String,
+    returning: bool,
+    remove_when_empty: bool,
+    replicas: u32,
+}
+
+/// A replica's move.
+#[derive(Debug, Deserialize, Serialize)]
+struct Move {
+    partition: Value,
+    from: Option<NodeId>,
+    to: Option<NodeId>,
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Changed {
+    epoch: u64,
+    moves: Vec<Move>,
+}
+
+/// Reads the members from a gateway.
+pub(super) async fn read(api: &Api) -> anyhow::Result<(Members, Value)> {
+    let document: Value = api.get("/admin/v1/members").await?;
+    Ok((serde_json::from_value(document.clone())?, document))
+}
+
+/// Carries the command out.
+pub(crate) async fn run(context: Context, command: NodeCommand) -> anyhow::Result<()> {
+    let Some(action) = command.action else {
+        let Some(args) = command.run else {
+            let text = "say which node to run, or what to do: see `grid node --help`";
+            return Err(Failure::Usage(text.to_owned()).into());
+        };
+        return node::run(args, None).await;
+    };
+    match action {
+        NodeAction::Join(args) => join::run(context, *args).await,
+        NodeAction::List => {
+            let (members, document) = read(&context.api()?).await?;
+            context.output.result(&document, || text(&members))
+        }
+        NodeAction::Drain(args) => {
+            let body = json!({"fewer_copies": args.fewer_copies});
+            order(&context, "drain", args.order, body, is_empty).await
+        }
+        NodeAction::Activate(args) => {
+            let at_rest = |_: &Node, members: &Members| members.is_at_rest();
+            order(&context, "activate", args.order, json!({}), at_rest).await
+        }
+        NodeAction::Remove(args) => {
+            let body = json!({"fewer_copies": args.fewer_copies, "drain": args.drain});
+            order(&context, "remove", args.order, body, is_removed).await
+        }
+        NodeAction::Replace(args) => {
+            let body = json!({"with": args.with});
+            order(&context, "replace", args.order, body, is_removed).await
+        }
+    }
+}
+
+impl Members {
+    fn is_at_rest(&self) -> bool {
+        self.moving.is_none() && self.moves.is_empty()
+    }
+}
+
+fn is_empty(node: &Node, members: &Members) -> bool {
+    node.replicas == 0 && members.moving.is_none()
+}
+
+fn is_removed(node: &Node, _members: &Members) -> bool {
+    node.state == "removed"
+}
+
+/// Gives an order, and waits until `is_done`.
+async fn order(
+    context: &Context,
+    action: &str,
+    args: OrderArgs,
+    mut body: Value,
+    is_done: impl Fn(&Node, &Members) -> bool,
+) -> anyhow::Result<()> {
+    let api = context.api()?;
+    let node = args.node;
+    body["dry_run"] = args.dry_run.into();
+    let path = format!("/admin/v1/members/{node}/{action}");
+    let changed: Changed = api.post(&path, &body, None).await?;
+    let waits = !args.dry_run && !args.no_wait;
+    if waits {
+        wait(&api, context.output, node, changed.moves.len(), is_done).await?;
+    }
+    let document = json!({
+        "node_id": node,
+        "action": action,
+        "dry_run": args.dry_run,
+        "done": waits,
+        "epoch": changed.epoch,
+        "moves": changed.moves,
+    });
+    context.output.result(&document, || {
+        let mut text = moves_text(&changed.moves);
+        text.push_str(match (args.dry_run, args.no_wait) {
+            (true, _) => "Nothing was changed; leave --dry-run out to do it.\n",
+            (false, true) => "The order is taken; `grid node list` shows how far it is.\n",
+            (false, false) => "Done.\n",
+        });
+        text
+    })
+}
+
+async fn wait(
+    api: &Api,
+    output: Output,
+    node: NodeId,
+    planned: usize,
+    is_done: impl Fn(&Node, &Members) -> bool,
+) -> anyhow::Result<()> {
+    let bar = output.bar(planned as u64, "moving replicas");
+    loop {
+        let (members, _) = read(api).await?;
+        let found = members.nodes.iter().find(|entry| entry.node_id == node);
+        let Some(found) = found else {
+            let text = format!("there is no node {node} any more");
+            return Err(Failure::Unreachable(text).into());
+        };
+        if is_done(found, &members) {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        bar.set_position(planned.saturating_sub(members.moves.len()) as u64);
+        if let Some(activity) = &members.activity {
+            bar.set_message(activity.clone());
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+fn name(partition: &Value) -> String {
+    match partition {
+        Value::String(name) => name.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn moves_text(moves: &[Move]) -> String {
+    if moves.is_empty() {
+        return "Nothing is to be moved.\n".to_owned();
+    }
+    let mut rows = table(["partition", "from", "to", "why"]);
+    for made in moves {
+        let node = |node: Option<NodeId>| node.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        rows.add_row([
+            name(&made.partition),
+            node(made.from),
+            node(made.to),
+            made.reason.replace('_', " "),
+        ]);
+    }
+    format!("{rows}\n")
+}
+
+fn text(members: &Members) -> String {
+    let mut nodes = table(["node", "state", "zone", "replicas", "address", "gateway"]);
+    for node in &members.nodes {
+        let mut state = node.state.clone();
+        if node.returning {
+            state.push_str(", returning with an empty disk");
+        }
+        if node.remove_when_empty && node.state != "removed" {
+            state.push_str(", then removed");
+        }
+        if !node.reachable && node.state != "removed" {
+            state.push_str(", does not answer");
+        }
+        nodes.add_row([
+            node.node_id.to_string(),
+            state,
+            node.zone.clone(),
+            node.replicas.to_string(),
+            node.peer_address.clone(),
+            node.gateway_address.clone(),
+        ]);
+    }
+    let mut text = format!(
+        "{nodes}\n{} partitions, {} copies of each wanted\n",
+        members.partitions, members.replicas
+    );
+    if let Some(moving) = &members.moving {
+        let activity = members.activity.as_deref().unwrap_or("begins");
+        text.push_str(&format!("moving {}: {activity}\n", name(moving)));
+    }
+    if !members.moves.is_empty() {
+        text.push_str(&format!("\nto be moved:\n{}", moves_text(&members.moves)));
+    }
+    text
+}

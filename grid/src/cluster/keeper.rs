@@ -1,0 +1,257 @@
+//! Makes this node what the map says it is: its peers, its replicas.
+//!
+//! The map is kept on disk before it is acted upon, so that a node that starts again holds what it held
+//! and knows whom to ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use grid_core::{PartitionId, Space};
+use tokio_util::sync::CancellationToken;
+
+use super::map::{ClusterMap, GroupEntry, META, NodeState};
+use super::news::ask;
+use super::space::MapSpace;
+use crate::error::StartError;
+use crate::members::{Member, Members};
+use crate::node::NodeId;
+use crate::platform::monotonic_now;
+use crate::raft::Group;
+use crate::transport::{PeerSpec, PeerTable};
+
+/// How long the first voters of a group may take to have their replicas before it begins without them.
+const FOUNDERS_WAIT: Duration = Duration::from_secs(3);
+/// How often they are asked.
+const FOUNDERS_PAUSE: Duration = Duration::from_millis(20);
+
+/// Follows the map until stopped.
+pub(crate) async fn keep<S: Space>(members: Arc<Members<S>>, stop: CancellationToken) {
+    let mut map = members.map.subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = map.changed() => if changed.is_err() { return },
+        }
+        let present = map.borrow_and_update().clone();
+        let Some(present) = present else { continue };
+        if let Err(error) = adopt(&members, &present).await {
+            tracing::error!(%error, "the node cannot follow the cluster map");
+            let text = format!("it cannot follow the cluster map: {error}");
+            members.opener.failure.send_replace(Some(text));
+            return;
+        }
+    }
+}
+
+/// Acts on a map.
+///
+/// # Errors
+/// See [`StartError`]; the node must stop.
+pub(crate) async fn adopt<S: Space>(
+    members: &Arc<Members<S>>,
+    map: &Arc<ClusterMap>,
+) -> Result<(), StartError> {
+    let (directory, stored) = (members.directory.clone(), Arc::clone(map));
+    let storing = crate::platform::blocking(move || directory.store_map(&stored)).await;
+    storing
+        .map_err(std::io::Error::other)
+        .and_then(|stored| stored)
+        .map_err(|source| StartError::Io {
+            what: "cannot keep the cluster map".to_owned(),
+            source,
+        })?;
+    let (node, incarnation) = (members.node, members.info.incarnation);
+    if map.has_removed(node, incarnation) {
+        members.note_removed();
+        return Ok(());
+    }
+    members.transport.set_peers(peer_table(members, map));
+    if !map.admits(node, incarnation) {
+        let Some(entry) = map.nodes.get(&node) else {
+            return Ok(());
+        };
+        if entry.returning == Some(incarnation) {
+            return Ok(());
+        }
+        return Err(StartError::Options(format!(
+            "the grid knows node {node} by another disk; give this one an empty directory to join again"
+        )));
+    }
+    open_missing(members, map).await?;
+    close_surplus(members, map).await;
+    members.adopted_epoch.store(map.epoch, Ordering::Relaxed);
+    Ok(())
+}
+
+fn peer_table<S: Space>(members: &Members<S>, map: &ClusterMap) -> PeerTable {
+    let peers: BTreeMap<NodeId, PeerSpec> = map
+        .members()
+        .filter(|(node, _)| *node != members.node)
+        .map(|(node, entry)| {
+            let mut addresses = vec![entry.peer_address.clone()];
+            let given = members.given_addresses.get(&node);
+            addresses.extend(given.filter(|given| **given != entry.peer_address).cloned());
+            let incarnation = Some(entry.incarnation);
+            let spec = PeerSpec {
+                addresses,
+                incarnation,
+            };
+            (node, spec)
+        })
+        .collect();
+    let gone = map
+        .nodes
+        .iter()
+        .filter(|(_, entry)| entry.state == NodeState::Removed);
+    PeerTable {
+        peers,
+        removed: gone
+            .map(|(node, entry)| (*node, entry.incarnation))
+            .collect(),
+    }
+}
+
+async fn open_missing<S: Space>(
+    members: &Arc<Members<S>>,
+    map: &ClusterMap,
+) -> Result<(), StartError> {
+    let (node, incarnation) = (members.node, members.info.incarnation);
+    for (&partition, group) in &map.groups {
+        if !map.is_holder(partition, node, incarnation) || members.is_open(partition) {
+            continue;
+        }
+        let Some(leadership) = members.leaderships.get(&partition).cloned() else {
+            return Err(StartError::Options(format!(
+                "the cluster map has a partition {partition} that this grid does not have"
+            )));
+        };
+        let is_first = group.epoch == 1;
+        let opener = &members.opener;
+        if partition == META {
+            let meta = Arc::new(opener.open(partition, leadership, is_first).await?);
+            *members.meta.write() = Some(Arc::clone(&meta));
+            follow_meta(members, Arc::clone(&meta));
+            if let Some(voters) = founders(node, group) {
+                begin(members, &meta.group, voters);
+            }
+        } else {
+            let opened = opener.open::<S>(partition, leadership, is_first).await?;
+            let member = Arc::new(opened);
+            members
+                .replicas
+                .write()
+                .insert(partition, Arc::clone(&member));
+            if let Some(voters) = founders(node, group) {
+                begin(members, &member.group, voters);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The group's first voters, if it is this node that names them. Only the holders of the founding do,
+/// with the disks they had then: every later one comes as a learner.
+fn founders(node: NodeId, group: &GroupEntry) -> Option<BTreeSet<NodeId>> {
+    let is_first = group.epoch == 1 && group.replicas.first() == Some(&node);
+    is_first.then(|| group.replicas.iter().copied().collect())
+}
+
+/// Gives a group its first voters, as soon as they have their replicas: an election that nobody answers
+/// would cost a whole timeout.
+fn begin<T: Space, S: Space>(
+    members: &Arc<Members<T>>,
+    group: &Group<S>,
+    voters: BTreeSet<NodeId>,
+) {
+    let (members, group) = (Arc::clone(members), group.clone());
+    let tasks = members.opener.tasks.clone();
+    tasks.spawn(async move {
+        let stop = members.opener.stop.clone();
+        let beginning = async {
+            let patience = monotonic_now() + FOUNDERS_WAIT;
+            while !group.is_initialized().await
+                && !has_adopted(&members, &voters).await
+                && monotonic_now() < patience
+            {
+                tokio::time::sleep(FOUNDERS_PAUSE).await;
+            }
+            group.initialize(voters).await
+        };
+        if let Some(Err(error)) = stop.run_until_cancelled(beginning).await {
+            tracing::error!(%error, "a group could not be founded");
+            let text = format!("a group could not be founded: {error}");
+            members.opener.failure.send_replace(Some(text));
+        }
+    });
+}
+
+/// Whether all of these nodes have acted upon the founding map.
+async fn has_adopted<S: Space>(members: &Members<S>, nodes: &BTreeSet<NodeId>) -> bool {
+    for node in nodes {
+        let adopted = if *node == members.node {
+            members.adopted_epoch.load(Ordering::Relaxed)
+        } else {
+            ask(members, *node)
+                .await
+                .map_or(0, |news| news.adopted_epoch)
+        };
+        if adopted == 0 {
+            return false;
+        }
+    }
+    true
+}
+
+/// Publishes the map as this node's replica of it changes.
+fn follow_meta<S: Space>(members: &Arc<Members<S>>, meta: Arc<Member<MapSpace>>) {
+    let followed = Arc::clone(members);
+    let stop = meta.stop.clone();
+    members.opener.tasks.spawn(async move {
+        let mut applied = meta.replica.applied();
+        let following = async {
+            loop {
+                let map = meta.replica.read(|state| state.space().map().cloned());
+                if let Some(map) = map {
+                    followed.learn_map(map);
+                }
+                if applied.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _: Option<()> = stop.run_until_cancelled(following).await;
+    });
+}
+
+async fn close_surplus<S: Space>(members: &Arc<Members<S>>, map: &ClusterMap) {
+    let (node, incarnation) = (members.node, members.info.incarnation);
+    let is_held = |partition: PartitionId| map.is_holder(partition, node, incarnation);
+    for (partition, member) in members.replicas() {
+        if !is_held(partition) {
+            members.replicas.write().remove(&partition);
+            report(partition, members.opener.close(partition, &member).await);
+        }
+    }
+    if let Some(meta) = members.meta()
+        && !is_held(META)
+    {
+        *members.meta.write() = None;
+        report(META, members.opener.close(META, &meta).await);
+    }
+    for partition in members.opener.unopened() {
+        if !is_held(partition) {
+            report(partition, members.opener.forget(partition).await);
+        }
+    }
+}
+
+fn report(partition: PartitionId, closed: std::io::Result<()>) {
+    match closed {
+        Ok(()) => tracing::info!(%partition, "a replica has left this node"),
+        // It is tried again when the node starts.
+        Err(error) => tracing::error!(%partition, %error, "a replica could not be removed"),
+    }
+}

@@ -1,0 +1,121 @@
+//! Keeps a node up to date: it asks its peers in turn for a later map and for the leaders of groups
+//! that it does not hold, says when its own addresses have changed, and notices that it was removed.
+//!
+//! The meta leader also pushes each new map; this is what makes up for a push that was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grid_core::{Space, codec};
+use tokio_util::sync::CancellationToken;
+
+use super::map::META;
+use super::messages::{News, SERVICE_NEWS};
+use super::meta::execute_meta;
+use super::space::MapCommand;
+use crate::members::Members;
+use crate::node::NodeId;
+use crate::platform::monotonic_now;
+use crate::transport::{Lane, RefusalReason};
+
+/// How often one peer is asked.
+const PERIOD: Duration = Duration::from_millis(1_000);
+/// And while the leader of some group is not known.
+const URGENT_PERIOD: Duration = Duration::from_millis(100);
+/// How long a peer may take.
+const ANSWER_WAIT: Duration = Duration::from_millis(1_000);
+/// How long saying where one is may take.
+const ANNOUNCE_WAIT: Duration = Duration::from_millis(3_000);
+
+/// Works until stopped.
+pub(crate) async fn gather<S: Space>(members: Arc<Members<S>>, stop: CancellationToken) {
+    let mut turn = 0;
+    loop {
+        let leaderless = members
+            .leaderships
+            .values()
+            .any(|known| known.borrow().leader.is_none());
+        let period = if leaderless { URGENT_PERIOD } else { PERIOD };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(period) => {}
+        }
+        let work = async {
+            notice_removal(&members);
+            ask_one(&members, turn).await;
+            announce(&members).await;
+        };
+        if stop.run_until_cancelled(work).await.is_none() {
+            return;
+        }
+        turn += 1;
+    }
+}
+
+fn notice_removal<S: Space>(members: &Members<S>) {
+    let refused = members.nodes().into_iter().any(|node| {
+        let refusal = members.transport.refusal(node);
+        refusal.is_some_and(|refusal| refusal.reason == RefusalReason::Removed)
+    });
+    if refused {
+        members.note_removed();
+    }
+}
+
+async fn ask_one<S: Space>(members: &Members<S>, turn: usize) {
+    let peers: Vec<NodeId> = members
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != members.node && members.transport.is_reachable(*node))
+        .collect();
+    let Some(peer) = peers.get(turn % peers.len().max(1)) else {
+        return;
+    };
+    let Some(news) = ask(members, *peer).await else {
+        return;
+    };
+    if let Some(map) = news.map {
+        members.learn_map(map);
+    }
+    for (group, leader, term) in news.leaders {
+        members.note_leader(group, Some(leader), term);
+    }
+}
+
+/// What a peer has that this node has not.
+pub(super) async fn ask<S: Space>(members: &Members<S>, peer: NodeId) -> Option<News> {
+    let epoch = members.present_map().map_or(0, |map| map.epoch);
+    let payload = codec::encode(&epoch).ok()?;
+    let asked = members
+        .transport
+        .request(
+            peer,
+            Lane::Control,
+            SERVICE_NEWS,
+            payload.into(),
+            ANSWER_WAIT,
+        )
+        .await;
+    codec::decode(&asked.ok()?).ok()
+}
+
+/// Tells the map where this node is, when it says otherwise.
+async fn announce<S: Space>(members: &Arc<Members<S>>) {
+    let Some(map) = members.present_map() else {
+        return;
+    };
+    let is_in = map.admits(members.node, members.info.incarnation);
+    // Before the map is in its group there is nothing to be changed.
+    if !is_in || members.info.is_known_to(&map) || members.leader(META).is_none() {
+        return;
+    }
+    let command = MapCommand::Join(members.info.clone());
+    match execute_meta(members, &command, monotonic_now() + ANNOUNCE_WAIT).await {
+        Ok(Ok(epoch)) => tracing::info!(epoch, "this node has told the grid its addresses"),
+        Ok(Err(refusal)) => {
+            tracing::error!(%refusal, "the grid does not take this node's addresses")
+        }
+        Err(error) => tracing::debug!(%error, "the grid could not be told this node's addresses"),
+    }
+}

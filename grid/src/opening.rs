@@ -1,0 +1,259 @@
+//! Opens and closes the replicas of a node while it runs.
+//!
+//! A replica is opened from its newest snapshot and what recovery found of its group, and closed when
+//! the cluster map no longer has it here; then its files and its part of the log go too, so that
+//! should it come back it comes as a learner with nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use grid_config::{ClusterSettings, NodeSettings};
+use grid_core::{PartitionId, PartitionState, Space};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Admission, AdmissionLimits};
+use crate::client::Leadership;
+use crate::cluster::META;
+use crate::error::StartError;
+use crate::identity::{in_file, remove_files};
+use crate::members::Member;
+use crate::node::NodeId;
+use crate::platform::{self, monotonic_now};
+use crate::proposer::{Proposer, ProposerMetrics};
+use crate::raft::{Group, GroupOptions};
+use crate::replica::ReplicaState;
+use crate::snapshot::SnapshotStore;
+use crate::status::ReplicaRole;
+use crate::transport::Transport;
+use crate::wal::{Recovered, Wal};
+
+/// What replicas are opened with.
+pub(crate) struct Opener {
+    pub(crate) node: NodeId,
+    pub(crate) grid_id: u128,
+    pub(crate) directory: PathBuf,
+    pub(crate) cluster: ClusterSettings,
+    pub(crate) settings: NodeSettings,
+    pub(crate) wal: Arc<Wal>,
+    /// What recovery found of groups that are not open yet.
+    pub(crate) recovered: Mutex<Recovered>,
+    pub(crate) transport: Transport,
+    pub(crate) replays: Arc<Semaphore>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) failure: watch::Sender<Option<String>>,
+}
+
+impl Opener {
+    fn snapshots(&self, partition: PartitionId) -> PathBuf {
+        let name = if partition == META {
+            "meta".to_owned()
+        } else {
+            format!("p{partition}")
+        };
+        self.directory.join("snapshots").join(name)
+    }
+
+    /// The groups that the log knows and that are not open.
+    pub(crate) fn unopened(&self) -> Vec<PartitionId> {
+        let recovered = self.recovered.lock();
+        recovered
+            .groups
+            .keys()
+            .map(|group| PartitionId(*group))
+            .collect()
+    }
+
+    /// Opens a replica; `is_first` says that it is one of those that the group began with.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub(crate) async fn open<S: Space>(
+        &self,
+        partition: PartitionId,
+        leadership: watch::Sender<Leadership>,
+        is_first: bool,
+    ) -> Result<Member<S>, StartError> {
+        let directory = self.snapshots(partition);
+        let snapshots = SnapshotStore::open(directory.clone(), self.grid_id, partition)
+            .map_err(in_file("cannot open", &directory))?;
+        let (state, restored) = match snapshots.restore_newest::<S>() {
+            Some((state, position)) => (state, Some(position)),
+            None => (PartitionState::new(partition), None),
+        };
+        let recovered = self.recovered.lock().groups.remove(&partition.0);
+        let purged = recovered
+            .as_ref()
+            .and_then(|group| group.purged.as_ref())
+            .map(|(index, _)| *index);
+        if let Some(purged) = purged
+            && purged > state.applied_index()
+        {
+            return Err(StartError::Damaged(format!(
+                "partition {partition} has no snapshot at or after log entry {purged}, before which \
+                 the log is gone"
+            )));
+        }
+        if let Some(purged) = purged {
+            snapshots.forget_before(purged);
+        }
+        let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
+        let group = Group::start(GroupOptions {
+            group: partition.0,
+            node: self.node,
+            cluster: &self.cluster,
+            wal: Arc::clone(&self.wal),
+            recovered: recovered.as_ref(),
+            transport: self.transport.clone(),
+            replica: Arc::clone(&replica),
+            snapshots: snapshots.clone(),
+            restored,
+        })
+        .await?;
+        if let Some(divergence) = snapshots
+            .diverged()
+            .map_err(in_file("cannot read", &directory))?
+        {
+            tracing::error!(
+                %partition,
+                index = divergence.index,
+                "this replica differed from the others and does not serve until it is rebuilt"
+            );
+            replica.set_divergence(divergence);
+            group.set_may_lead(false);
+        }
+        // One more, for the pump's checkpoint.
+        let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max + 1);
+        let admission = Arc::new(Admission::new(AdmissionLimits {
+            commands_max: self.settings.proposal_queue_max,
+            bytes_max: self.settings.proposal_queue_bytes_max,
+            delay_target: Duration::from_millis(self.settings.queue_delay_target_ms),
+        }));
+        let stop = self.stop.child_token();
+        let proposer = Proposer {
+            group: group.clone(),
+            replica: Arc::clone(&replica),
+            submissions: queue,
+            admission: Arc::clone(&admission),
+            leadership: leadership.subscribe(),
+            stop: stop.clone(),
+            metrics: ProposerMetrics::new(partition),
+        };
+        self.tasks.spawn(proposer.run());
+        let promising = group.clone();
+        let ended = stop.clone();
+        self.tasks
+            .spawn(async move { ended.run_until_cancelled(promising.keep_promises()).await });
+        let watched = leadership.subscribe();
+        let serving = Arc::new(AtomicBool::new(is_first));
+        self.watch(
+            partition,
+            group.clone(),
+            (leadership, Arc::clone(&serving)),
+            stop.clone(),
+        );
+        tracing::debug!(%partition, "a replica has started");
+        Ok(Member {
+            group,
+            replica,
+            snapshots,
+            submissions,
+            admission,
+            leadership: watched,
+            replays: Arc::clone(&self.replays),
+            wal: Arc::clone(&self.wal),
+            serving,
+            stop,
+        })
+    }
+
+    /// Follows the group's leadership, and ends the node when the group ends by itself.
+    fn watch<S: Space>(
+        &self,
+        partition: PartitionId,
+        group: Group<S>,
+        (leadership, serving): (watch::Sender<Leadership>, Arc<AtomicBool>),
+        stop: CancellationToken,
+    ) {
+        let failure = self.failure.clone();
+        self.tasks.spawn(async move {
+            let mut leaderless_since: Option<Instant> = None;
+            let leaderless_seconds = metrics::histogram!("grid_leaderless_seconds");
+            let watching = group.watch_leadership(|present, role| {
+                let has_vote = !matches!(role, ReplicaRole::Learner | ReplicaRole::Stopped);
+                serving.fetch_or(has_vote, Ordering::Relaxed);
+                // A replica that nobody has told anything yet knows less than this node did without it.
+                if present.leader.is_none() && !serving.load(Ordering::Relaxed) {
+                    return;
+                }
+                match (present.leader, leaderless_since) {
+                    (None, None) => leaderless_since = Some(monotonic_now()),
+                    (Some(_), Some(since)) => {
+                        let took = monotonic_now().saturating_duration_since(since);
+                        leaderless_seconds.record(took.as_secs_f64());
+                        leaderless_since = None;
+                    }
+                    _ => {}
+                }
+                leadership.send_if_modified(|known| {
+                    let changed = *known != present;
+                    if changed {
+                        metrics::counter!("grid_leader_changes_total").increment(1);
+                    }
+                    *known = present;
+                    changed
+                });
+            });
+            let ended = stop.run_until_cancelled(watching).await.is_some();
+            if ended && !stop.is_cancelled() {
+                let fault = group.state().fault.unwrap_or_else(|| "it ended".to_owned());
+                failure.send_replace(Some(format!("partition {partition}: {fault}")));
+            }
+            leadership.send_replace(Leadership::default());
+        });
+    }
+
+    /// Stops a replica and removes all that the node has of it.
+    ///
+    /// # Errors
+    /// When the log or the files do not let go; the replica is stopped all the same.
+    pub(crate) async fn close<S: Space>(
+        &self,
+        partition: PartitionId,
+        member: &Member<S>,
+    ) -> std::io::Result<()> {
+        member.stop.cancel();
+        member.group.shutdown().await;
+        member
+            .replica
+            .retire("the replica has moved to another node");
+        self.forget(partition).await
+    }
+
+    /// Removes what is left of a group that is not open.
+    ///
+    /// # Errors
+    /// When the log or the files do not let go.
+    pub(crate) async fn forget(&self, partition: PartitionId) -> std::io::Result<()> {
+        let (sender, forgotten) = oneshot::channel();
+        self.wal.forget(
+            partition.0,
+            Box::new(move |result| {
+                // Nobody waits when the node stops meanwhile; it then forgets again.
+                let _ = sender.send(result);
+            }),
+        );
+        forgotten
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has stopped")))?;
+        self.recovered.lock().groups.remove(&partition.0);
+        let directory = self.snapshots(partition);
+        let removed = platform::blocking(move || remove_files(&directory));
+        removed.await.map_err(std::io::Error::other)?
+    }
+}

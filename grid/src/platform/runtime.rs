@@ -1,0 +1,131 @@
+//! tokio as openraft's runtime, with timers that ring together.
+//!
+//! Every group ticks some thirty times a second, each at moments of its own, so an idle node with many
+//! groups wakes up hundreds of times a second for next to nothing. Where a process has asked for it
+//! ([`align_timers`]), openraft's sleeps end on a common grid of [`GRID`]: the groups tick together, and
+//! what they send to one peer leaves together. The grid begins at a moment of the process's own, so nodes
+//! do not stand for election together. Everything else is tokio's.
+//!
+//! What it deliberately does not touch: time limits of requests, and whatever is not openraft's.
+
+use std::future::Future;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use openraft::AsyncRuntime;
+use openraft::{Instant, OptionalSend};
+use openraft_rt_tokio::{TokioInstant, TokioRuntime};
+
+/// The distance of the moments at which sleeps end: short against a heartbeat's interval, from which
+/// every other time of consensus follows.
+const GRID: Duration = Duration::from_millis(25);
+
+/// Shorter sleeps are not of the kind that bears being longer: openraft waits for microseconds to let
+/// completed writes gather.
+const ALIGNED_MIN: Duration = Duration::from_millis(1);
+
+/// The grid's first moment; sleeps end when they end, where there is none.
+static ORIGIN: OnceLock<TokioInstant> = OnceLock::new();
+
+/// Lets the timers of all groups of this process ring together from now on. For a process that is one
+/// node; not for tests under a clock of their own.
+pub fn align_timers() {
+    ORIGIN.get_or_init(TokioInstant::now);
+}
+
+/// The first moment of the grid at or after `deadline`.
+fn on_grid(origin: TokioInstant, deadline: TokioInstant) -> TokioInstant {
+    let since = deadline.saturating_duration_since(origin);
+    let slots = since.as_micros().div_ceil(GRID.as_micros());
+    let offset_us = slots * GRID.as_micros();
+    origin + Duration::from_micros(u64::try_from(offset_us).unwrap_or(u64::MAX))
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct GridRuntime(TokioRuntime);
+
+impl AsyncRuntime for GridRuntime {
+    type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
+    type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
+    type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
+    type Instant = TokioInstant;
+    type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> =
+        <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+    type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
+    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
+    type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
+
+    fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
+    where
+        T: Future + OptionalSend + 'static,
+        T::Output: OptionalSend + 'static,
+    {
+        TokioRuntime::spawn(future)
+    }
+
+    fn sleep(duration: Duration) -> Self::Sleep {
+        TokioRuntime::sleep(duration)
+    }
+
+    fn sleep_until(deadline: TokioInstant) -> Self::Sleep {
+        match ORIGIN.get() {
+            Some(origin) if deadline >= TokioInstant::now() + ALIGNED_MIN => {
+                TokioRuntime::sleep_until(on_grid(*origin, deadline))
+            }
+            _ => TokioRuntime::sleep_until(deadline),
+        }
+    }
+
+    fn timeout<R, F: Future<Output = R> + OptionalSend>(
+        duration: Duration,
+        future: F,
+    ) -> Self::Timeout<R, F> {
+        TokioRuntime::timeout(duration, future)
+    }
+
+    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
+        deadline: TokioInstant,
+        future: F,
+    ) -> Self::Timeout<R, F> {
+        TokioRuntime::timeout_at(deadline, future)
+    }
+
+    fn is_panic(join_error: &Self::JoinError) -> bool {
+        TokioRuntime::is_panic(join_error)
+    }
+
+    fn thread_rng() -> Self::ThreadLocalRng {
+        TokioRuntime::thread_rng()
+    }
+
+    fn new(threads: usize) -> Self {
+        Self(TokioRuntime::new(threads))
+    }
+
+    fn block_on<F, T>(&mut self, future: F) -> T
+    where
+        F: Future<Output = T>,
+    {
+        self.0.block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeps_end_together_and_never_early() {
+        let origin = TokioInstant::now();
+        let at = |micros| origin + Duration::from_micros(micros);
+        assert_eq!(on_grid(origin, at(0)), at(0));
+        assert_eq!(on_grid(origin, at(1)), at(25_000));
+        assert_eq!(on_grid(origin, at(24_999)), at(25_000));
+        assert_eq!(on_grid(origin, at(25_000)), at(25_000));
+        assert_eq!(on_grid(origin, at(25_001)), at(50_000));
+    }
+}
