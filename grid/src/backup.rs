@@ -9,7 +9,6 @@
 //! What it deliberately does not do: merge with what a node already has, or know of the database, which
 //! is at another place than the backup.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +18,7 @@ use grid_core::{PartitionId, Space};
 use crate::cluster::first_holders;
 use crate::identity::NodeDirectory;
 use crate::node::NodeId;
+use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
 use crate::snapshot::{self, Header};
 

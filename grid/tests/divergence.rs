@@ -34,6 +34,7 @@ async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_differs_stops_serving_and_is_rebuilt() {
     let mut cluster = Cluster::start(3, 1, NodeSettings::default()).await;
+    cluster.founded().await;
     let writer = cluster.client(1);
     for key in 0..20 {
         let command = match key {

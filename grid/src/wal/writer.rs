@@ -78,12 +78,13 @@ struct Slowest {
 
 impl Slowest {
     fn roll(&mut self) {
-        let age = self.since.elapsed();
+        let now = monotonic_now();
+        let age = now.saturating_duration_since(self.since);
         if age >= SLOWEST_WINDOW {
             let is_adjacent = age < SLOWEST_WINDOW * 2;
             self.before_us = if is_adjacent { self.present_us } else { 0 };
             self.present_us = 0;
-            self.since = Instant::now();
+            self.since = now;
         }
     }
 
@@ -117,7 +118,7 @@ impl Shared {
             syncs: AtomicU64::new(0),
             last_sync_us: AtomicU64::new(0),
             slowest: Mutex::new(Slowest {
-                since: Instant::now(),
+                since: monotonic_now(),
                 present_us: 0,
                 before_us: 0,
             }),
