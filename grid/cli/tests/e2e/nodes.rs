@@ -102,6 +102,9 @@ impl Nodes {
                 ])
                 .args([
                     format!("--raft-listen={}", peers[&id]),
+                    // Nothing listens there, so that the others come through their doors: a node has
+                    // one address in the cluster map, but a door for each that dials it.
+                    format!("--peer-address=127.0.0.1:{id}"),
                     format!("--gateway-listen={gateway}"),
                     format!(
                         "--node-dir={}",
