@@ -53,7 +53,7 @@ async fn a_backup_becomes_a_grid_with_the_same_sales() {
             "restore",
             &from,
             "--nodes",
-            "1",
+            "3",
         ])
     };
     let restored = restore("second").done();
