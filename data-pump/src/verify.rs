@@ -6,6 +6,9 @@ use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+/// Why the database could not be asked, for callers that do not know its driver.
+pub type DatabaseError = sqlx::Error;
+
 /// How many seats of an event are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, sqlx::FromRow)]
 #[expect(missing_docs, reason = "plain names")]
@@ -203,6 +206,16 @@ impl Verifier {
         .bind(auction_id)
         .fetch_optional(self.connected().await?)
         .await
+    }
+
+    /// Whether a pump has made its tables here.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoints`].
+    pub async fn has_schema(&mut self) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("SELECT to_regclass('dead_letter') IS NOT NULL")
+            .fetch_one(self.connected().await?)
+            .await
     }
 
     /// The changes parked last, at most `limit`.

@@ -133,6 +133,12 @@ impl Gateway {
         Ok(Self { address, shared })
     }
 
+    /// Serves what `write` returns at `GET /metrics`, as Prometheus text. `write` may block for some
+    /// milliseconds.
+    pub fn serve_metrics(&self, write: impl Fn() -> String + Send + Sync + 'static) {
+        self.shared.metrics_text.set(write);
+    }
+
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

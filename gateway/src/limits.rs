@@ -97,6 +97,13 @@ impl TokenBucket {
     }
 }
 
+/// Most bytes of a client's own id of its request; a longer one is replaced.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
+/// How long an operator's order may take before its outcome is no longer waited for.
+pub(crate) const OPERATION_TIMEOUT_MS: u64 = 120_000;
+/// A snapshot is sent in pieces of this size.
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

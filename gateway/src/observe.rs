@@ -4,6 +4,7 @@
 //! (histogram), `gateway_slow_disconnects_total`, `gateway_refused_connections_total`,
 //! `gateway_admin_refused_total{reason}`.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -56,6 +57,30 @@ impl RequestKind {
             Self::HttpRead => "http_read",
             Self::HttpWrite => "http_write",
         }
+    }
+}
+
+/// Where the text of `GET /metrics` comes from: whoever installed the recorder. Set once.
+#[derive(Default)]
+pub(crate) struct MetricsText(OnceLock<Box<dyn Fn() -> String + Send + Sync>>);
+
+impl std::fmt::Debug for MetricsText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MetricsText")
+    }
+}
+
+impl MetricsText {
+    /// Says who writes it. A second one is ignored.
+    pub(crate) fn set(&self, write: impl Fn() -> String + Send + Sync + 'static) {
+        if self.0.set(Box::new(write)).is_err() {
+            tracing::warn!("the metrics have a source already");
+        }
+    }
+
+    /// The text; `None` without a source.
+    pub(crate) fn read(&self) -> Option<String> {
+        self.0.get().map(|write| write())
     }
 }
 

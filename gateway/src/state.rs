@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use grid::{CommandClass, CommandRequest, GridClient, Read};
+use grid::{CommandClass, CommandRequest, GridClient, REQUEST_LOG, Read};
 use grid_config::GatewaySettings;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout};
 use processing_unit::box_office::Query as BoxOfficeQuery;
@@ -26,7 +26,7 @@ use crate::limits::{
     AUCTIONS_CACHED_MAX, KEY_BYTES_MAX, LAYOUTS_CACHED_MAX, RETRY_AFTER_MS_MIN,
     RETRY_AFTER_MS_SPREAD,
 };
-use crate::observe::Metrics;
+use crate::observe::{Metrics, MetricsText};
 use crate::refusals;
 use crate::tickets::TicketSigner;
 use crate::ws::Connections;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     pub(crate) connections: Connections,
+    /// Writes the process's metrics, once there is somebody who can.
+    pub(crate) metrics_text: MetricsText,
     pub(crate) admission: Arc<Admission>,
     /// Set when the gateway is about to stop, while it still serves.
     pub(crate) leaving: AtomicBool,
@@ -72,6 +74,7 @@ impl Shared {
             metrics: Metrics::new(),
             hub: Hub::new(layout),
             connections: Connections::default(),
+            metrics_text: MetricsText::default(),
             admission: Admission::new(settings.work_max, settings.work_bytes_max),
             leaving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
@@ -138,6 +141,12 @@ impl Shared {
         fingerprint: u64,
         command: Command,
     ) -> Result<Reply, Failure> {
+        tracing::debug!(
+            target: REQUEST_LOG,
+            command = %format_args!("{:032x}", key.0),
+            %partition,
+            "handed to the grid"
+        );
         let request = CommandRequest {
             key,
             fingerprint,

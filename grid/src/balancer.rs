@@ -49,12 +49,12 @@ pub(crate) async fn run<S: Space>(
         let view = View::of(
             answers
                 .iter()
-                .map(|(node, status)| (*node, status.as_ref())),
+                .map(|report| (report.node_id, report.status.as_ref())),
         );
         let present: Vec<NodeId> = answers
             .iter()
-            .filter(|(_, status)| status.is_some())
-            .map(|(node, _)| *node)
+            .filter(|report| report.status.is_some())
+            .map(|report| report.node_id)
             .collect();
         if !view.obstacles.is_empty() {
             rest = None;

@@ -17,9 +17,9 @@ use crate::platform;
 use crate::proposer::Submission;
 use crate::service::{
     DigestReply, ExecuteReply, ExecuteRequest, FeedHeader, Freshness, QueryReply, QueryRequest,
-    SERVICE_DIGEST, SERVICE_EXECUTE, SERVICE_FEED, SERVICE_QUERY, SERVICE_STATUS,
+    SERVICE_DIGEST, SERVICE_EXECUTE, SERVICE_FEED, SERVICE_QUERY,
 };
-use crate::status::{NodeStatus, ReplicaDigest};
+use crate::status::ReplicaDigest;
 use crate::transport::{Lane, TransportError};
 
 /// One attempt to reach a leader; after it the client looks for the leader again.
@@ -27,6 +27,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// The pause before trying again when nothing tells that the leader has changed.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
+/// The target of log lines about single requests, off by default: `RUST_LOG=info,request=debug`. A line
+/// names a command by its idempotency key.
+pub const REQUEST_LOG: &str = "request";
 /// What a refused client is told to wait when the way to the leader's node is full.
 const FORWARDING_RETRY_AFTER_MS: u64 = 100;
 
@@ -85,7 +88,7 @@ pub struct Leadership {
 
 /// A handle on the grid, cheap to clone.
 pub struct GridClient<S: Space> {
-    members: Arc<Members<S>>,
+    pub(crate) members: Arc<Members<S>>,
 }
 
 impl<S: Space> Clone for GridClient<S> {
@@ -261,7 +264,7 @@ impl<S: Space> GridClient<S> {
         }
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         node: NodeId,
         service: u8,
@@ -336,8 +339,10 @@ impl<S: Space> GridClient<S> {
     /// Reads a partition's changes after `from`, or from now on.
     #[must_use]
     pub fn follow(&self, partition: PartitionId, from: Option<Cursor>) -> Feed<S> {
+        // A replica that differs from the others has nothing to tell.
         if let Some(member) = self.members.get(partition)
             && member.is_serving()
+            && !member.replica.has_diverged()
         {
             return member.feed(from);
         }
@@ -434,32 +439,6 @@ impl<S: Space> GridClient<S> {
         })
     }
 
-    /// This node's state.
-    #[must_use]
-    pub fn status(&self) -> NodeStatus {
-        self.members.status()
-    }
-
-    /// One node's state; `None` if it does not answer before the deadline.
-    pub(crate) async fn node_status(&self, node: NodeId, deadline: Instant) -> Option<NodeStatus> {
-        let reply = self
-            .ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline))
-            .await;
-        codec::decode(&reply.ok()?).ok()
-    }
-
-    /// Every node's state; `None` for one that does not answer before the deadline.
-    pub async fn cluster_status(&self, deadline: Instant) -> Vec<(NodeId, Option<NodeStatus>)> {
-        let nodes = self.members.nodes();
-        let asking = nodes.into_iter().map(|node| async move {
-            if node == self.members.node {
-                return (node, Some(self.status()));
-            }
-            (node, self.node_status(node, deadline).await)
-        });
-        futures_util::future::join_all(asking).await
-    }
-
     /// The state digests of a partition's replicas; `None` for one that does not answer.
     ///
     /// # Errors
@@ -522,7 +501,7 @@ impl<S: Space> GridClient<S> {
     fn nearest(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
         self.known(partition)?;
         let own = self.members.get(partition);
-        if own.is_some_and(|member| member.is_serving()) {
+        if own.is_some_and(|member| member.is_serving() && !member.replica.has_diverged()) {
             return Ok(Some(self.members.node));
         }
         let leader = self.members.leader(partition);

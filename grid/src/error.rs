@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a command or a query has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GridError {
@@ -38,6 +40,53 @@ impl GridError {
             self,
             Self::Unavailable | Self::OutcomeUnknown | Self::Overloaded { .. }
         )
+    }
+}
+
+/// Why an operator's order was not carried out. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum OperationError {
+    /// The node has no replica of the partition. See `grid partition show`.
+    #[error("the node holds no replica of the partition")]
+    NotHeld,
+    /// The replica leads its partition, so there is nothing better to make it from.
+    #[error("the replica leads its partition; give the leadership to another node first")]
+    Leads,
+    /// The partition has no leader just now. Retry.
+    #[error("the partition has no leader just now")]
+    NoLeader,
+    /// The replica differs from the others, so what it has must not spread. Rebuild it.
+    #[error("the replica differs from the others; rebuild it")]
+    Diverged,
+    /// The node rebuilds another replica. Retry when that is done.
+    #[error("the node rebuilds another replica just now")]
+    Busy,
+    /// The node cannot be reached. Retry, or look after it.
+    #[error("node {node} cannot be reached")]
+    Unreachable {
+        /// The node.
+        node: u64,
+    },
+    /// It took too long. Retry.
+    #[error("it took too long")]
+    TimedOut,
+    /// Something went wrong on the way, in words. Retry.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl OperationError {
+    /// Whether the same order may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotHeld | Self::Leads | Self::Diverged => false,
+            Self::NoLeader
+            | Self::Busy
+            | Self::Unreachable { .. }
+            | Self::TimedOut
+            | Self::Failed(_) => true,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::platform;
 use crate::raft::Group;
+use crate::replay::{self, ReplayError};
 use crate::replica::{Recent, ReplicaState, resume_after};
 use crate::service::FeedMessage;
 use crate::snapshot::SnapshotStore;
@@ -23,10 +24,6 @@ use crate::transport::{StreamReceiver, StreamSender};
 
 /// Replays at a time on one node; the next waits.
 pub(crate) const REPLAYS_MAX: usize = 2;
-/// The most bytes of log that one step of a replay applies.
-const REPLAY_STEP_BYTES: usize = 4 << 20;
-/// The most entries that one step of a replay applies.
-const REPLAY_STEP_ENTRIES: u64 = 4_096;
 
 /// A run of consecutive entries' changes.
 #[derive(Clone, Debug)]
@@ -187,6 +184,9 @@ async fn next_local<S: Space>(
     after: u64,
 ) -> Result<FeedSlice<S::Change>, FeedError> {
     loop {
+        if source.replica.has_diverged() {
+            return Err(FeedError::Stopped);
+        }
         let present = *applied.borrow_and_update();
         match source.replica.recent(after) {
             Recent::Slice(batches, upto_index) => {
@@ -278,39 +278,18 @@ impl<S: Space> Replay<S> {
     ) -> Result<FeedSlice<S::Change>, FeedError> {
         let mut batches = Vec::new();
         while batches.is_empty() && self.state.applied_index() < present {
-            let applied = self.state.applied_index();
-            // A fresh state has applied nothing, and the log's first index is 0.
-            let first = if applied == 0 { 0 } else { applied + 1 };
-            let last = present.min(first + REPLAY_STEP_ENTRIES);
-            let entries = self.source.group.read_log(first, last, REPLAY_STEP_BYTES);
-            let entries = entries.map_err(|error| {
-                tracing::warn!(%error, first, "the log cannot be replayed");
-                FeedError::CursorTooOld
-            })?;
-            if entries.is_empty() {
-                return Err(FeedError::CursorTooOld);
-            }
-            for (index, payload) in entries {
-                if index == 0 && applied != 0 {
-                    continue;
-                }
-                let result = match payload {
-                    Some(bytes) => self.state.apply(index, &bytes).map(|applied| applied.batch),
-                    None => {
-                        self.state
-                            .apply_blank(index)
-                            .map_err(|_| FeedError::CursorTooOld)?;
-                        continue;
-                    }
-                };
-                let batch = result.map_err(|error| {
-                    tracing::error!(%error, "a replay cannot apply the log");
-                    FeedError::Stopped
-                })?;
+            let stepped = replay::step(&self.source.group, &mut self.state, present, |batch| {
                 if batch.index > after && !batch.changes.is_empty() {
                     batches.push(batch);
                 }
-            }
+            });
+            stepped.map_err(|error| match error {
+                ReplayError::TooOld(_) => FeedError::CursorTooOld,
+                ReplayError::Apply(error) => {
+                    tracing::error!(%error, "a replay cannot apply the log");
+                    FeedError::Stopped
+                }
+            })?;
         }
         Ok(FeedSlice {
             batches,

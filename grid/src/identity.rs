@@ -4,6 +4,9 @@
 //! log, or all it had, gets a new one, by which the grid knows that this node's old votes and entries
 //! are gone: whoever counted on them must not count on this disk.
 //!
+//! Such a directory's snapshots are removed, too, unless they were *planted* there from a backup: the
+//! file `planted` says so until the node has its first map, by which its groups begin from them.
+//!
 //! What it deliberately does not do: decide whether such a node may come back (see `cluster`).
 
 use std::io::Write;
@@ -21,6 +24,8 @@ use crate::platform::{fs, random};
 const DATA_FORMAT: u32 = 2;
 /// The format of the stored map.
 const MAP_FORMAT: u16 = 1;
+/// The file that marks planted snapshots.
+const PLANTED: &str = "planted";
 /// The end of a log segment's name.
 const SEGMENT_EXTENSION: &str = "seg";
 
@@ -170,8 +175,11 @@ impl NodeDirectory {
         }
         let snapshots = self.path.join("snapshots");
         let stores = list(&snapshots).map_err(in_file("cannot read", &snapshots))?;
-        for store in stores {
-            remove_files(&store).map_err(in_file("cannot empty", &store))?;
+        let is_planted = self
+            .is_planted()
+            .map_err(in_file("cannot read", &self.path))?;
+        for store in stores.iter().filter(|_| !is_planted) {
+            remove_files(store).map_err(in_file("cannot empty", store))?;
         }
         let incarnation = random::u64().map_err(|error| StartError::Io {
             what: "the system gives no random bytes".to_owned(),
@@ -247,14 +255,31 @@ impl NodeDirectory {
         }
     }
 
-    /// Keeps the map, durably.
+    fn is_planted(&self) -> std::io::Result<bool> {
+        let mark = self.path.join(PLANTED);
+        Ok(list(&self.path)?.contains(&mark))
+    }
+
+    /// Notes that the snapshots here are from a backup and belong to a grid that is not founded yet.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn mark_planted(&self) -> std::io::Result<()> {
+        replace(&self.path.join(PLANTED), b"")
+    }
+
+    /// Keeps the map, durably. From the first one on the snapshots are the log's, planted or not.
     ///
     /// # Errors
     /// The file system's.
     pub(crate) fn store_map(&self, map: &ClusterMap) -> std::io::Result<()> {
         let bytes = codec::encode(&(MAP_FORMAT, map))
             .map_err(|error| std::io::Error::other(error.to_string()))?;
-        replace(&self.path.join("cluster.map"), &bytes)
+        replace(&self.path.join("cluster.map"), &bytes)?;
+        match fs::remove_file(self.path.join(PLANTED)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -298,6 +323,26 @@ mod tests {
             matches!(refused, Err(StartError::OlderFormat { .. })),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn planted_snapshots_are_kept_until_there_is_a_map() {
+        let temporary = tempfile::tempdir().expect("temporary directory");
+        let directory = NodeDirectory::new(temporary.path().to_owned());
+        let store = temporary.path().join("snapshots").join("p0");
+        fs::create_dir_all(&store).expect("made");
+        let snapshot = store.join("1.snap");
+        fs::write(&snapshot, b"state").expect("written");
+        directory.mark_planted().expect("marked");
+        for _ in 0..2 {
+            claim(temporary.path(), 1).expect("planted");
+            assert!(snapshot.exists());
+        }
+
+        let map = crate::cluster::found(Vec::new(), 4, 3);
+        directory.store_map(&map).expect("stored");
+        claim(temporary.path(), 1).expect("its own");
+        assert!(!snapshot.exists());
     }
 
     #[test]

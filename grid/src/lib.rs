@@ -15,41 +15,54 @@
 //! private module `raft`.
 
 mod admission;
+pub mod backup;
 pub mod balance;
 mod balancer;
 mod client;
 mod cluster;
 mod commit_delay;
+mod disk;
+mod divergence;
 mod error;
 mod feed;
+mod gauges;
 mod handover;
+pub mod health;
 mod identity;
 mod members;
 mod node;
 mod opening;
+mod operator;
 mod platform;
 mod proposer;
 mod raft;
+mod rebuild;
+mod replay;
 mod replica;
 mod retention;
 mod service;
 mod snapshot;
 mod status;
+mod trail;
 mod transport;
 mod wal;
 
 pub use admission::CommandClass;
-pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, Read};
+pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, REQUEST_LOG, Read};
 pub use cluster::{
     ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
     MoveReason, NodeEntry, NodeState, Refusal,
 };
-pub use error::{GridError, StartError};
+pub use error::{GridError, OperationError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;
 pub use node::{GridNode, NodeId, NodeOptions};
 pub use platform::align_timers;
 #[cfg(feature = "sim")]
 pub use platform::simulated as simulation;
-pub use status::{NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, WalStatus};
+pub use rebuild::Rebuilt;
+pub use status::{
+    Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus,
+    SnapshotStatus, WalStatus,
+};
 pub use transport::certificate_names;

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
 use crate::cluster::{ClusterMap, META, MapSpace, NodeInfo, Reconciling};
+use crate::disk;
 use crate::feed::{Feed, FeedSource};
 use crate::identity::NodeDirectory;
 use crate::node::NodeId;
 use crate::opening::Opener;
-use crate::platform::monotonic_now;
+use crate::platform::{monotonic_now, wall_now};
 use crate::proposer::{Decision, Submission};
 use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
@@ -75,9 +76,15 @@ pub(crate) struct Members<S: Space> {
     pub(crate) removed: AtomicBool,
     pub(crate) transport: Transport,
     pub(crate) wal: Arc<Wal>,
+    /// One replica at a time is rebuilt.
+    pub(crate) rebuilding: tokio::sync::Semaphore,
+    pub(crate) attached: RwLock<BTreeMap<&'static str, Attachment>>,
     /// Set when the node gives its leaderships away and takes no more.
     pub(crate) draining: AtomicBool,
 }
+
+/// Says something for the status.
+pub(crate) type Attachment = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 impl<S: Space> Members<S> {
     /// This node's replica of a partition.
@@ -191,6 +198,7 @@ impl<S: Space> Members<S> {
     /// What this node says of itself.
     pub(crate) fn status(&self) -> NodeStatus {
         let wal = self.wal.stats();
+        let room = disk::room(self.directory.path());
         NodeStatus {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
@@ -207,8 +215,22 @@ impl<S: Space> Members<S> {
                 bytes: wal.bytes,
                 syncs: wal.syncs,
                 last_sync_us: wal.last_sync_us,
+                slowest_sync_us: wal.slowest_sync_us,
                 pinned_by: self.wal.pinned_by().map(|(_, group)| group),
+                writable: self.wal.writable(),
+                spare_ready: wal.spare_ready,
+                segment_bytes: wal.segment_bytes,
+                disk_free_bytes: room.map(|room| room.free_bytes),
+                disk_total_bytes: room.map(|room| room.total_bytes),
             },
+            clock_ms: wall_now().as_millis(),
+            lease_ms: self.opener.cluster.election_timeout_max_ms,
+            attached: self
+                .attached
+                .read()
+                .iter()
+                .map(|(name, say)| ((*name).to_owned(), say()))
+                .collect(),
             replicas: self
                 .replicas()
                 .iter()
@@ -245,7 +267,10 @@ impl<S: Space> Member<S> {
         deadline: Instant,
         decided: impl FnOnce(Decision<S::Reply>) + Send + 'static,
     ) -> Result<(), u64> {
-        let leadership = *self.leadership.borrow();
+        let mut leadership = *self.leadership.borrow();
+        if self.replica.has_diverged() {
+            leadership = Leadership::default();
+        }
         if !leadership.is_local {
             decided(Err(ProposalError::NotLeader(leadership.leader)));
             return Ok(());
@@ -282,6 +307,9 @@ impl<S: Space> Member<S> {
         freshness: Freshness,
         deadline: Instant,
     ) -> QueryReply<S::Answer> {
+        if self.replica.has_diverged() {
+            return QueryReply::NotLeader(None);
+        }
         match freshness {
             Freshness::Stale if !self.is_serving() => return QueryReply::NotYet,
             Freshness::Stale => {}
@@ -348,6 +376,14 @@ impl<S: Space> Member<S> {
             proposal_queue: self.admission.waiting() as u64,
             refuses_new: self.admission.refuses_new(),
             fault: self.replica.fault().or(group.fault),
+            voters: group.voters,
+            learners: group.learners,
+            voters_change: group.voters_change,
+            quorum_silent_ms: group.quorum_silent_ms,
+            followers: group.followers,
+            compared_index: self.replica.compared_index(),
+            divergence: self.replica.divergence(),
+            snapshots: self.snapshots.list(),
         }
     }
 }

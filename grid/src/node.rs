@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::balancer;
 use crate::client::{GridClient, Leadership};
 use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
+use crate::divergence;
 use crate::error::StartError;
 use crate::feed::REPLAYS_MAX;
 use crate::handover::{self, Handover};
@@ -203,6 +204,7 @@ impl<S: Space> GridNode<S> {
         tasks.spawn(cluster::keep(Arc::clone(&members), stop.clone()));
         tasks.spawn(cluster::gather(Arc::clone(&members), stop.clone()));
         tasks.spawn(cluster::reconcile(Arc::clone(&members), stop.clone()));
+        tasks.spawn(divergence::run(Arc::clone(&members), stop.clone()));
         let policy = RetentionPolicy {
             snapshot_every_entries: options.settings.snapshot_every_entries,
             keep_for_pump: options.keep_for_pump,
@@ -296,6 +298,8 @@ impl<S: Space> GridNode<S> {
             removed: AtomicBool::new(false),
             transport,
             wal,
+            rebuilding: Semaphore::new(1),
+            attached: RwLock::default(),
             draining: AtomicBool::new(false),
         });
         let rest = Options {
@@ -350,6 +354,8 @@ impl<S: Space> GridNode<S> {
         self.members.transport.shutdown().await;
         self.tasks.close();
         self.tasks.wait().await;
+        // They may hold handles on the node itself.
+        self.members.attached.write().clear();
         self.members.wal.close();
     }
 }

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{PartitionId, PartitionState, Space};
@@ -23,8 +23,8 @@ use crate::error::StartError;
 use crate::identity::{in_file, remove_files};
 use crate::members::Member;
 use crate::node::NodeId;
-use crate::platform;
-use crate::proposer::Proposer;
+use crate::platform::{self, monotonic_now};
+use crate::proposer::{Proposer, ProposerMetrics};
 use crate::raft::{Group, GroupOptions};
 use crate::replica::ReplicaState;
 use crate::snapshot::SnapshotStore;
@@ -115,6 +115,18 @@ impl Opener {
             restored,
         })
         .await?;
+        if let Some(divergence) = snapshots
+            .diverged()
+            .map_err(in_file("cannot read", &directory))?
+        {
+            tracing::error!(
+                %partition,
+                index = divergence.index,
+                "this replica differed from the others and does not serve until it is rebuilt"
+            );
+            replica.set_divergence(divergence);
+            group.set_may_lead(false);
+        }
         // One more, for the pump's checkpoint.
         let (submissions, queue) = mpsc::channel(self.settings.proposal_queue_max + 1);
         let admission = Arc::new(Admission::new(AdmissionLimits {
@@ -130,6 +142,7 @@ impl Opener {
             admission: Arc::clone(&admission),
             leadership: leadership.subscribe(),
             stop: stop.clone(),
+            metrics: ProposerMetrics::new(partition),
         };
         self.tasks.spawn(proposer.run());
         let promising = group.clone();
@@ -169,12 +182,23 @@ impl Opener {
     ) {
         let failure = self.failure.clone();
         self.tasks.spawn(async move {
+            let mut leaderless_since: Option<Instant> = None;
+            let leaderless_seconds = metrics::histogram!("grid_leaderless_seconds");
             let watching = group.watch_leadership(|present, role| {
                 let has_vote = !matches!(role, ReplicaRole::Learner | ReplicaRole::Stopped);
                 serving.fetch_or(has_vote, Ordering::Relaxed);
                 // A replica that nobody has told anything yet knows less than this node did without it.
                 if present.leader.is_none() && !serving.load(Ordering::Relaxed) {
                     return;
+                }
+                match (present.leader, leaderless_since) {
+                    (None, None) => leaderless_since = Some(monotonic_now()),
+                    (Some(_), Some(since)) => {
+                        let took = monotonic_now().saturating_duration_since(since);
+                        leaderless_seconds.record(took.as_secs_f64());
+                        leaderless_since = None;
+                    }
+                    _ => {}
                 }
                 leadership.send_if_modified(|known| {
                     let changed = *known != present;

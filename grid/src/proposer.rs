@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
-use crate::client::Leadership;
+use crate::client::{Leadership, REQUEST_LOG};
 use crate::platform::{monotonic_now, random, wall_now};
 use crate::raft::{Group, Outcomes, ProposalError};
 use crate::replica::ReplicaState;
@@ -34,6 +34,22 @@ const ENTRY_BYTES_MAX: usize = 4 << 20;
 const TICK_RETRY: Duration = Duration::from_millis(200);
 /// How far ahead a sleep for a deadline goes at most, so that a changed clock is noticed.
 const DEADLINE_SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// Counts an entry as in flight for as long as it lives, also when its group stops meanwhile.
+struct InFlight(metrics::Gauge);
+
+impl InFlight {
+    fn new(gauge: &metrics::Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
 
 /// What became of a command, with the log index of its entry.
 pub(crate) type Decision<R> = Result<(Outcome<R>, u64), ProposalError>;
@@ -64,6 +80,31 @@ pub(crate) struct Proposer<S: Space> {
     pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) stop: CancellationToken,
+    pub(crate) metrics: ProposerMetrics,
+}
+
+/// Handles made once, so that an entry pays for a few additions only.
+pub(crate) struct ProposerMetrics {
+    /// From the queue to the proposal, of the command of an entry that waited longest.
+    queue_seconds: metrics::Histogram,
+    /// From the proposal to the reply: replicated, synced by a majority, applied here.
+    commit_seconds: metrics::Histogram,
+    entry_commands: metrics::Histogram,
+    in_flight: metrics::Gauge,
+}
+
+impl ProposerMetrics {
+    pub(crate) fn new(partition: grid_core::PartitionId) -> Self {
+        Self {
+            queue_seconds: metrics::histogram!("grid_queue_seconds"),
+            commit_seconds: metrics::histogram!("grid_commit_seconds"),
+            entry_commands: metrics::histogram!("grid_entry_commands"),
+            in_flight: metrics::gauge!(
+                "grid_entries_in_flight",
+                "partition" => partition.to_string()
+            ),
+        }
+    }
 }
 
 type Waiting<R> = Vec<Box<dyn FnOnce(Decision<R>) + Send>>;
@@ -179,6 +220,7 @@ impl<S: Space> Proposer<S> {
         let mut pump_waiting: PumpWaiting = Vec::new();
         let mut pumped_index = None;
         let present = monotonic_now();
+        let mut oldest = present;
         for submission in batch {
             match submission {
                 Submission::Command {
@@ -190,9 +232,11 @@ impl<S: Space> Proposer<S> {
                     key,
                     fingerprint,
                     body,
+                    queued,
                     decided,
                     ..
                 } => {
+                    oldest = oldest.min(queued);
                     bodies.push((key, fingerprint, body));
                     waiting.push(decided);
                 }
@@ -224,14 +268,33 @@ impl<S: Space> Proposer<S> {
                 return;
             }
         };
-        metrics::histogram!("grid_entry_commands").record(bodies.len() as f64);
+        self.metrics.entry_commands.record(bodies.len() as f64);
+        if !bodies.is_empty() {
+            let waited = present.saturating_duration_since(oldest);
+            self.metrics.queue_seconds.record(waited.as_secs_f64());
+        }
+        if tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
+            for (key, ..) in &bodies {
+                tracing::debug!(
+                    target: REQUEST_LOG,
+                    command = %format_args!("{:032x}", key.0),
+                    partition = %self.replica.partition(),
+                    "proposed"
+                );
+            }
+        }
+        let in_flight = InFlight::new(&self.metrics.in_flight);
+        let commit_seconds = self.metrics.commit_seconds.clone();
         let partition = self.replica.partition();
         let replica = Arc::clone(&self.replica);
         let ended = move |result: Result<(u64, Option<Outcomes>), _>| {
             drop(permit);
-            replica
-                .commit_delay()
-                .note(monotonic_now().saturating_duration_since(present));
+            drop(in_flight);
+            let took = monotonic_now().saturating_duration_since(present);
+            if result.is_ok() {
+                commit_seconds.record(took.as_secs_f64());
+            }
+            replica.commit_delay().note(took);
             let result = result.map(|(index, outcomes)| {
                 let outcomes =
                     outcomes.and_then(|any| any.downcast::<Vec<Outcome<S::Reply>>>().ok());

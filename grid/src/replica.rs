@@ -2,15 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use grid_core::snapshot::PartitionView;
 use grid_core::{
-    ApplyError, ChangeBatch, Cursor, Outcome, PartitionId, PartitionState, Space, Timestamp,
+    ApplyError, ChangeBatch, Cursor, Outcome, PartitionId, PartitionState, Space, StateHash,
+    Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use crate::client::REQUEST_LOG;
 use crate::commit_delay::CommitDelay;
+use crate::platform::monotonic_now;
+use crate::status::Divergence;
+use crate::trail::HashTrail;
 
 /// The most batches that one read of the feed returns.
 pub(crate) const FEED_BATCHES_MAX: usize = 4_096;
@@ -49,6 +55,13 @@ pub(crate) struct ReplicaState<S: Space> {
     applied: watch::Sender<u64>,
     deadline: watch::Sender<Option<Timestamp>>,
     fault: Mutex<Option<String>>,
+    trail: Mutex<HashTrail>,
+    divergence: Mutex<Option<Divergence>>,
+    /// Asked on every read and submission.
+    has_diverged: AtomicBool,
+    /// The newest index at which another replica had the same hash; 0 for none.
+    compared_index: AtomicU64,
+    apply_seconds: metrics::Histogram,
     commit_delay: CommitDelay,
 }
 
@@ -63,8 +76,15 @@ impl<S: Space> ReplicaState<S> {
             floor: index,
             upto: index,
         };
+        let mut trail = HashTrail::default();
+        trail.restart(index, state.hash());
         Self {
             partition: state.partition(),
+            trail: Mutex::new(trail),
+            divergence: Mutex::default(),
+            has_diverged: AtomicBool::new(false),
+            compared_index: AtomicU64::new(0),
+            apply_seconds: metrics::histogram!("grid_apply_seconds"),
             applied: watch::Sender::new(index),
             deadline: watch::Sender::new(state.next_deadline()),
             state: RwLock::new(state),
@@ -88,11 +108,18 @@ impl<S: Space> ReplicaState<S> {
         index: u64,
         bytes: &[u8],
     ) -> Result<Vec<Outcome<S::Reply>>, ApplyError> {
+        let started = monotonic_now();
         let (applied, deadline) = {
             let mut state = self.state.write();
             let applied = state.apply(index, bytes)?;
+            self.trail.lock().push(index, state.hash());
             (applied, state.next_deadline())
         };
+        let took = monotonic_now().saturating_duration_since(started);
+        self.apply_seconds.record(took.as_secs_f64());
+        if tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
+            self.log_commands(index, bytes);
+        }
         {
             let mut ring = self.ring.lock();
             ring.push(applied.batch, bytes.len() + BATCH_OVERHEAD_BYTES);
@@ -103,6 +130,22 @@ impl<S: Space> ReplicaState<S> {
         Ok(applied.outcomes)
     }
 
+    /// Names each command of an entry, so that a request can be followed to where it was applied.
+    fn log_commands(&self, index: u64, bytes: &[u8]) {
+        let Ok(entry) = grid_core::Entry::decode(bytes) else {
+            return;
+        };
+        for record in &entry.commands {
+            tracing::debug!(
+                target: REQUEST_LOG,
+                command = %format_args!("{:032x}", record.key.0),
+                partition = %self.partition,
+                index,
+                "applied"
+            );
+        }
+    }
+
     /// Notes an entry without anything for the space.
     ///
     /// # Errors
@@ -111,6 +154,7 @@ impl<S: Space> ReplicaState<S> {
         let deadline = {
             let mut state = self.state.write();
             state.apply_blank(index)?;
+            self.trail.lock().push(index, state.hash());
             state.next_deadline()
         };
         self.ring.lock().upto = index;
@@ -123,17 +167,105 @@ impl<S: Space> ReplicaState<S> {
     /// Puts a snapshot's state in place of the present one.
     pub(crate) fn replace(&self, state: PartitionState<S>) {
         let (index, deadline) = (state.applied_index(), state.next_deadline());
-        {
+        self.replace_in(&mut self.state.write(), state);
+        self.replaced(index, deadline);
+    }
+
+    /// Puts another state in place of the present one, at the same position: `advance` brings it to
+    /// the index it is given, while nothing is applied here.
+    ///
+    /// # Errors
+    /// What `advance` returns; the present state stays then.
+    pub(crate) fn replace_at_present<E>(
+        &self,
+        mut state: PartitionState<S>,
+        advance: impl FnOnce(&mut PartitionState<S>, u64) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let (index, deadline) = {
             let mut present = self.state.write();
-            *present = state;
-            let mut ring = self.ring.lock();
-            ring.batches.clear();
-            ring.bytes = 0;
-            (ring.floor, ring.upto) = (index, index);
-        }
+            let index = present.applied_index();
+            advance(&mut state, index)?;
+            let deadline = state.next_deadline();
+            self.replace_in(&mut present, state);
+            (index, deadline)
+        };
+        self.replaced(index, deadline);
+        Ok(index)
+    }
+
+    fn replace_in(&self, present: &mut PartitionState<S>, state: PartitionState<S>) {
+        let index = state.applied_index();
+        self.trail.lock().restart(index, state.hash());
+        *present = state;
+        let mut ring = self.ring.lock();
+        ring.batches.clear();
+        ring.bytes = 0;
+        (ring.floor, ring.upto) = (index, index);
+    }
+
+    fn replaced(&self, index: u64, deadline: Option<Timestamp>) {
         #[cfg(feature = "sim")]
         self.observe(None);
         self.publish(index, deadline);
+    }
+
+    /// The running hash after an entry, if it is still known.
+    pub(crate) fn hash_at(&self, index: u64) -> Option<StateHash> {
+        self.trail.lock().at(index)
+    }
+
+    /// The newest index at or before another that all replicas keep the hash of for long.
+    pub(crate) fn mark_before(&self, index: u64) -> Option<u64> {
+        self.trail.lock().mark_before(index)
+    }
+
+    /// Whether this replica differs from the others and therefore does not serve.
+    pub(crate) fn has_diverged(&self) -> bool {
+        self.has_diverged.load(Ordering::Relaxed)
+    }
+
+    /// Whether and where this replica differs, or may differ.
+    pub(crate) fn divergence(&self) -> Option<Divergence> {
+        self.divergence.lock().clone()
+    }
+
+    /// Notes that this replica differs; where that is decided it stops serving.
+    pub(crate) fn set_divergence(&self, divergence: Divergence) {
+        let mut present = self.divergence.lock();
+        // The first place is where to look; a doubt gives way to certainty.
+        let is_news = present
+            .as_ref()
+            .is_none_or(|known| divergence.decided && !known.decided);
+        if is_news {
+            self.has_diverged
+                .store(divergence.decided, Ordering::Relaxed);
+            *present = Some(divergence);
+        }
+    }
+
+    /// Notes that the replica is as the others again.
+    pub(crate) fn clear_divergence(&self) {
+        *self.divergence.lock() = None;
+        self.has_diverged.store(false, Ordering::Relaxed);
+    }
+
+    /// Forgets a difference that was not decided.
+    pub(crate) fn forget_undecided(&self) {
+        let mut present = self.divergence.lock();
+        if present.as_ref().is_some_and(|found| !found.decided) {
+            *present = None;
+        }
+    }
+
+    /// Notes that all replicas asked had this replica's hash at an index.
+    pub(crate) fn note_compared(&self, index: u64) {
+        self.forget_undecided();
+        self.compared_index.fetch_max(index, Ordering::Relaxed);
+    }
+
+    /// The newest index at which another replica's hash was found equal.
+    pub(crate) fn compared_index(&self) -> Option<u64> {
+        Some(self.compared_index.load(Ordering::Relaxed)).filter(|index| *index > 0)
     }
 
     #[cfg(feature = "sim")]

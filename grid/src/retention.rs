@@ -67,6 +67,10 @@ pub(crate) async fn run<S: Space>(
 }
 
 async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin: bool) {
+    if member.replica.has_diverged() {
+        // A snapshot of it would be wrong too, and the log is what it is rebuilt with.
+        return;
+    }
     let (applied, pumped) = member
         .replica
         .read(|state| (state.applied_index(), state.pumped_index()));
@@ -88,7 +92,8 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
     }
 }
 
-async fn take<S: Space>(member: &Member<S>, newest: u64) {
+/// Takes a snapshot newer than `newest`. `false` when that takes too long; it may still come.
+pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
     let started = platform::monotonic_now();
     member.group.take_snapshot().await;
     while platform::monotonic_now().saturating_duration_since(started) < SNAPSHOT_WAIT
@@ -100,12 +105,13 @@ async fn take<S: Space>(member: &Member<S>, newest: u64) {
                     .saturating_duration_since(started)
                     .as_secs_f64(),
             );
-            return;
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     if member.stop.is_cancelled() {
-        return;
+        return false;
     }
     tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
+    false
 }

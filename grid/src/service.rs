@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::CommandClass;
 use crate::cluster::{self, META};
+use crate::divergence::{self, DivergedOrder, HashesRequest};
+use crate::error::OperationError;
 use crate::feed::FeedError;
 use crate::members::Members;
 use crate::platform;
@@ -20,6 +22,7 @@ use crate::raft::{
     ProposalError, SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader,
     open_envelope,
 };
+use crate::rebuild;
 use crate::transport::{Handler, Replier, StreamReceiver, StreamSender};
 
 /// Service: carry out a command.
@@ -32,6 +35,17 @@ pub(crate) const SERVICE_FEED: u8 = 12;
 pub(crate) const SERVICE_STATUS: u8 = 13;
 /// Service: a replica's state digest.
 pub(crate) const SERVICE_DIGEST: u8 = 14;
+
+/// Service: running hashes at given indexes.
+pub(crate) const SERVICE_HASHES: u8 = 40;
+/// Service: tells a replica that it differs from the others.
+pub(crate) const SERVICE_DIVERGED: u8 = 41;
+/// Service: rebuild a replica.
+pub(crate) const SERVICE_REBUILD: u8 = 42;
+/// Service: take a snapshot of a replica.
+pub(crate) const SERVICE_TAKE_SNAPSHOT: u8 = 43;
+/// Service: a stream with a replica's present snapshot.
+pub(crate) const SERVICE_FETCH: u8 = 44;
 
 /// Slices of a remote feed sent and not yet acknowledged.
 const FEED_SLICES_IN_FLIGHT_MAX: usize = 8;
@@ -175,7 +189,49 @@ impl<S: Space> Handler for Services<S> {
                 let members = Arc::clone(members);
                 tokio::spawn(async move { query(&members, &payload, reply).await });
             }
-            SERVICE_STATUS => reply_with(reply, &members.status()),
+            SERVICE_STATUS => match serde_json::to_vec(&members.status()) {
+                Ok(bytes) => reply.send(bytes.into()),
+                Err(error) => tracing::error!(%error, "a status could not be encoded"),
+            },
+            SERVICE_HASHES => {
+                if let Ok(request) = codec::decode::<HashesRequest>(&payload) {
+                    reply_with(reply, &divergence::answer(members, &request));
+                }
+            }
+            SERVICE_DIVERGED => {
+                let Ok(order) = codec::decode::<DivergedOrder>(&payload) else {
+                    return;
+                };
+                let members = Arc::clone(members);
+                tokio::spawn(async move {
+                    if let Some(member) = members.get(order.partition) {
+                        divergence::obey(&member, order).await;
+                    }
+                    reply_with(reply, &());
+                });
+            }
+            SERVICE_REBUILD => {
+                let Ok(partition) = codec::decode::<PartitionId>(&payload) else {
+                    return;
+                };
+                let members = Arc::clone(members);
+                tokio::spawn(async move {
+                    reply_with(reply, &rebuild::rebuild(&members, partition).await);
+                });
+            }
+            SERVICE_TAKE_SNAPSHOT => {
+                let Ok(partition) = codec::decode::<PartitionId>(&payload) else {
+                    return;
+                };
+                let members = Arc::clone(members);
+                tokio::spawn(async move {
+                    let taken = match members.get(partition) {
+                        Some(member) => rebuild::take_snapshot(&member).await,
+                        None => Err(OperationError::NotHeld),
+                    };
+                    reply_with(reply, &taken);
+                });
+            }
             SERVICE_DIGEST => {
                 let Ok(partition) = codec::decode::<PartitionId>(&payload) else {
                     return;
@@ -231,6 +287,17 @@ impl<S: Space> Handler for Services<S> {
                 with_group!(members, header.group, member => {
                     let group = member.group.clone();
                     tokio::spawn(async move { group.serve_snapshot(header, sender, receiver).await });
+                });
+            }
+            SERVICE_FETCH => {
+                let Ok(partition) = codec::decode::<PartitionId>(&header) else {
+                    return;
+                };
+                let members = Arc::clone(members);
+                tokio::spawn(async move {
+                    if let Some(member) = members.get(partition) {
+                        rebuild::serve_fetch(&member, sender, receiver).await;
+                    }
                 });
             }
             SERVICE_FEED => {

@@ -24,12 +24,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
+use crate::status::{Divergence, SnapshotStatus};
 
 const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
 /// The newest format that this build reads.
 const FORMAT: u16 = 1;
 /// A snapshot is synced in pieces of this size.
 const SYNC_EVERY_BYTES: usize = 1 << 20;
+/// Says that the replica differs from the others.
+const DIVERGED_FILE: &str = "diverged.json";
 /// The longest section; a longer one is damage.
 const SECTION_BYTES_MAX: u32 = 256 << 20;
 
@@ -40,17 +43,31 @@ pub(crate) struct SnapshotFile {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    format: u16,
-    grid_id: u128,
-    partition: PartitionId,
-    position: SnapshotPosition,
+pub(crate) struct Header {
+    pub(crate) format: u16,
+    pub(crate) grid_id: u128,
+    pub(crate) partition: PartitionId,
+    pub(crate) position: SnapshotPosition,
 }
 
 #[derive(Debug)]
 struct Kept {
     position: SnapshotPosition,
     file: SnapshotFile,
+    bytes: u64,
+    written_at_ms: u64,
+}
+
+impl Kept {
+    fn new(position: SnapshotPosition, file: SnapshotFile) -> Self {
+        let found = File::open(&file.path).and_then(|found| found.metadata());
+        Self {
+            position,
+            bytes: found.map_or(0, |found| found.len()),
+            written_at_ms: fs::modified_ms(&file.path).unwrap_or(0),
+            file,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +84,8 @@ pub(crate) struct SnapshotStore {
     inner: Arc<Inner>,
 }
 
-fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
+/// An error that names the file.
+pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("{}: {what}", path.display()),
@@ -108,7 +126,8 @@ impl Write for Paced {
     }
 }
 
-fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+/// Writes a length, a checksum and the bytes.
+pub(crate) fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len())
         .ok()
         .filter(|length| *length <= SECTION_BYTES_MAX);
@@ -118,7 +137,8 @@ fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)
 }
 
-fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>> {
+/// Reads what [`write_frame`] wrote; `None` at the file's end.
+pub(crate) fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut prefix = [0; 8];
     match input.read_exact(&mut prefix) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -137,7 +157,15 @@ fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>>
     Ok(Some(bytes))
 }
 
-fn open(
+/// Writes what a file begins with.
+pub(crate) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
+    out.write_all(MAGIC)?;
+    let header = codec::encode(header).map_err(|error| io::Error::other(error.to_string()))?;
+    write_frame(out, &header)
+}
+
+/// Opens a file and reads its header; the sections follow.
+pub(crate) fn open(
     path: &Path,
     grid_id: u128,
     partition: PartitionId,
@@ -184,7 +212,7 @@ impl SnapshotStore {
                     Ok((header, _)) => {
                         let position = header.position;
                         let file = SnapshotFile { path };
-                        kept.insert(position.index(), Kept { position, file });
+                        kept.insert(position.index(), Kept::new(position, file));
                     }
                     Err(error) => set_aside(&path, &error),
                 },
@@ -268,15 +296,13 @@ impl SnapshotStore {
             unsynced: 0,
         };
         let mut out = BufWriter::with_capacity(1 << 18, paced);
-        out.write_all(MAGIC)?;
         let header = Header {
             format: FORMAT,
             grid_id: self.inner.grid_id,
             partition: self.inner.partition,
             position: position.clone(),
         };
-        let header = codec::encode(&header).map_err(|error| io::Error::other(error.to_string()))?;
-        write_frame(&mut out, &header)?;
+        write_header(&mut out, &header)?;
         view.write_sections(|section| write_frame(&mut out, section).map_err(SinkError))
             .map_err(|error: SinkError| error.0)?;
         let paced = out.into_inner().map_err(|error| error.into_error())?;
@@ -300,6 +326,75 @@ impl SnapshotStore {
         self.publish(&file.path, position)?;
         self.forget_except(&[position.index()]);
         Ok(())
+    }
+
+    /// Where a rebuild writes the snapshot that it fetches, before [`Self::adopt`].
+    pub(crate) fn fetched(&self) -> SnapshotFile {
+        SnapshotFile {
+            path: self.inner.directory.join("fetched.part"),
+        }
+    }
+
+    /// Writes down that the replica differs from the others, for the next start.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn mark_diverged(&self, divergence: &Divergence) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(divergence).map_err(io::Error::other)?;
+        let path = self.inner.directory.join(DIVERGED_FILE);
+        // Not `.part`: those are removed at every start.
+        let temporary = path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(&self.inner.directory)?.sync_all()
+    }
+
+    /// Takes [`Self::mark_diverged`] back.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn unmark_diverged(&self) -> io::Result<()> {
+        match fs::remove_file(self.inner.directory.join(DIVERGED_FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => File::open(&self.inner.directory)?.sync_all(),
+        }
+    }
+
+    /// What [`Self::mark_diverged`] wrote.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub(crate) fn diverged(&self) -> io::Result<Option<Divergence>> {
+        let path = self.inner.directory.join(DIVERGED_FILE);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| damaged(&path, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The snapshots, oldest first.
+    pub(crate) fn list(&self) -> Vec<SnapshotStatus> {
+        let kept = self.inner.kept.lock();
+        kept.iter()
+            .map(|(index, kept)| SnapshotStatus {
+                index: *index,
+                bytes: kept.bytes,
+                written_at_ms: kept.written_at_ms,
+            })
+            .collect()
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn newest(&self) -> Option<(SnapshotPosition, SnapshotFile)> {
+        let kept = self.inner.kept.lock();
+        kept.values()
+            .next_back()
+            .map(|kept| (kept.position.clone(), kept.file.clone()))
     }
 
     /// Removes the snapshots before `index`. To be called with the place up to which the log is gone:
@@ -362,10 +457,7 @@ impl SnapshotStore {
         fs::rename(temporary, &path)?;
         File::open(&self.inner.directory)?.sync_all()?;
         let file = SnapshotFile { path };
-        let kept = Kept {
-            position: position.clone(),
-            file: file.clone(),
-        };
+        let kept = Kept::new(position.clone(), file.clone());
         self.inner.kept.lock().insert(position.index(), kept);
         Ok(file)
     }

@@ -1,4 +1,7 @@
-//! What a node says of itself.
+//! What a node says of itself, and what one node knows of all.
+//!
+//! A status travels between nodes as JSON whose fields may be missing, so that nodes of two versions
+//! still understand each other: that is when an operator needs it most.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +20,44 @@ pub enum ReplicaRole {
     Candidate,
     Learner,
     Stopped,
+}
+
+/// A replica whose state is not that of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// The log index at which the hashes were compared.
+    pub index: u64,
+    /// The running state hash of this replica there, in hexadecimal.
+    pub own_hash: String,
+    /// The running state hash of the others there.
+    pub other_hash: String,
+    /// When it was noticed, in milliseconds since the Unix epoch.
+    pub noticed_at_ms: u64,
+    /// Whether more replicas agree with each other than with this one, which has therefore stopped
+    /// serving. Otherwise as many say the one as the other: nobody has stopped, and somebody must look.
+    pub decided: bool,
+}
+
+/// A leader's view of another replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowerStatus {
+    /// Where the replica is.
+    pub node_id: NodeId,
+    /// Its log is known to agree with the leader's up to this index.
+    pub matched_index: u64,
+    /// How long ago it last answered, in milliseconds; `None` when it never did in this term.
+    pub silent_ms: Option<u64>,
+}
+
+/// A snapshot on a node's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotStatus {
+    /// The log index it stands at.
+    pub index: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was written, in milliseconds since the Unix epoch.
+    pub written_at_ms: u64,
 }
 
 /// One replica.
@@ -40,21 +81,59 @@ pub struct ReplicaStatus {
     /// Commands waiting to be proposed.
     pub proposal_queue: u64,
     /// Whether new work is refused just now because commands wait too long.
+    #[serde(default)]
     pub refuses_new: bool,
     /// Where this replica stopped, and why, if it did.
     pub fault: Option<String>,
+    /// The nodes whose replicas vote, as this replica knows them.
+    #[serde(default)]
+    pub voters: Vec<NodeId>,
+    /// The nodes whose replicas only follow: they are being moved in.
+    #[serde(default)]
+    pub learners: Vec<NodeId>,
+    /// Whether the voters are being changed just now.
+    #[serde(default)]
+    pub voters_change: bool,
+    /// On a leader: how long ago a majority last answered, in milliseconds.
+    #[serde(default)]
+    pub quorum_silent_ms: Option<u64>,
+    /// On a leader: the other replicas.
+    #[serde(default)]
+    pub followers: Vec<FollowerStatus>,
+    /// On a leader: the newest index at which another replica's state was found equal.
+    #[serde(default)]
+    pub compared_index: Option<u64>,
+    /// Whether and where this replica's state differs from the others'.
+    #[serde(default)]
+    pub divergence: Option<Divergence>,
+    /// The snapshots on this node's disk, oldest first.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotStatus>,
 }
 
-/// A node's write-ahead log.
+/// A node's write-ahead log, and the disk it is on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "plain names")]
 pub struct WalStatus {
     pub segments: u64,
     pub bytes: u64,
     pub syncs: u64,
     pub last_sync_us: u64,
+    /// The slowest sync of the last ten to twenty seconds.
+    pub slowest_sync_us: u64,
     /// The group whose old entries keep the oldest segment.
     pub pinned_by: Option<u32>,
+    /// Whether new commands are taken: the log works and has room.
+    pub writable: bool,
+    /// Whether the next segment lies ready.
+    pub spare_ready: bool,
+    /// The size of a segment.
+    pub segment_bytes: u64,
+    /// Room on the disk for unprivileged users; `None` where the system does not say.
+    pub disk_free_bytes: Option<u64>,
+    /// The disk's size.
+    pub disk_total_bytes: Option<u64>,
 }
 
 /// One node.
@@ -65,7 +144,14 @@ pub struct NodeStatus {
     pub grid_id: String,
     pub version: String,
     pub uptime_ms: u64,
+    /// The node's clock, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub clock_ms: u64,
+    /// How long a leader may go without its majority before another may be elected.
+    #[serde(default)]
+    pub lease_ms: u64,
     /// Whether it gives its leaderships away and takes no more, because it is about to stop.
+    #[serde(default)]
     pub draining: bool,
     pub wal: WalStatus,
     pub replicas: Vec<ReplicaStatus>,
@@ -74,10 +160,31 @@ pub struct NodeStatus {
     /// Peers that refuse this node or that it refuses, and why.
     pub refusals: Vec<String>,
     /// Whether connections to other nodes are under mutual TLS.
+    #[serde(default)]
     pub encrypted: bool,
     /// Connections refused, by this node or its peer, or dropped because they were not a node's, since
     /// the start, by reason.
+    #[serde(default)]
     pub refused_connections: BTreeMap<String, u64>,
+    /// What the rest of the process says of itself, such as its pump; see
+    /// [`GridClient::attach`](crate::GridClient::attach).
+    #[serde(default)]
+    pub attached: BTreeMap<String, serde_json::Value>,
+}
+
+/// What one node learnt of another, or of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The node asked.
+    pub node_id: NodeId,
+    /// What it said; `None` when it did not answer in time.
+    pub status: Option<NodeStatus>,
+    /// How long the answer took.
+    #[serde(default)]
+    pub round_trip_ms: Option<u64>,
+    /// By how much its clock is ahead of the asking node's, give or take half the round trip.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// A replica's whole state in one hash.

@@ -29,6 +29,7 @@ use super::pacing::{Held, Situation};
 use super::pending::Pending;
 use super::reader::Reader;
 use super::status::LaneStatus;
+use super::trouble::LaneTrouble;
 use super::writer::{Place, WriteError, Written};
 use crate::schema::{self, SchemaError};
 
@@ -171,7 +172,7 @@ impl Lane {
 
     pub(super) async fn run(mut self) {
         let Ok(mut leadership) = self.shared.client.leadership(self.partition) else {
-            self.fail("the grid has no such partition", true);
+            self.fail("the grid has no such partition", true, LaneTrouble::Passing);
             return;
         };
         let mut stop = self.shared.stop.clone();
@@ -203,7 +204,11 @@ impl Lane {
                     continue;
                 }
                 Err(error) => {
-                    self.fail(&error.to_string(), error.needs_somebody());
+                    self.fail(
+                        &error.to_string(),
+                        error.needs_somebody(),
+                        LaneTrouble::of(&error),
+                    );
                     tracing::warn!(partition = self.partition.0, %error, "the pump will try again");
                 }
             }
@@ -408,6 +413,7 @@ impl Lane {
             status.checkpoint_index = Some(index);
             status.parked += written.parked;
             status.last_error = None;
+            status.trouble = None;
             status.stuck = false;
         });
     }
@@ -444,9 +450,10 @@ impl Lane {
         }));
     }
 
-    fn fail(&self, error: &str, stuck: bool) {
+    fn fail(&self, error: &str, stuck: bool, trouble: LaneTrouble) {
         self.status.send_modify(|status| {
             status.last_error = Some(error.to_owned());
+            status.trouble = Some(trouble);
             status.stuck = stuck;
         });
     }

@@ -17,6 +17,7 @@ mod reader;
 mod rows;
 mod statements;
 mod status;
+mod trouble;
 mod writer;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ use uuid::Uuid;
 use connections::Connections;
 use lane::{Lane, Shared};
 pub use status::LaneStatus;
+pub use trouble::LaneTrouble;
 pub use writer::WriteError;
 
 /// How long a shutdown waits for the lanes' last transactions.
@@ -163,7 +165,6 @@ impl Pump {
 
 impl Statuses {
     fn read(&self) -> Vec<LaneStatus> {
-        let node = self.client.status();
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |elapsed| {
@@ -172,11 +173,7 @@ impl Statuses {
         let mut statuses = Vec::with_capacity(self.lanes.len());
         for lane in self.lanes.iter() {
             let mut status = lane.borrow().clone();
-            let applied = node
-                .replicas
-                .iter()
-                .find(|replica| replica.partition == status.partition)
-                .map(|replica| replica.applied_index);
+            let applied = self.client.applied_index(status.partition);
             if let (true, Some(applied)) = (status.active, applied) {
                 let checkpoint = status.checkpoint_index.unwrap_or(0);
                 status.behind_entries = Some(applied.saturating_sub(checkpoint));

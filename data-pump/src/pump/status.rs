@@ -1,10 +1,12 @@
 //! What a lane says of itself.
 
 use grid_core::PartitionId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::trouble::LaneTrouble;
 
 /// One partition's pump on this node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneStatus {
     /// The partition.
     pub partition: PartitionId,
@@ -21,15 +23,20 @@ pub struct LaneStatus {
     pub parked: u64,
     /// Why the last attempt failed; `None` once one has succeeded.
     pub last_error: Option<String>,
+    /// What kind of trouble `last_error` is; `None` with it.
+    #[serde(default)]
+    pub trouble: Option<LaneTrouble>,
     /// Whether somebody must act: the lane cannot go on by itself.
     pub stuck: bool,
     /// The time of the oldest change seen and not written, milliseconds since the Unix epoch.
     #[serde(skip)]
-    pub(super) oldest_unwritten_at_ms: Option<u64>,
+    pub oldest_unwritten_at_ms: Option<u64>,
 }
 
 impl LaneStatus {
-    pub(super) fn new(partition: PartitionId) -> Self {
+    /// A lane that has not begun.
+    #[must_use]
+    pub fn new(partition: PartitionId) -> Self {
         Self {
             partition,
             active: false,
@@ -38,6 +45,7 @@ impl LaneStatus {
             behind_ms: 0,
             parked: 0,
             last_error: None,
+            trouble: None,
             stuck: false,
             oldest_unwritten_at_ms: None,
         }

@@ -10,6 +10,7 @@ mod holds;
 mod items;
 mod me;
 mod members;
+mod operate;
 mod probes;
 pub(crate) mod problem;
 mod scatter;
@@ -19,23 +20,26 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
-use grid::CommandClass;
+use grid::{CommandClass, REQUEST_LOG};
 use grid_core::Cursor;
 use serde::Serialize;
+use tracing::Instrument;
 
 use crate::admission::WorkPermit;
 use crate::failure::Failure;
 use crate::identity::is_origin_allowed;
+use crate::limits::REQUEST_ID_BYTES_MAX;
 use crate::observe::RequestKind;
 use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
 use crate::ws;
 use problem::{Problem, problem};
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The log position that an answer reflects, as a cursor.
 const POSITION_HEADER: &str = "grid-position";
 
@@ -44,6 +48,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let observed = Router::new()
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
+        .route("/metrics", get(operate::metrics))
         .nest(admin::PREFIX, admin::router())
         .route("/v1/ticket-key", get(probes::ticket_key))
         .route("/v1/items", post(items::create))
@@ -91,10 +96,18 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let request_id = request_id(&shared, request.headers());
+    let span = tracing::debug_span!(
+        target: REQUEST_LOG,
+        "request",
+        id = request_id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path()
+    );
     let mut response = if is_origin_allowed(request.headers()) {
         match admit(&shared, &request) {
             Ok(permit) => {
-                let response = next.run(request).await;
+                let response = next.run(request).instrument(span).await;
                 drop(permit);
                 response
             }
@@ -112,12 +125,26 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
     let code = response.extensions().get::<ErrorCode>().copied();
     shared.metrics.count(kind, code, started.elapsed());
     let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, request_id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// The client's id of its request, where that is fit for a log; otherwise a new one.
+fn request_id(shared: &Shared, headers: &HeaderMap) -> HeaderValue {
+    let is_fit = |value: &&HeaderValue| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(given) = headers.get(REQUEST_ID).filter(is_fit) {
+        return given.clone();
+    }
+    HeaderValue::from_str(&format!("{:032x}", shared.unique()))
+        .unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// Room for a request, by the length that it announces. What operators and door staff ask to see how the

@@ -38,11 +38,13 @@ pub(super) async fn health() -> Result<Response, Problem> {
 }
 
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    // Of a partition without a replica here the leader is looked for when it is needed.
     let has_leader = |partition: PartitionId| {
         shared
             .client
             .leadership(partition)
             .is_ok_and(|leadership| leadership.borrow().leader.is_some())
+            || shared.client.applied_index(partition).is_none()
     };
     let without_leader: Vec<_> = shared
         .layout

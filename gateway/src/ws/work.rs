@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use grid::CommandClass;
+use grid::{CommandClass, REQUEST_LOG};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::admission::WorkPermit;
 use crate::failure::Failure;
@@ -65,7 +66,8 @@ pub(crate) async fn command(
         caller,
         key: key.as_deref(),
     };
-    let result = dispatch(&shared, asker, request).await;
+    let span = tracing::debug_span!(target: REQUEST_LOG, "request", id = id.as_deref(), ?kind);
+    let result = dispatch(&shared, asker, request).instrument(span).await;
     shared.metrics.finished(kind, &result, started.elapsed());
     Done::Reply(match &result {
         Ok(data) => frame::reply(id.as_deref(), data),

@@ -160,6 +160,14 @@ impl Grid {
         self.call(Method::GET, path, None, &headers, None).await
     }
 
+    /// What an operator orders.
+    pub(crate) async fn order(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        let token = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [("authorization", token.as_str())];
+        self.call(Method::POST, path, None, &headers, Some(body))
+            .await
+    }
+
     pub(crate) async fn post(&self, path: &str, user: Uuid, body: Value) -> (StatusCode, Value) {
         self.call(Method::POST, path, Some(user), &[], Some(body))
             .await

@@ -59,6 +59,76 @@ async fn admin_addresses_are_for_holders_of_the_token() {
 }
 
 #[tokio::test]
+async fn operators_order_snapshots_and_fetch_them() {
+    let grid = Grid::start().await;
+    let (status, taken) = grid
+        .order("/admin/v1/partitions/0/snapshot", json!({"node": 1}))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{taken}");
+    let response = grid
+        .http
+        .get(grid.url("/admin/v1/partitions/0/snapshot"))
+        .bearer_auth(ADMIN_TOKEN)
+        .send()
+        .await
+        .expect("a response");
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        response.headers()["x-snapshot-index"],
+        taken["index"].to_string()
+    );
+    let bytes = response.bytes().await.expect("a body");
+    assert!(bytes.starts_with(b"SGSNAP"));
+    let rebuild = "/admin/v1/partitions/0/rebuild";
+    let (status, refused) = grid.order(rebuild, json!({"node": 1})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "it leads: {refused}");
+    let (status, _) = grid.order(rebuild, json!({"node": 9})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, own) = grid.admin("/admin/v1/node").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        own["status"]["replicas"][0]["snapshots"][0]["index"],
+        taken["index"]
+    );
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_id_and_gets_one_otherwise() {
+    let grid = Grid::start().await;
+    let id_of = async |given: Option<&str>| {
+        let mut request = grid.http.get(grid.url("/health"));
+        if let Some(given) = given {
+            request = request.header("x-request-id", given);
+        }
+        let response = request.send().await.expect("a response");
+        let id = response.headers()["x-request-id"].to_str().expect("text");
+        id.to_owned()
+    };
+    assert_eq!(id_of(Some("order-17")).await, "order-17");
+    let made = id_of(None).await;
+    assert_eq!(made.len(), 32);
+    assert_ne!(id_of(None).await, made);
+    let long = "x".repeat(200);
+    assert_ne!(id_of(Some(&long)).await, long, "not fit for a log");
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_come_from_whoever_keeps_them() {
+    let grid = Grid::start().await;
+    assert_eq!(grid.get("/metrics").await.0, StatusCode::NOT_FOUND);
+    let gateway = grid.gateway.as_ref().expect("it runs");
+    gateway.serve_metrics(|| "things_total 3\n".to_owned());
+    let response = grid.http.get(grid.url("/metrics")).send().await;
+    let response = response.expect("a response");
+    let kind = response.headers()["content-type"].to_str().expect("text");
+    assert!(kind.starts_with("text/plain"), "{kind}");
+    assert_eq!(response.text().await.expect("a body"), "things_total 3\n");
+    grid.stop().await;
+}
+
+#[tokio::test]
 async fn items_and_events_are_created_and_read_back() {
     let grid = Grid::start().await;
     let (status, made) = grid

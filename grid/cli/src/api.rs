@@ -17,6 +17,8 @@ use crate::failure::Failure;
 
 /// How long one attempt may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an operator's order may take, a little longer than a gateway waits for it.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(130);
 /// How long a request is tried while the grid is there but not ready for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is tried while no gateway answers at all.
@@ -61,9 +63,37 @@ struct Page<T> {
 /// A problem document.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Problem {
-    code: String,
-    detail: String,
+pub(crate) struct Problem {
+    /// The protocol's code.
+    pub(crate) code: String,
+    /// In words.
+    pub(crate) detail: String,
+}
+
+/// A request to whichever gateway answers.
+struct Request<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<&'a [u8]>,
+    key: Option<&'a str>,
+    /// Of one attempt.
+    timeout: Duration,
+}
+
+/// Why one gateway gave no good answer.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    /// Something listens there and does not answer in time.
+    Silent(String),
+    /// Nothing listens there, or no gateway does.
+    Refused(String),
+    /// It answered and said no.
+    Denied {
+        /// HTTP's number for it.
+        status: u16,
+        /// Why.
+        problem: Problem,
+    },
 }
 
 /// What one attempt came to, when it did not succeed.
@@ -88,10 +118,7 @@ pub(crate) struct Api {
 impl Api {
     /// Acts as `user`, a manager.
     pub(crate) fn new(gateways: Vec<String>, user: Uuid) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(ATTEMPT_TIMEOUT)
-            .build()?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self {
             http,
             gateways,
@@ -114,7 +141,14 @@ impl Api {
 
     /// Reads something.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.request(Method::GET, path, None, None).await
+        self.request(Request {
+            method: Method::GET,
+            path,
+            body: None,
+            key: None,
+            timeout: ATTEMPT_TIMEOUT,
+        })
+        .await
     }
 
     /// Reads a list to its end. `path` has no query yet, or ends with one.
@@ -146,27 +180,79 @@ impl Api {
     ) -> anyhow::Result<T> {
         let body = serde_json::to_vec(body)?;
         let random = random_uuid()?.to_string();
-        self.request(Method::POST, path, Some(body), Some(key.unwrap_or(&random)))
-            .await
+        self.request(Request {
+            method: Method::POST,
+            path,
+            body: Some(&body),
+            key: Some(key.unwrap_or(&random)),
+            timeout: ATTEMPT_TIMEOUT,
+        })
+        .await
     }
 
-    async fn request<T: DeserializeOwned>(
+    /// Has an operator's order carried out, which may take minutes. Doing it again does no harm.
+    pub(crate) async fn operate<T: DeserializeOwned>(
         &self,
-        method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
-        key: Option<&str>,
+        body: &impl Serialize,
     ) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(body)?;
+        let order = Request {
+            method: Method::POST,
+            path,
+            body: Some(&body),
+            key: None,
+            timeout: OPERATION_TIMEOUT,
+        };
+        self.request(order).await
+    }
+
+    /// Asks one gateway, once.
+    pub(crate) async fn ask_one<T: DeserializeOwned>(
+        &self,
+        gateway: &str,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<T, AskError> {
+        let asking = self.prepare(Method::GET, gateway, path).timeout(timeout);
+        let text = answer(asking.send().await, gateway, path).await?;
+        serde_json::from_slice(&text)
+            .map_err(|error| AskError::Refused(format!("it answered something else: {error}")))
+    }
+
+    /// Begins to fetch something large from one gateway. It may take as long as it moves.
+    pub(crate) async fn fetch(
+        &self,
+        gateway: &str,
+        path: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<reqwest::Response> {
+        let asking = self.prepare(Method::GET, gateway, path).timeout(timeout);
+        Ok(asking.send().await?.error_for_status()?)
+    }
+
+    /// A request to a gateway, saying who asks.
+    fn prepare(&self, method: Method, gateway: &str, path: &str) -> reqwest::RequestBuilder {
+        let request = self
+            .http
+            .request(method, format!("{gateway}{path}"))
+            .header("x-user-id", self.user.to_string())
+            .header("x-roles", "manager");
+        match &self.admin_token {
+            Some(token) if path.starts_with(ADMIN_PATHS) => request.bearer_auth(token.reveal()),
+            _ => request,
+        }
+    }
+
+    async fn request<T: DeserializeOwned>(&self, request: Request<'_>) -> anyhow::Result<T> {
+        let path = request.path;
         let started = Instant::now();
         let mut answered = Instant::now();
         let mut has_answered = false;
         loop {
             let turn = self.current.load(Ordering::Relaxed);
             let gateway = &self.gateways[turn % self.gateways.len()];
-            match self
-                .attempt(gateway, &method, path, body.as_deref(), key)
-                .await
-            {
+            match self.attempt(gateway, &request).await {
                 Ok(text) => {
                     return serde_json::from_slice(&text).map_err(|error| {
                         anyhow::anyhow!("{gateway}{path} answered something else: {error}")
@@ -210,50 +296,54 @@ impl Api {
         }
     }
 
-    async fn attempt(
-        &self,
-        gateway: &str,
-        method: &Method,
-        path: &str,
-        body: Option<&[u8]>,
-        key: Option<&str>,
-    ) -> Result<Vec<u8>, Attempt> {
-        let mut request = self
-            .http
-            .request(method.clone(), format!("{gateway}{path}"))
-            .header("x-user-id", self.user.to_string())
-            .header("x-roles", "manager");
-        if let Some(token) = &self.admin_token
-            && path.starts_with(ADMIN_PATHS)
-        {
-            request = request.bearer_auth(token.reveal());
-        }
-        if let Some(body) = body {
-            request = request
+    async fn attempt(&self, gateway: &str, request: &Request<'_>) -> Result<Vec<u8>, Attempt> {
+        let mut asking = self
+            .prepare(request.method.clone(), gateway, request.path)
+            .timeout(request.timeout);
+        if let Some(body) = request.body {
+            asking = asking
                 .header("content-type", "application/json")
                 .body(body.to_vec());
         }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
+        if let Some(key) = request.key {
+            asking = asking.header("idempotency-key", key);
         }
-        let away = |error: reqwest::Error| Attempt::Away(root_cause(&error));
-        let response = request.send().await.map_err(away)?;
-        let status = response.status();
-        let text = response.bytes().await.map_err(away)?.to_vec();
-        if status.is_success() {
-            return Ok(text);
-        }
-        let mut problem: Problem = serde_json::from_slice(&text).unwrap_or_default();
-        if problem.code.is_empty() {
-            problem.code = status.as_u16().to_string();
-            problem.detail = format!("{gateway}{path} answered {status}");
-        }
-        if status.as_u16() == 503 || status.as_u16() == 429 {
-            Err(Attempt::Later(problem))
-        } else {
-            Err(Attempt::Refused(problem))
+        match answer(asking.send().await, gateway, request.path).await {
+            Ok(text) => Ok(text),
+            Err(AskError::Silent(why) | AskError::Refused(why)) => Err(Attempt::Away(why)),
+            Err(AskError::Denied { status, problem }) if status == 503 || status == 429 => {
+                Err(Attempt::Later(problem))
+            }
+            Err(AskError::Denied { problem, .. }) => Err(Attempt::Refused(problem)),
         }
     }
+}
+
+/// The body of a good answer.
+async fn answer(
+    sent: Result<reqwest::Response, reqwest::Error>,
+    gateway: &str,
+    path: &str,
+) -> Result<Vec<u8>, AskError> {
+    let away = |error: reqwest::Error| match error.is_timeout() {
+        true => AskError::Silent("it does not answer in time".to_owned()),
+        false => AskError::Refused(root_cause(&error)),
+    };
+    let response = sent.map_err(away)?;
+    let status = response.status();
+    let text = response.bytes().await.map_err(away)?.to_vec();
+    if status.is_success() {
+        return Ok(text);
+    }
+    let mut problem: Problem = serde_json::from_slice(&text).unwrap_or_default();
+    if problem.code.is_empty() {
+        problem.code = status.as_u16().to_string();
+        problem.detail = format!("{gateway}{path} answered {status}");
+    }
+    Err(AskError::Denied {
+        status: status.as_u16(),
+        problem,
+    })
 }
 
 /// The innermost text of an error; what is around it repeats the address.

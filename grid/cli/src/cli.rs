@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, certs, event, import, load, members, report, restart, sample, up, verify,
+    auction, backup, certs, doctor, event, import, leaders, load, members, partition, report,
+    restart, sample, snapshot, status, up, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -49,8 +50,21 @@ pub(crate) enum Command {
     Node(Box<members::NodeCommand>),
     /// Restart nodes of the grid on this machine, one after another, while it sells
     Restart(restart::RestartArgs),
-    /// Show nodes, partitions, and how far the database is
-    Status,
+    /// Show how well the grid is: nodes, partitions, and how far the database is
+    Status(status::StatusArgs),
+    /// Say why the grid is not healthy, and what to do
+    Doctor(doctor::DoctorArgs),
+    /// Show which node leads which partition
+    Leaders(leaders::LeadersArgs),
+    /// Show partitions, or rebuild a replica
+    #[command(subcommand)]
+    Partition(partition::PartitionCommand),
+    /// Take snapshots, or list them
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Keep a copy of the grid outside of it, check one, or make a new grid from one
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Make and show certificates for mutual TLS between nodes
     #[command(subcommand)]
     Certs(certs::CertsCommand),

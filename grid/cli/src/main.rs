@@ -10,11 +10,14 @@
 
 mod admin_token;
 mod api;
+mod backup;
 mod certs;
 mod cli;
+mod cluster;
 mod commands;
 mod context;
 mod data_dir;
+mod doctor;
 mod failure;
 mod import;
 mod load;
@@ -22,6 +25,7 @@ mod output;
 mod sample;
 mod sequence;
 mod supervise;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -62,6 +62,15 @@ fn line(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Makes a terminal begin anew; nothing where there is none.
+pub(crate) fn clear_screen() -> &'static str {
+    if std::io::stdout().is_terminal() {
+        "\u{1b}[2J\u{1b}[H"
+    } else {
+        ""
+    }
+}
+
 /// A table with a header.
 pub(crate) fn table<I, T>(header: I) -> Table
 where

@@ -46,6 +46,9 @@ pub(crate) use keeper::{adopt, keep};
 pub(crate) use map::NodeInfo;
 pub(crate) use messages::{is_of_cluster, serve, serve_visit};
 pub(crate) use news::gather;
+pub(crate) use plan::first_holders;
+#[cfg(test)]
+pub(crate) use plan::found;
 pub(crate) use reconciler::{Reconciling, reconcile};
 pub(crate) use space::MapSpace;
 pub(crate) use step::GroupView;

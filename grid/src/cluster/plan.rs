@@ -96,6 +96,27 @@ pub(crate) fn next_move(map: &ClusterMap, down: &BTreeSet<NodeId>) -> Option<Mov
         .or_else(|| planner.balance())
 }
 
+/// Which of these nodes hold a partition of a new grid that has no zones, the first leader first.
+pub(crate) fn first_holders(
+    partition: PartitionId,
+    nodes: &[NodeId],
+    partitions: u32,
+    replicas: u32,
+) -> Vec<NodeId> {
+    let infos = nodes.iter().map(|&node| NodeInfo {
+        node,
+        incarnation: 0,
+        peer_address: String::new(),
+        gateway_address: String::new(),
+        zone: String::new(),
+    });
+    let map = found(infos.collect(), partitions, replicas);
+    let group = map.groups.get(&partition);
+    group
+        .map(|group| group.replicas.clone())
+        .unwrap_or_default()
+}
+
 /// The map of a new grid: replicas are neighbours in the ring of nodes, then zones and evenness.
 pub(crate) fn found(nodes: Vec<NodeInfo>, partitions: u32, replicas: u32) -> ClusterMap {
     let nodes: BTreeMap<NodeId, NodeEntry> = nodes

@@ -12,6 +12,15 @@ pub(crate) mod fs {
         File, TryLockError, create_dir_all, read, read_dir, remove_file, rename,
     };
     pub(crate) use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::time::UNIX_EPOCH;
+
+    /// When a file was last written, in milliseconds since the Unix epoch.
+    pub(crate) fn modified_ms(path: &Path) -> Option<u64> {
+        let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+        let since = modified.duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    }
 }
 
 /// TCP.

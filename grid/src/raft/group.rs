@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,11 @@ use futures_util::StreamExt;
 use grid_config::ClusterSettings;
 use grid_core::{Space, codec};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftMetrics;
 use openraft::raft::ReadPolicy;
 use openraft::storage::Snapshot;
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::type_config::alias::SerdeInstantOf;
+use openraft::{Config, Instant as _, Raft, ServerState, SnapshotPolicy};
 #[cfg(not(feature = "sim"))]
 use tokio::io::AsyncWriteExt;
 
@@ -29,7 +32,7 @@ use crate::error::StartError;
 use crate::platform::AsyncFile;
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
-use crate::status::ReplicaRole;
+use crate::status::{FollowerStatus, ReplicaRole};
 use crate::transport::{Replier, StreamReceiver, StreamSender, Transport};
 use crate::wal::{RecoveredGroup, Wal};
 
@@ -62,6 +65,11 @@ pub(crate) struct GroupState {
     pub(crate) snapshot_index: u64,
     pub(crate) purged_index: u64,
     pub(crate) fault: Option<String>,
+    pub(crate) voters: Vec<u64>,
+    pub(crate) learners: Vec<u64>,
+    pub(crate) voters_change: bool,
+    pub(crate) quorum_silent_ms: Option<u64>,
+    pub(crate) followers: Vec<FollowerStatus>,
 }
 
 /// Why a linearizable read is not possible here.
@@ -79,6 +87,7 @@ pub(crate) struct Group<S: Space> {
     pub(super) lease: Arc<Lease>,
     snapshots: SnapshotStore,
     log: LogStore,
+    may_lead: Arc<AtomicBool>,
 }
 
 impl<S: Space> Clone for Group<S> {
@@ -88,8 +97,34 @@ impl<S: Space> Clone for Group<S> {
             lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
+            may_lead: Arc::clone(&self.may_lead),
         }
     }
+}
+
+/// How long ago.
+fn silent_ms(since: SerdeInstantOf<TypeConfig>) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The other replicas as their leader sees them.
+fn followers(metrics: &RaftMetrics<TypeConfig>) -> Vec<FollowerStatus> {
+    let Some(replication) = &metrics.replication else {
+        return Vec::new();
+    };
+    replication
+        .iter()
+        .filter(|(node, _)| **node != metrics.id)
+        .map(|(node, matched)| FollowerStatus {
+            node_id: *node,
+            matched_index: matched.map_or(0, |id| id.index),
+            silent_ms: metrics
+                .heartbeat
+                .as_ref()
+                .and_then(|heartbeats| *heartbeats.get(node)?)
+                .map(silent_ms),
+        })
+        .collect()
 }
 
 fn role_of(state: ServerState) -> ReplicaRole {
@@ -156,6 +191,7 @@ impl<S: Space> Group<S> {
             )),
             snapshots: options.snapshots,
             log,
+            may_lead: Arc::new(AtomicBool::new(true)),
         })
     }
 
@@ -258,6 +294,48 @@ impl<S: Space> Group<S> {
             snapshot_index: index(&metrics.snapshot),
             purged_index: index(&metrics.purged),
             fault,
+            voters: metrics.membership_config.membership().voter_ids().collect(),
+            learners: metrics
+                .membership_config
+                .membership()
+                .learner_ids()
+                .collect(),
+            voters_change: metrics
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .len()
+                > 1,
+            quorum_silent_ms: metrics.last_quorum_acked.map(silent_ms),
+            followers: followers(&metrics),
+        }
+    }
+
+    /// Lets this replica lead, or not: then it stands for no election and takes no leadership.
+    pub(crate) fn set_may_lead(&self, may_lead: bool) {
+        self.may_lead.store(may_lead, Ordering::Relaxed);
+        self.raft.runtime_config().elect(may_lead);
+    }
+
+    /// Gives the leadership, if it is here, to the voter that is nearest to it.
+    pub(crate) async fn step_aside(&self) {
+        let state = self.state();
+        if state.role != ReplicaRole::Leader {
+            return;
+        }
+        let best = state
+            .followers
+            .iter()
+            .filter(|follower| state.voters.contains(&follower.node_id))
+            .max_by_key(|follower| follower.matched_index);
+        let Some(best) = best else { return };
+        tracing::warn!(
+            to = best.node_id,
+            group = self.log.group(),
+            "the leadership is given away"
+        );
+        if let Err(error) = self.raft.trigger().transfer_leader(best.node_id).await {
+            tracing::warn!(%error, "the leadership could not be given away");
         }
     }
 
@@ -342,6 +420,7 @@ impl<S: Space> Group<S> {
                 .await
                 .ok()
                 .map(|reply| codec::encode(&reply)),
+            RaftRequest::TransferLeader(_) if !self.may_lead.load(Ordering::Relaxed) => None,
             RaftRequest::TransferLeader(request) => self
                 .raft
                 .handle_transfer_leader(request)

@@ -74,6 +74,11 @@ impl LogStore {
         })
     }
 
+    /// The group's number.
+    pub(crate) fn group(&self) -> u32 {
+        self.group
+    }
+
     /// Committed entries' bytes from `first` on up to `last`, for replays: `None` for entries that
     /// carry nothing for the space.
     ///

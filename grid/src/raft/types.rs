@@ -1,6 +1,7 @@
 //! The types openraft is instantiated with.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -113,6 +114,21 @@ pub(crate) type AppendResult = StreamAppendResult<TypeConfig>;
 pub(crate) struct SnapshotPosition(pub(crate) SnapshotMeta);
 
 impl SnapshotPosition {
+    /// The position of a snapshot that a new grid begins from, with these voters: term 0 is below any
+    /// that its groups will have.
+    pub(crate) fn founding(index: u64, voters: &[u64]) -> Self {
+        let log_id = LogId {
+            leader_id: LeaderTerm::new(0),
+            index,
+        };
+        let voters: BTreeSet<u64> = voters.iter().copied().collect();
+        let membership = openraft::Membership::new_with_defaults(vec![voters], []);
+        Self(SnapshotMeta {
+            last_log_id: Some(log_id),
+            last_membership: Membership::new(Some(log_id), membership),
+        })
+    }
+
     /// The index of the last entry in the snapshot.
     pub(crate) fn index(&self) -> u64 {
         self.0.last_log_id.map_or(0, |id| id.index)

@@ -196,6 +196,10 @@ pub(crate) struct WalStats {
     pub(crate) bytes: u64,
     pub(crate) syncs: u64,
     pub(crate) last_sync_us: u64,
+    /// Of the last ten to twenty seconds.
+    pub(crate) slowest_sync_us: u64,
+    pub(crate) spare_ready: bool,
+    pub(crate) segment_bytes: u64,
 }
 
 fn lost(group: u32, index: u64) -> WalError {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ use crate::platform::monotonic_now;
 
 /// The most bytes that are laid out before they are written and synced.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+/// How long the slowest sync is remembered, at least.
+const SLOWEST_WINDOW: Duration = Duration::from_secs(10);
 /// Without a spare, the log counts as full when less than this part of the segment is left.
 const LOW_SPACE_DIVISOR: u64 = 4;
 
@@ -62,6 +65,38 @@ pub(super) struct Shared {
     segment_bytes: u64,
     syncs: AtomicU64,
     last_sync_us: AtomicU64,
+    slowest: Mutex<Slowest>,
+}
+
+/// The slowest sync of this window and of the one before.
+#[derive(Debug)]
+struct Slowest {
+    since: Instant,
+    present_us: u64,
+    before_us: u64,
+}
+
+impl Slowest {
+    fn roll(&mut self) {
+        let now = monotonic_now();
+        let age = now.saturating_duration_since(self.since);
+        if age >= SLOWEST_WINDOW {
+            let is_adjacent = age < SLOWEST_WINDOW * 2;
+            self.before_us = if is_adjacent { self.present_us } else { 0 };
+            self.present_us = 0;
+            self.since = now;
+        }
+    }
+
+    fn note(&mut self, us: u64) {
+        self.roll();
+        self.present_us = self.present_us.max(us);
+    }
+
+    fn read(&mut self) -> u64 {
+        self.roll();
+        self.present_us.max(self.before_us)
+    }
 }
 
 impl Shared {
@@ -82,6 +117,11 @@ impl Shared {
             segment_bytes,
             syncs: AtomicU64::new(0),
             last_sync_us: AtomicU64::new(0),
+            slowest: Mutex::new(Slowest {
+                since: monotonic_now(),
+                present_us: 0,
+                before_us: 0,
+            }),
         }
     }
 
@@ -98,6 +138,9 @@ impl Shared {
             bytes: segments.values().map(|segment| segment.bytes).sum(),
             syncs: self.syncs.load(Ordering::Relaxed),
             last_sync_us: self.last_sync_us.load(Ordering::Relaxed),
+            slowest_sync_us: self.slowest.lock().read(),
+            spare_ready: self.spares.is_ready(),
+            segment_bytes: self.segment_bytes,
         }
     }
 }
@@ -362,9 +405,9 @@ impl Writer {
             self.synced = self.number;
             let took = monotonic_now().saturating_duration_since(started);
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-            self.shared
-                .last_sync_us
-                .store(took.as_micros() as u64, Ordering::Relaxed);
+            let took_us = took.as_micros() as u64;
+            self.shared.last_sync_us.store(took_us, Ordering::Relaxed);
+            self.shared.slowest.lock().note(took_us);
             metrics::histogram!("grid_wal_fsync_seconds").record(took.as_secs_f64());
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use grid::{CommandRequest, GridClient, GridNode, META, NodeOptions, StartError};
@@ -21,8 +22,16 @@ pub(crate) struct Sum {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Command {
     Add(u64),
-    AddAfter { wait_ms: u64, number: u64 },
+    AddAfter {
+        wait_ms: u64,
+        number: u64,
+    },
+    /// Breaks the rule that apply is pure: the first replica to apply it adds one more.
+    AddImpurely(u64),
 }
+
+/// Whether [`Command::AddImpurely`] has been applied by the replica that differs.
+static WAS_IMPURE: AtomicBool = AtomicBool::new(false);
 
 impl SpaceView for Sum {
     fn slots(&self) -> Vec<Slot> {
@@ -47,6 +56,10 @@ impl Space for Sum {
             Command::Add(number) => {
                 self.total += number;
                 context.emit(number);
+            }
+            Command::AddImpurely(number) => {
+                let first = !WAS_IMPURE.swap(true, Ordering::SeqCst);
+                self.total += number + u64::from(first);
             }
             Command::AddAfter { wait_ms, number } => {
                 self.later.insert(context.now() + wait_ms, number);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
-use super::members;
+use super::{members, operate};
 use crate::state::Shared;
 
 pub(crate) use guard::AdminGate;
@@ -30,6 +30,12 @@ pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/status", get(status::status))
         .route("/digests/{partition}", get(status::digests))
+        .route("/node", get(operate::node))
+        .route("/partitions/{partition}/rebuild", post(operate::rebuild))
+        .route(
+            "/partitions/{partition}/snapshot",
+            post(operate::take_snapshot).get(operate::fetch_snapshot),
+        )
         .route("/members", get(members::list))
         .route("/members/{id}/{action}", post(members::change))
 }

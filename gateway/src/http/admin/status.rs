@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use grid::{NodeId, NodeStatus, ReplicaDigest};
+use grid::health::GridHealth;
+use grid::{NodeId, NodeReport, ReplicaDigest};
 use grid_core::PartitionId;
 use serde::Serialize;
 
@@ -16,15 +17,10 @@ use crate::state::Shared;
 
 #[derive(Serialize)]
 struct Nodes {
+    /// Who answers.
     node_id: NodeId,
-    nodes: Vec<NodeEntry>,
-}
-
-#[derive(Serialize)]
-struct NodeEntry {
-    node_id: NodeId,
-    /// Absent when the node does not answer.
-    status: Option<NodeStatus>,
+    health: GridHealth,
+    nodes: Vec<NodeReport>,
 }
 
 #[derive(Serialize)]
@@ -47,10 +43,8 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Response
     let nodes = shared.client.cluster_status(shared.deadline()).await;
     ok(&Nodes {
         node_id: shared.client.node_id(),
-        nodes: nodes
-            .into_iter()
-            .map(|(node_id, status)| NodeEntry { node_id, status })
-            .collect(),
+        health: shared.client.assess(&nodes),
+        nodes,
     })
 }
 

@@ -1,16 +1,21 @@
 //! The commands, one file each. `grid load` has its own module beside this one.
 
 pub(crate) mod auction;
+pub(crate) mod backup;
 pub(crate) mod certs;
+pub(crate) mod doctor;
 pub(crate) mod event;
 pub(crate) mod import;
 pub(crate) mod join;
+pub(crate) mod leaders;
 pub(crate) mod load;
 pub(crate) mod members;
 pub(crate) mod node;
+pub(crate) mod partition;
 pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod sample;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod verify;
@@ -24,7 +29,12 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Up(args) => up::run(context, args).await,
         Command::Node(command) => members::run(context, *command).await,
         Command::Restart(args) => restart::run(&context, args).await,
-        Command::Status => status::run(&context).await,
+        Command::Status(args) => status::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(&context, args).await,
+        Command::Leaders(args) => leaders::run(&context, args).await,
+        Command::Partition(command) => partition::run(&context, command).await,
+        Command::Snapshot(command) => snapshot::run(&context, command).await,
+        Command::Backup(command) => backup::run(context, command).await,
         Command::Certs(command) => certs::run(&context, command),
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use data_pump::pump::{Pump, PumpOptions};
+use data_pump::pump::{LaneStatus, Pump, PumpOptions};
 use gateway::{Gateway, GatewayOptions, Mode};
 use grid::{GridClient, GridNode, NodeId, NodeOptions, StartError};
 use grid_config::{PumpSettings, Settings};
@@ -20,10 +20,12 @@ use uuid::Uuid;
 
 use crate::admin_token;
 use crate::certs::Certificates;
+use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
 use crate::context::Context;
 use crate::data_dir::parse_ticket_key;
 use crate::failure::Failure;
 use crate::supervise::{DatabaseAddress, Order};
+use crate::telemetry::Telemetry;
 
 /// How long a predecessor of a killed `grid up` may take to let go of the ports and the log.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
@@ -153,6 +155,9 @@ pub(crate) async fn run(
             ))
         })?;
     let _lock = lock(&args.node_dir).await?;
+    // Before anything that measures.
+    let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
+    tokio::spawn(telemetry.clone().upkeep());
     let admin_token = admin_token::of_node(
         context.admin_token_file(),
         settings.gateway.admin_token_file.as_deref(),
@@ -176,12 +181,14 @@ pub(crate) async fn run(
         _ = requests.next_stop() => return Ok(()),
     };
     tracing::info!(node = args.node_id, gateway = %gateway.address(), "the node has started");
+    attach(&node.client(), &gateway, telemetry);
     let mut pump = Pumping {
         client: node.client(),
         grid_id: args.grid_id,
         settings: settings.pump.clone(),
         running: None,
     };
+    attach_pump(&node.client(), !args.no_database, Vec::new);
     if let Some(url) = &args.database_url {
         pump.start(DatabaseAddress {
             url: url.clone(),
@@ -396,11 +403,40 @@ impl Pumping {
             settings: self.settings.clone(),
         });
         match started {
-            Ok(pump) => self.running = Some(pump),
+            Ok(pump) => {
+                attach_pump(&self.client, true, pump.status_reader());
+                self.running = Some(pump);
+            }
             // The grid sells without it.
             Err(error) => tracing::error!(%error, "there is no pump"),
         }
     }
+}
+
+/// Lets the node's status say where its gateway is, and its gateway serve the metrics.
+fn attach(client: &GridClient<Unit>, gateway: &Gateway, telemetry: Telemetry) {
+    let url = format!("http://{}", gateway.address());
+    client.attach(ATTACHED_GATEWAY, move || serde_json::json!({ "url": url }));
+    let client = client.clone();
+    gateway.serve_metrics(move || {
+        client.publish_gauges();
+        telemetry.render()
+    });
+}
+
+/// Lets the node's status say how its pump stands.
+fn attach_pump(
+    client: &GridClient<Unit>,
+    wanted: bool,
+    lanes: impl Fn() -> Vec<LaneStatus> + Send + Sync + 'static,
+) {
+    client.attach(ATTACHED_PUMP, move || {
+        let pump = AttachedPump {
+            wanted,
+            lanes: lanes(),
+        };
+        serde_json::to_value(pump).unwrap_or_default()
+    });
 }
 
 /// Binds a socket, waiting for a predecessor that is still stopping.

@@ -1,100 +1,33 @@
-//! `grid status`: nodes, partitions, and how far the database is.
+//! `grid status`: how well the grid is, its nodes, its partitions, and how far the database is.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
+use clap::Args;
+use comfy_table::{Cell, Color};
 use data_pump::verify::{DeadLetter, Verifier, WrittenCheckpoint};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use grid::health::{HealthState, NodeHealth, PartitionHealth};
+use grid::{NodeReport, NodeStatus};
+use grid_core::PartitionId;
+use serde::Serialize;
 
+use crate::api::Api;
+use crate::cluster::{self, ClusterStatus};
 use crate::context::Context;
-use crate::output::{grouped, table};
+use crate::failure::Failure;
+use crate::output::{clear_screen, grouped, table};
 
 /// The most parked changes that are counted one by one.
 const DEAD_LETTERS_MAX: u32 = 1_000;
+/// Reasons that the text shows; the JSON has all.
+const REASONS_MAX: usize = 12;
 
-/// `GET /admin/v1/status`, as far as it is needed here; the whole of it goes to `--json`.
-#[derive(Debug, Deserialize)]
-pub(crate) struct ClusterStatus {
-    /// Every node.
-    pub(crate) nodes: Vec<NodeEntry>,
-}
-
-/// A node.
-#[derive(Debug, Deserialize)]
-pub(crate) struct NodeEntry {
-    node_id: u64,
-    status: Option<NodeStatus>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NodeStatus {
-    version: String,
-    uptime_ms: u64,
-    wal: Wal,
-    replicas: Vec<Replica>,
-    unreachable: Vec<u64>,
-    refusals: Vec<String>,
-    encrypted: bool,
-    refused_connections: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Wal {
-    bytes: u64,
-    last_sync_us: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Replica {
-    partition: u32,
-    role: String,
-    term: u64,
-    applied_index: u64,
-    pumped_index: u64,
-    proposal_queue: u64,
-    fault: Option<String>,
-}
-
-impl ClusterStatus {
-    /// How far each partition's leader has applied its log, by partition. A partition that has no
-    /// leader just now is left out.
-    pub(crate) fn applied(&self) -> BTreeMap<u32, u64> {
-        self.leaders()
-            .map(|(_, replica)| (replica.partition, replica.applied_index))
-            .collect()
-    }
-
-    /// The partition whose leader's log grew most since, with that leader.
-    pub(crate) fn busiest_since(&self, earlier: &Self) -> Option<(u32, u64)> {
-        let before = earlier.applied();
-        let grown = |replica: &Replica| {
-            replica.applied_index
-                - before
-                    .get(&replica.partition)
-                    .unwrap_or(&0)
-                    .min(&replica.applied_index)
-        };
-        let (node, replica) = self.leaders().max_by_key(|(_, replica)| grown(replica))?;
-        Some((replica.partition, node))
-    }
-
-    /// Every partition that some node holds.
-    pub(crate) fn partitions(&self) -> Vec<u32> {
-        let replicas = self.nodes.iter().flat_map(|node| &node.status);
-        let all: std::collections::BTreeSet<u32> = replicas
-            .flat_map(|status| status.replicas.iter().map(|replica| replica.partition))
-            .collect();
-        all.into_iter().collect()
-    }
-
-    fn leaders(&self) -> impl Iterator<Item = (u64, &Replica)> {
-        self.nodes.iter().flat_map(|node| {
-            let replicas = node.status.iter().flat_map(|status| &status.replicas);
-            replicas
-                .filter(|replica| replica.role == "leader")
-                .map(move |replica| (node.node_id, replica))
-        })
-    }
+/// `grid status`
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Show it again and again, every two seconds or as given
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
 }
 
 /// What the database says of itself.
@@ -105,6 +38,15 @@ struct Written {
     error: Option<String>,
     checkpoints: Vec<WrittenCheckpoint>,
     dead_letters: Vec<DeadLetter>,
+}
+
+/// The whole document.
+#[derive(Debug, Serialize)]
+struct Document {
+    state: HealthState,
+    #[serde(flatten)]
+    cluster: ClusterStatus,
+    database: Written,
 }
 
 impl Written {
@@ -149,82 +91,243 @@ impl Written {
 }
 
 /// Asks one gateway, which asks every node.
-pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, args: StatusArgs) -> anyhow::Result<()> {
     let api = context.api()?;
-    let mut document: Value = api.get("/admin/v1/status").await?;
-    let cluster: ClusterStatus = serde_json::from_value(document.clone())?;
-    let written = Written::read(context.database_url(None)?.as_deref()).await;
-    document["database"] = serde_json::to_value(&written)?;
-    context
-        .output
-        .result(&document, || text(&cluster, &written))
+    let Some(seconds) = args.watch else {
+        let document = read(context, &api).await?;
+        return context.output.result(&document, || text(&document));
+    };
+    let mut ticks = tokio::time::interval(Duration::from_secs(seconds));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match read(context, &api).await {
+            Ok(document) => context.output.result(&document, || {
+                format!("{}{}", clear_screen(), text(&document))
+            })?,
+            // Whoever watches wants to see it come back.
+            Err(error) if matches!(error.downcast_ref(), Some(Failure::Unreachable(_))) => {
+                context
+                    .output
+                    .say(&format!("{}{error:#}", clear_screen()))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
-fn text(cluster: &ClusterStatus, written: &Written) -> String {
-    let mut nodes = table(["node", "version", "up", "log", "last sync", "cannot reach"]);
-    for node in &cluster.nodes {
-        let Some(status) = &node.status else {
-            nodes.add_row([node.node_id.to_string(), "does not answer".to_owned()]);
-            continue;
-        };
-        let unreachable: Vec<String> = status.unreachable.iter().map(u64::to_string).collect();
-        nodes.add_row([
-            node.node_id.to_string(),
-            status.version.clone(),
-            format!("{} s", status.uptime_ms / 1_000),
-            format!("{} MiB", status.wal.bytes >> 20),
-            format!("{} µs", status.wal.last_sync_us),
-            unreachable.join(", "),
-        ]);
+async fn read(context: &Context, api: &Api) -> anyhow::Result<Document> {
+    let cluster = ClusterStatus::ask(api).await?;
+    let database = Written::read(context.database_url(None)?.as_deref()).await;
+    Ok(Document {
+        state: cluster.health.state,
+        cluster,
+        database,
+    })
+}
+
+/// A state, coloured on a terminal.
+pub(crate) fn state_cell(state: HealthState) -> Cell {
+    Cell::new(state).fg(match state {
+        HealthState::Healthy => Color::Green,
+        HealthState::Degraded => Color::Yellow,
+        HealthState::ReadOnly | HealthState::Unavailable => Color::Red,
+    })
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", grouped(bytes >> 20))
+}
+
+fn dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+fn text(document: &Document) -> String {
+    let Document {
+        cluster, database, ..
+    } = document;
+    let mut nodes = table([
+        "node",
+        "state",
+        "version",
+        "up",
+        "leads",
+        "log",
+        "disk free",
+        "slowest sync",
+        "clock",
+    ]);
+    for report in &cluster.nodes {
+        let health = cluster
+            .health
+            .nodes
+            .iter()
+            .find(|node| node.node_id == report.node_id);
+        if let Some(health) = health {
+            nodes.add_row(node_row(report, health));
+        }
     }
     let mut partitions = table([
         "partition",
+        "state",
         "leader",
         "term",
         "applied",
+        "lag",
         "in SQL",
         "behind",
-        "kept from",
         "queue",
+        "moving",
     ]);
-    let mut leaders: Vec<_> = cluster.leaders().collect();
-    leaders.sort_by_key(|(_, replica)| replica.partition);
-    for (node, replica) in &leaders {
-        let in_sql = written.index_of(replica.partition);
-        let behind = in_sql.map(|index| replica.applied_index.saturating_sub(index));
-        partitions.add_row([
-            replica.partition.to_string(),
-            format!("node {node}"),
-            replica.term.to_string(),
-            grouped(replica.applied_index),
-            in_sql.map_or_else(|| "-".to_owned(), grouped),
-            behind.map_or_else(|| "-".to_owned(), grouped),
-            grouped(replica.pumped_index),
-            replica.proposal_queue.to_string(),
-        ]);
+    for health in &cluster.health.partitions {
+        partitions.add_row(partition_row(cluster, database, health));
     }
-    let mut text = format!("{nodes}\n\n{partitions}\n\n");
-    for node in &cluster.nodes {
-        for replica in node.status.iter().flat_map(|status| &status.replicas) {
-            if let Some(fault) = &replica.fault {
-                let (node, partition) = (node.node_id, replica.partition);
-                text.push_str(&format!(
-                    "node {node}, partition {partition} stopped: {fault}\n"
-                ));
-            }
-        }
-    }
+    let mut text = format!(
+        "the grid is {}\n\n{nodes}\n\n{partitions}\n\n",
+        document.state
+    );
+    text.push_str(&reasons(cluster));
     text.push_str(&refusals(cluster));
-    text.push_str(&match (written.state, &written.error) {
-        ("running", _) => {
-            format!(
-                "database: running, {} changes parked\n",
-                written.dead_letters.len()
-            )
+    text.push_str(&pump_text(cluster, database));
+    text
+}
+
+fn node_row(report: &NodeReport, health: &NodeHealth) -> Vec<Cell> {
+    let mut row = vec![Cell::new(report.node_id), state_cell(health.state)];
+    let Some(status) = &report.status else {
+        return row;
+    };
+    let wal = &status.wal;
+    row.extend([
+        Cell::new(&status.version),
+        Cell::new(duration(status.uptime_ms)),
+        Cell::new(health.leads),
+        Cell::new(mebibytes(wal.bytes)),
+        Cell::new(dash(wal.disk_free_bytes.map(mebibytes))),
+        Cell::new(format!("{:.1} ms", wal.slowest_sync_us as f64 / 1_000.0)),
+        Cell::new(dash(report.clock_ahead_ms.map(|ms| format!("{ms:+} ms")))),
+    ]);
+    row
+}
+
+fn duration(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn partition_row(
+    cluster: &ClusterStatus,
+    database: &Written,
+    health: &PartitionHealth,
+) -> Vec<Cell> {
+    let PartitionId(partition) = health.partition;
+    let leading = cluster
+        .leaders()
+        .find(|(node, replica)| Some(*node) == health.leader && replica.partition.0 == partition)
+        .map(|(_, replica)| replica);
+    let applied = leading.map(|replica| replica.applied_index);
+    let in_sql = database.index_of(partition);
+    let behind = applied
+        .zip(in_sql)
+        .map(|(applied, in_sql)| grouped(applied.saturating_sub(in_sql)));
+    let lag = health.lag_entries.values().max().copied();
+    let moving = health.moving.as_ref().map(|moving| {
+        let joining: Vec<String> = moving.joining.iter().map(u64::to_string).collect();
+        match joining.is_empty() {
+            true => "voters change".to_owned(),
+            false => format!("to node {}", joining.join(", ")),
         }
+    });
+    vec![
+        Cell::new(partition),
+        state_cell(health.state),
+        Cell::new(dash(health.leader.map(|node| format!("node {node}")))),
+        Cell::new(health.term),
+        Cell::new(dash(applied.map(grouped))),
+        Cell::new(dash(lag.map(grouped))),
+        Cell::new(dash(in_sql.map(grouped))),
+        Cell::new(dash(behind)),
+        Cell::new(dash(
+            leading.map(|replica| replica.proposal_queue.to_string()),
+        )),
+        Cell::new(moving.unwrap_or_default()),
+    ]
+}
+
+fn reasons(cluster: &ClusterStatus) -> String {
+    let health = &cluster.health;
+    let nodes = health.nodes.iter().flat_map(|node| {
+        let id = node.node_id;
+        node.reasons
+            .iter()
+            .map(move |reason| format!("node {id}: {reason}"))
+    });
+    let partitions = health.partitions.iter().flat_map(|partition| {
+        let id = partition.partition;
+        let reasons = partition.reasons.iter();
+        reasons.map(move |reason| format!("partition {id}: {reason}"))
+    });
+    let all: Vec<String> = nodes.chain(partitions).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text = String::new();
+    for reason in all.iter().take(REASONS_MAX) {
+        text.push_str(&format!("{reason}\n"));
+    }
+    if all.len() > REASONS_MAX {
+        text.push_str(&format!("... and {} more\n", all.len() - REASONS_MAX));
+    }
+    text.push_str("`grid doctor` says what to do.\n\n");
+    text
+}
+
+/// What the pumps of all nodes say.
+fn pump_text(cluster: &ClusterStatus, database: &Written) -> String {
+    let lanes: Vec<(u64, data_pump::pump::LaneStatus)> = cluster
+        .statuses()
+        .flat_map(|status: &NodeStatus| {
+            let lanes = cluster::pump(status).map(|pump| pump.lanes);
+            let node = status.node_id;
+            lanes.into_iter().flatten().map(move |lane| (node, lane))
+        })
+        .filter(|(_, lane)| lane.active)
+        .collect();
+    let mut text = match (database.state, &database.error) {
+        ("running", _) => format!(
+            "database: running, {} changes parked\n",
+            database.dead_letters.len()
+        ),
         (state, Some(error)) => format!("database: {state} ({error})\n"),
         (state, None) => format!("database: {state}\n"),
-    });
+    };
+    if !lanes.is_empty() {
+        let entries: u64 = lanes
+            .iter()
+            .filter_map(|(_, lane)| lane.behind_entries)
+            .sum();
+        let oldest = lanes.iter().map(|(_, lane)| lane.behind_ms).max();
+        let oldest_ms = oldest.unwrap_or(0);
+        text.push_str(&format!(
+            "pump: {} lanes write, {} entries behind, the oldest change waits {oldest_ms} ms\n",
+            lanes.len(),
+            grouped(entries),
+        ));
+    }
+    for (node, lane) in &lanes {
+        if let Some(error) = &lane.last_error {
+            let (partition, stuck) = (lane.partition, if lane.stuck { ", STUCK" } else { "" });
+            text.push_str(&format!(
+                "pump of partition {partition} on node {node}{stuck}: {error}\n"
+            ));
+        }
+    }
     text
 }
 
@@ -254,8 +357,7 @@ fn refusals(cluster: &ClusterStatus) -> String {
             ));
         }
     }
-    let answering = cluster.nodes.iter().flat_map(|node| &node.status);
-    text.push_str(match answering.clone().all(|status| status.encrypted) {
+    text.push_str(match cluster.statuses().all(|status| status.encrypted) {
         true => "between nodes: mutual TLS\n",
         false => "between nodes: plain text\n",
     });

@@ -6,8 +6,8 @@ use clap::Args;
 use data_pump::verify::Verifier;
 use serde::{Deserialize, Serialize};
 
-use super::status::ClusterStatus;
 use crate::api::Api;
+use crate::cluster::ClusterStatus;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::load::compare::{await_written, compare_auction, compare_event};

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::venue::SeatMap;
 use crate::api::{Api, Money};
-use crate::commands::status::ClusterStatus;
+use crate::cluster::ClusterStatus;
 use crate::failure::Failure;
 use crate::output::Output;
 

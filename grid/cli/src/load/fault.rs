@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::api::Api;
-use crate::commands::status::ClusterStatus;
+use crate::cluster::ClusterStatus;
 use crate::data_dir::DataDir;
 
 /// How long it is watched which partition is the busiest.

@@ -6,11 +6,15 @@
     reason = "a test that leaves something out says so"
 )]
 
+mod backups;
+mod doctor;
 mod faults;
 mod files;
 mod members;
+mod nodes;
 mod once;
 mod restarts;
 mod security;
 mod session;
 mod support;
+mod tracing;

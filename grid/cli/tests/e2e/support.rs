@@ -29,7 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) errors: String,
 }
 
-fn grid_command() -> Command {
+/// The built binary, away from the developer's own environment.
+pub(crate) fn grid_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_grid"));
     command.env_remove("DATABASE_URL").env_remove("RUST_LOG");
     command

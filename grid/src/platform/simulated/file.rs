@@ -285,6 +285,11 @@ pub(crate) mod fs {
         }
     }
 
+    /// A simulated file does not remember when it was written.
+    pub(crate) fn modified_ms(_path: &Path) -> Option<u64> {
+        None
+    }
+
     pub(crate) fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
         world::disk_of(path.as_ref())?
             .lock()

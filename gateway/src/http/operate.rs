@@ -1,0 +1,165 @@
+//! For operators: this node's own state, its metrics, and the orders that rebuild a replica, take a
+//! snapshot or fetch one.
+//!
+//! All but the metrics are under `/admin/`, where operators' addresses are.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use grid::{NodeId, NodeStatus, OperationError};
+use grid_core::PartitionId;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+
+use super::extract;
+use super::ok;
+use super::problem::Problem;
+use crate::failure::Failure;
+use crate::limits::{OPERATION_TIMEOUT_MS, SNAPSHOT_CHUNK_BYTES};
+use crate::protocol::code::ErrorCode;
+use crate::state::Shared;
+
+const SNAPSHOT_INDEX: &str = "x-snapshot-index";
+
+#[derive(Serialize)]
+struct OwnNode {
+    node_id: NodeId,
+    status: NodeStatus,
+}
+
+/// Whose replica is meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    node: NodeId,
+}
+
+#[derive(Serialize)]
+struct Taken {
+    partition: PartitionId,
+    node_id: NodeId,
+    index: u64,
+}
+
+fn refused(error: &OperationError) -> Failure {
+    let code = match error {
+        OperationError::NotHeld => ErrorCode::NotFound,
+        OperationError::Leads | OperationError::Diverged => ErrorCode::BadRequest,
+        OperationError::Failed(_) => ErrorCode::Internal,
+        OperationError::NoLeader
+        | OperationError::Busy
+        | OperationError::Unreachable { .. }
+        | OperationError::TimedOut => ErrorCode::Unavailable,
+    };
+    Failure::new(code, error.to_string())
+}
+
+fn partition(text: &str) -> Result<PartitionId, Failure> {
+    text.parse()
+        .map(PartitionId)
+        .map_err(|_| Failure::bad_request("a partition is a number"))
+}
+
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_millis(OPERATION_TIMEOUT_MS)
+}
+
+/// What this node says of itself; asks nobody else, so it answers also when the node is cut off.
+pub(super) async fn node(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    ok(&OwnNode {
+        node_id: shared.client.node_id(),
+        status: shared.client.status(),
+    })
+}
+
+/// Prometheus' text format.
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let reading = tokio::task::spawn_blocking(move || shared.metrics_text.read());
+    let text = reading
+        .await
+        .ok()
+        .flatten()
+        .ok_or_else(|| Failure::not_found("this node keeps no metrics"))?;
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// Makes a replica anew from its leader.
+pub(super) async fn rebuild(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let partition = partition(&id)?;
+    let (target, _) = extract::json::<Target>(&shared, body).await?;
+    let rebuilt = shared
+        .client
+        .rebuild(target.node, partition, deadline())
+        .await
+        .map_err(|error| refused(&error))?;
+    ok(&rebuilt)
+}
+
+/// Takes a snapshot of a replica, unless there is one at its present position.
+pub(super) async fn take_snapshot(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let partition = partition(&id)?;
+    let (target, _) = extract::json::<Target>(&shared, body).await?;
+    let index = shared
+        .client
+        .take_snapshot(target.node, partition, deadline())
+        .await
+        .map_err(|error| refused(&error))?;
+    ok(&Taken {
+        partition,
+        node_id: target.node,
+        index,
+    })
+}
+
+/// The newest snapshot of this node's own replica, as it lies on its disk.
+pub(super) async fn fetch_snapshot(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let partition = partition(&id)?;
+    let newest = shared.client.newest_snapshot(partition);
+    let (index, path) =
+        newest.ok_or_else(|| Failure::not_found("this node has no snapshot of the partition"))?;
+    let unreadable = |error: std::io::Error| {
+        Failure::new(
+            ErrorCode::Internal,
+            format!("the snapshot cannot be read: {error}"),
+        )
+    };
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let bytes = file.metadata().await.map_err(unreadable)?.len();
+    let mut response = (StatusCode::OK, Body::from_stream(chunks(file))).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    headers.insert(SNAPSHOT_INDEX, HeaderValue::from(index));
+    Ok(response)
+}
+
+/// A file in pieces, read as they are sent.
+fn chunks(
+    file: tokio::fs::File,
+) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send {
+    futures_util::stream::try_unfold(file, |mut file| async move {
+        let mut chunk = vec![0; SNAPSHOT_CHUNK_BYTES];
+        let read = file.read(&mut chunk).await?;
+        chunk.truncate(read);
+        Ok((read > 0).then(|| (chunk.into(), file)))
+    })
+}
