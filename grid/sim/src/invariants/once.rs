@@ -1,6 +1,8 @@
 //! Once: whatever comes under a key a second time is answered with the first reply and changes
 //! nothing.
 
+use std::collections::BTreeSet;
+
 use grid_core::Outcome;
 
 use super::{Fact, Invariant};
@@ -18,6 +20,7 @@ impl Invariant for Once {
         let Fact::Committed(entry) = fact else {
             return Ok(());
         };
+        let mut carried_out = BTreeSet::new();
         for (key, outcome) in &entry.outcomes {
             let place = format!(
                 "partition {} key {:032x} at {}",
@@ -32,7 +35,9 @@ impl Invariant for Once {
             else {
                 return Err(format!("{place}: {outcome:?}"));
             };
-            if *replayed != (first_index < entry.index) {
+            // A key that comes twice in one entry is a retry in the same batch.
+            let is_first = first_index == entry.index && carried_out.insert(*key);
+            if *replayed == is_first {
                 return Err(format!(
                     "{place} is carried out again, first at {first_index}"
                 ));
