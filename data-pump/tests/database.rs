@@ -135,9 +135,13 @@ async fn its_sessions_step_back_where_the_kernel_schedules_by_session() {
         .fetch_one(&mut connection)
         .await
         .expect("a number");
+    let group = || std::fs::read_to_string(format!("/proc/{backend}/autogroup"));
+    if group().is_ok_and(|line| line.trim().is_empty()) {
+        println!("NOT TESTED: sessions have no groups of their own here");
+        return;
+    }
     wait_until("the backend's session steps back", || {
-        let group = std::fs::read_to_string(format!("/proc/{backend}/autogroup"));
-        group.is_ok_and(|line| line.trim().ends_with("nice 19"))
+        group().is_ok_and(|line| line.trim().ends_with("nice 19"))
     });
     drop(connection);
     database.stop().await.expect("stops by itself");

@@ -21,9 +21,7 @@ pub(super) struct Autogroups {
 impl Autogroups {
     /// Looks at the children of `server` once.
     pub(super) fn step_back(&mut self, server: i32) {
-        let Some(own) = read_group(server) else {
-            return;
-        };
+        let own = read_group(server);
         let children: BTreeSet<i32> = children(server);
         self.settled.retain(|pid| children.contains(pid));
         for pid in children {
@@ -33,8 +31,7 @@ impl Autogroups {
             let Some(group) = read_group(pid) else {
                 continue;
             };
-            // A child that still shares its parent's group is about to open its own.
-            if group.name == own.name {
+            if shares_its_servers(&group, own.as_ref()) {
                 continue;
             }
             let is_refused = group.niceness != SERVER_NICENESS
@@ -61,7 +58,13 @@ fn read_group(pid: i32) -> Option<Group> {
     parse(&fs::read_to_string(format!("/proc/{pid}/autogroup")).ok()?)
 }
 
-/// `/autogroup-25 nice 0`; a negative niceness counts as 0.
+/// Whether a child is about to open its own session, and with it a group. The server itself may be in
+/// none: what the machine's first process starts without a session of its own is in no autogroup.
+fn shares_its_servers(child: &Group, server: Option<&Group>) -> bool {
+    server.is_some_and(|server| server.name == child.name)
+}
+
+/// `/autogroup-25 nice 0`, or nothing for a process in no autogroup; a negative niceness counts as 0.
 fn parse(line: &str) -> Option<Group> {
     let (name, niceness) = line.trim().split_once(" nice ")?;
     Some(Group {
@@ -91,5 +94,15 @@ mod tests {
         );
         assert_eq!(parse("/autogroup-1 nice -5").map(|g| g.niceness), Some(0));
         assert_eq!(parse("nothing"), None);
+        assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn a_child_of_a_server_without_a_group_has_its_own() {
+        let child = parse("/autogroup-7 nice 0").expect("a group");
+        let other = parse("/autogroup-6 nice 0").expect("a group");
+        assert!(shares_its_servers(&child, Some(&child)));
+        assert!(!shares_its_servers(&child, Some(&other)));
+        assert!(!shares_its_servers(&child, None));
     }
 }
