@@ -85,6 +85,8 @@ pub(crate) struct Proposer<S: Space> {
 
 /// Handles made once, so that an entry pays for a few additions only.
 pub(crate) struct ProposerMetrics {
+    /// In the queue, of the command of a take that waited longest.
+    queue_delay_seconds: metrics::Histogram,
     /// From the queue to the proposal, of the command of an entry that waited longest.
     queue_seconds: metrics::Histogram,
     /// From the proposal to the reply: replicated, synced by a majority, applied here.
@@ -96,6 +98,7 @@ pub(crate) struct ProposerMetrics {
 impl ProposerMetrics {
     pub(crate) fn new(partition: grid_core::PartitionId) -> Self {
         Self {
+            queue_delay_seconds: metrics::histogram!("grid_queue_delay_seconds"),
             queue_seconds: metrics::histogram!("grid_queue_seconds"),
             commit_seconds: metrics::histogram!("grid_commit_seconds"),
             entry_commands: metrics::histogram!("grid_entry_commands"),
@@ -180,8 +183,10 @@ impl<S: Space> Proposer<S> {
         }
         if let Some(oldest) = oldest {
             let now = monotonic_now();
-            metrics::histogram!("grid_queue_delay_seconds")
-                .record(now.saturating_duration_since(oldest).as_secs_f64());
+            let waited = now.saturating_duration_since(oldest);
+            self.metrics
+                .queue_delay_seconds
+                .record(waited.as_secs_f64());
             self.admission.taken(commands, bytes, oldest, now);
         }
     }
