@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Clients count as waiting when entries take this long from proposal to applied.
 const BUSY_COMMIT_DELAY: Duration = Duration::from_millis(5);
 /// A rest is this many times as long as the transaction before it, and that for each lane.
-const REST_FACTOR: u32 = 4;
+const REST_FACTOR: u32 = 9;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_secs(2);
 /// The most changes that a node's lanes hold together, unwritten, before they no longer rest; about
@@ -120,9 +120,9 @@ mod tests {
             held_changes: 10_000,
             behind: Duration::from_secs(2),
         };
-        assert_eq!(busy.rest(), Duration::from_millis(200));
-        let among_others = Situation { lanes: 5, ..busy };
-        assert_eq!(among_others.rest(), Duration::from_millis(1_000));
+        assert_eq!(busy.rest(), Duration::from_millis(450));
+        let among_others = Situation { lanes: 4, ..busy };
+        assert_eq!(among_others.rest(), Duration::from_millis(1_800));
         let refusals = [
             Situation {
                 commit_delay: Duration::from_millis(4),
