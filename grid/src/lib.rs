@@ -25,6 +25,7 @@ mod disk;
 mod divergence;
 mod error;
 mod feed;
+mod files;
 mod gauges;
 mod handover;
 pub mod health;

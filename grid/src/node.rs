@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use grid_config::{ClusterSettings, NodeSettings, WalSync};
+use grid_config::{ClusterSettings, NodeSettings, PARTITIONS_MAX, WalSync};
 use grid_core::{PartitionId, SlotLayout, Space};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
@@ -153,11 +153,11 @@ impl<S: Space> GridNode<S> {
     pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
         let node = options.node_id;
         let layout = SlotLayout::new(options.cluster.partitions)
-            .ok_or_else(|| StartError::Options("between 1 and 4096 partitions".to_owned()))?;
-        if !options.members.contains_key(&node)
-            && options.members.is_empty()
-            && options.seeds.is_empty()
-        {
+            .filter(|layout| layout.partitions() <= PARTITIONS_MAX)
+            .ok_or_else(|| {
+                StartError::Options(format!("between 1 and {PARTITIONS_MAX} partitions"))
+            })?;
+        if options.members.is_empty() && options.seeds.is_empty() {
             return Err(StartError::Options(format!(
                 "node {node} is not among the members and knows nobody to join through"
             )));

@@ -20,7 +20,8 @@ use crate::admission::{Admission, AdmissionLimits};
 use crate::client::Leadership;
 use crate::cluster::META;
 use crate::error::StartError;
-use crate::identity::{in_file, remove_files};
+use crate::files;
+use crate::identity::in_file;
 use crate::members::Member;
 use crate::node::NodeId;
 use crate::platform::{self, monotonic_now};
@@ -253,7 +254,7 @@ impl Opener {
             .unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has stopped")))?;
         self.recovered.lock().groups.remove(&partition.0);
         let directory = self.snapshots(partition);
-        let removed = platform::blocking(move || remove_files(&directory));
+        let removed = platform::blocking(move || files::remove_all(&directory));
         removed.await.map_err(std::io::Error::other)?
     }
 }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! There is one way to open and every failure takes it: what was read and not committed is dropped
-//! and read again from the feed. A lane reads the next slice only when the last is written, so it
-//! holds one slice at most, and a database that is away is felt by nobody.
+//! and read again from the feed. A lane reads on only while it gathers a transaction's worth or rests
+//! (see `pacing`, which bounds what all lanes hold), so a database that is away is felt by nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

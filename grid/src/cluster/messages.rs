@@ -17,6 +17,7 @@ use crate::members::Members;
 use crate::node::NodeId;
 use crate::platform::monotonic_now;
 use crate::raft::{MembershipChange, MembershipError};
+use crate::service::reply_with;
 use crate::transport::Replier;
 
 /// Service, for guests: who are you, and do you know a grid?
@@ -82,13 +83,6 @@ pub(super) struct GroupRequest {
 
 /// What it says: the membership, unless it was to be changed.
 pub(super) type GroupReply = Result<Option<GroupView>, MembershipError>;
-
-fn reply_with<T: Serialize>(reply: Replier, value: &T) {
-    match codec::encode(value) {
-        Ok(bytes) => reply.send(bytes.into()),
-        Err(error) => tracing::error!(%error, "a reply could not be encoded"),
-    }
-}
 
 /// Serves a member's request.
 pub(crate) fn serve<S: Space>(

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid_core::{Space, codec};
+use grid_core::Space;
 use tokio_util::sync::CancellationToken;
 
 use super::map::META;
@@ -16,7 +16,7 @@ use super::space::MapCommand;
 use crate::members::Members;
 use crate::node::NodeId;
 use crate::platform::monotonic_now;
-use crate::transport::{Lane, RefusalReason};
+use crate::transport::RefusalReason;
 
 /// How often one peer is asked.
 const PERIOD: Duration = Duration::from_millis(1_000);
@@ -86,18 +86,7 @@ async fn ask_one<S: Space>(members: &Members<S>, turn: usize) {
 /// What a peer has that this node has not.
 pub(super) async fn ask<S: Space>(members: &Members<S>, peer: NodeId) -> Option<News> {
     let epoch = members.present_map().map_or(0, |map| map.epoch);
-    let payload = codec::encode(&epoch).ok()?;
-    let asked = members
-        .transport
-        .request(
-            peer,
-            Lane::Control,
-            SERVICE_NEWS,
-            payload.into(),
-            ANSWER_WAIT,
-        )
-        .await;
-    codec::decode(&asked.ok()?).ok()
+    members.ask(peer, SERVICE_NEWS, &epoch, ANSWER_WAIT).await
 }
 
 /// Tells the map where this node is, when it says otherwise.
