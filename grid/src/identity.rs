@@ -141,6 +141,12 @@ impl NodeDirectory {
             what: "the system gives no random bytes".to_owned(),
             source: std::io::Error::other(error.to_string()),
         })?;
+        #[cfg(feature = "planted-bugs")]
+        let incarnation = if crate::platform::simulated::is_planted("same-disk") {
+            identity.node_id
+        } else {
+            incarnation
+        };
         identity.incarnation = format!("{incarnation:016x}");
         let text = serde_json::to_vec_pretty(&identity)
             .map_err(|error| StartError::Options(error.to_string()))?;

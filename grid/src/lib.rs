@@ -19,6 +19,7 @@ pub mod backup;
 pub mod balance;
 mod balancer;
 mod client;
+mod clock;
 mod cluster;
 mod commit_delay;
 mod disk;

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::balancer;
 use crate::client::{GridClient, Leadership};
+use crate::clock::GridClock;
 use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
 use crate::divergence;
 use crate::error::StartError;
@@ -262,6 +263,7 @@ impl<S: Space> GridNode<S> {
             what: "cannot listen".to_owned(),
             source,
         })?;
+        let started = platform::monotonic_now();
         let opener = Opener {
             node,
             grid_id: options.grid_id,
@@ -269,6 +271,7 @@ impl<S: Space> GridNode<S> {
             cluster: options.cluster.clone(),
             settings: options.settings.clone(),
             wal: Arc::clone(&wal),
+            clock: Arc::new(GridClock::new(started)),
             recovered: Mutex::new(recovered),
             transport: transport.clone(),
             replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
@@ -280,7 +283,7 @@ impl<S: Space> GridNode<S> {
         let members = Arc::new(Members {
             node,
             grid_id: options.grid_id,
-            started: platform::monotonic_now(),
+            started,
             layout,
             replicas: RwLock::default(),
             meta: RwLock::default(),

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AdmissionLimits};
 use crate::client::Leadership;
+use crate::clock::GridClock;
 use crate::cluster::META;
 use crate::error::StartError;
 use crate::files;
@@ -41,6 +42,7 @@ pub(crate) struct Opener {
     pub(crate) cluster: ClusterSettings,
     pub(crate) settings: NodeSettings,
     pub(crate) wal: Arc<Wal>,
+    pub(crate) clock: Arc<GridClock>,
     /// What recovery found of groups that are not open yet.
     pub(crate) recovered: Mutex<Recovered>,
     pub(crate) transport: Transport,
@@ -104,6 +106,10 @@ impl Opener {
             snapshots.forget_before(purged);
         }
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
+        #[cfg(feature = "sim")]
+        if partition != META {
+            platform::simulated::observe_opened(partition);
+        }
         let group = Group::start(GroupOptions {
             group: partition.0,
             node: self.node,
@@ -142,6 +148,7 @@ impl Opener {
             submissions: queue,
             admission: Arc::clone(&admission),
             leadership: leadership.subscribe(),
+            clock: Arc::clone(&self.clock),
             stop: stop.clone(),
             metrics: ProposerMetrics::new(partition),
         };

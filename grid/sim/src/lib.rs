@@ -23,7 +23,7 @@
 //! The simulation needs the cargo feature `cluster`; without it this crate is empty.
 //!
 //! What it deliberately does not do: real sockets, files, processes (the end-to-end tests do), SQL, the
-//! WebSocket protocol, changes of membership (their place is `faults.rs`).
+//! WebSocket protocol.
 
 #![cfg(feature = "cluster")]
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid_core::{PartitionId, Space, codec};
+use grid_core::{PartitionId, Space, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
 use super::admin::{AdminReply, AdminRequest, administer};
@@ -15,7 +15,7 @@ use super::space::{MapCommand, Refusal};
 use super::step::GroupView;
 use crate::members::Members;
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
+use crate::platform::{monotonic_now, wall_now};
 use crate::raft::{MembershipChange, MembershipError};
 use crate::service::reply_with;
 use crate::transport::Replier;
@@ -69,6 +69,8 @@ pub(super) struct News {
     pub(super) map: Option<ClusterMap>,
     /// The epoch of the map that the node has acted upon.
     pub(super) adopted_epoch: u64,
+    /// What the node's own clock says.
+    pub(super) clock: Timestamp,
     /// Who leads, with the term, as this node's own replicas know it.
     pub(super) leaders: Vec<(PartitionId, NodeId, u64)>,
 }
@@ -192,6 +194,7 @@ fn news<S: Space>(members: &Members<S>, epoch: u64) -> News {
     News {
         map: newer.map(|map| ClusterMap::clone(&map)),
         adopted_epoch: members.adopted_epoch.load(Ordering::Relaxed),
+        clock: wall_now(),
         leaders: led.collect(),
     }
 }

@@ -155,6 +155,10 @@ impl<S: Space> Group<S> {
             return false;
         };
         let term = metrics.current_term;
+        #[cfg(feature = "planted-bugs")]
+        if crate::platform::simulated::is_planted("endless-lease") {
+            return metrics.state == ServerState::Leader;
+        }
         let has_applied_own = metrics
             .last_applied
             .is_some_and(|id| id.leader_id.term == term);
