@@ -22,6 +22,7 @@ mod failure;
 mod import;
 mod load;
 mod output;
+mod rolling;
 mod sample;
 mod sequence;
 mod supervise;
