@@ -78,6 +78,25 @@ fn tool(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
+/// Removes the namespaces of tests whose process was killed.
+fn remove_orphans() {
+    for entry in std::fs::read_dir("/var/run/netns")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix("sg") else {
+            continue;
+        };
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        if !digits.is_empty() && !std::path::Path::new(&format!("/proc/{digits}")).exists() {
+            // Another test may have been faster.
+            let _ = ip(&["netns", "del", &name]);
+        }
+    }
+}
+
 fn mac(node: u64) -> String {
     format!("02:00:00:00:00:{node:02x}")
 }
@@ -89,6 +108,7 @@ impl Namespaces {
             prefix: format!("sg{}{name}", std::process::id()),
             nodes: Vec::new(),
         };
+        remove_orphans();
         let hub = made.hub();
         ip(&["netns", "add", &hub])?;
         ip(&["-n", &hub, "link", "add", "br0", "type", "bridge"])?;
