@@ -45,6 +45,7 @@ mod retention;
 mod service;
 mod snapshot;
 mod status;
+mod succession;
 mod trail;
 mod transport;
 mod wal;

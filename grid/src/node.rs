@@ -31,6 +31,7 @@ use crate::platform;
 use crate::platform::net::Listener;
 use crate::retention::{self, RetentionPolicy};
 use crate::service::Services;
+use crate::succession;
 use crate::transport::{PeerSpec, PeerTable, Security, SecurityError, Transport, TransportOptions};
 use crate::wal::{Recovered, Wal, WalError, WalOptions};
 
@@ -206,6 +207,7 @@ impl<S: Space> GridNode<S> {
         tasks.spawn(cluster::gather(Arc::clone(&members), stop.clone()));
         tasks.spawn(cluster::reconcile(Arc::clone(&members), stop.clone()));
         tasks.spawn(divergence::run(Arc::clone(&members), stop.clone()));
+        tasks.spawn(succession::run(Arc::clone(&members), stop.clone()));
         let policy = RetentionPolicy {
             snapshot_every_entries: options.settings.snapshot_every_entries,
             keep_for_pump: options.keep_for_pump,

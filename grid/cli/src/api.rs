@@ -249,6 +249,7 @@ impl Api {
         let started = Instant::now();
         let mut answered = Instant::now();
         let mut has_answered = false;
+        let mut away_in_turn = 0;
         loop {
             let turn = self.current.load(Ordering::Relaxed);
             let gateway = &self.gateways[turn % self.gateways.len()];
@@ -267,6 +268,7 @@ impl Api {
                 }
                 Err(Attempt::Later(Problem { code, detail })) => {
                     (has_answered, answered) = (true, Instant::now());
+                    away_in_turn = 0;
                     if started.elapsed() > PATIENCE {
                         return Err(Failure::Refused {
                             code,
@@ -282,7 +284,9 @@ impl Api {
                         CONNECT_PATIENCE
                     };
                     let since = if has_answered { answered } else { started };
-                    if since.elapsed() > patience {
+                    away_in_turn += 1;
+                    // One that took long to go away is no reason not to ask the others.
+                    if since.elapsed() > patience && away_in_turn >= self.gateways.len() {
                         let text = format!(
                             "no gateway answers ({}: {why}); is the grid up? start it with `grid up`",
                             self.gateways.join(", ")

@@ -23,6 +23,7 @@ mod import;
 mod load;
 mod output;
 mod private_file;
+mod rolling;
 mod sample;
 mod sequence;
 mod supervise;

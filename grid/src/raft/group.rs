@@ -87,6 +87,9 @@ fn configuration(cluster: &ClusterSettings) -> Config {
         // A restarted leader that led on in its old term would answer linearizable reads from the
         // committed index that it happened to remember.
         enable_leader_restore: Some(false),
+        // A leader that speaks and hears nothing would keep its followers from electing another one:
+        // without its majority it falls silent for their lease and an election, again and again.
+        quorum_loss_probe_interval: Some(2 * cluster.election_timeout_max_ms),
         ..Config::default()
     }
 }
@@ -225,9 +228,7 @@ impl<S: Space> Group<S> {
             group = self.log.group(),
             "the leadership is given away"
         );
-        if let Err(error) = self.raft.trigger().transfer_leader(best.node_id).await {
-            tracing::warn!(%error, "the leadership could not be given away");
-        }
+        self.begin_handover(best.node_id).await;
     }
 
     /// Committed entries for a replay, see [`LogStore::read_for_replay`].

@@ -132,6 +132,21 @@ impl<S: Space> Group<S> {
         !self.lease.obstacles.lock().is_wrong
     }
 
+    /// Asks the other voters whether they would elect this replica, and stands for election if most of
+    /// them would. Whoever still hears a leader says no, and then nothing has changed. Does nothing while
+    /// this replica must not stand.
+    pub(crate) async fn stand_if_wanted(&self) {
+        let now = tokio::time::Instant::now();
+        let is_bound = self.lease.bound_until.is_some_and(|until| now < until);
+        let obstacles = *self.lease.obstacles.lock();
+        if is_bound || obstacles.is_leaving || obstacles.is_wrong {
+            return;
+        }
+        if let Err(error) = self.raft.trigger().elect(true).await {
+            tracing::debug!(%error, "a replica that has stopped does not stand for election");
+        }
+    }
+
     /// Keeps this replica from standing for election while a promise from before its start may bind it,
     /// and a little longer, by chance, so that nodes that were started together do not stand together.
     pub(crate) async fn keep_promises(&self) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -75,6 +76,8 @@ pub(super) struct Dialler {
     pub(super) peers: Arc<Peers>,
     pub(super) security: Arc<Security>,
     pub(super) slot: Arc<LaneSlot>,
+    /// Counts the connections that were lost.
+    pub(super) losses: Arc<watch::Sender<u64>>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -137,6 +140,8 @@ impl Dialler {
                     *self.slot.current.write() = Some(connected);
                     connection.closed().await;
                     *self.slot.current.write() = None;
+                    self.losses
+                        .send_modify(|losses| *losses = losses.wrapping_add(1));
                     if since.elapsed() >= GOOD_AFTER {
                         backoff.succeeded();
                     }

@@ -49,6 +49,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -167,6 +168,7 @@ struct Inner {
     acceptor: Weak<Acceptor>,
     security: Arc<Security>,
     refusals: Arc<RefusalLog>,
+    losses: Arc<watch::Sender<u64>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     // The last handle to go stops the tasks, none of which holds `Inner`.
@@ -248,6 +250,7 @@ impl Transport {
                 acceptor: weak,
                 security,
                 refusals,
+                losses: Arc::new(watch::Sender::new(0)),
                 tasks,
                 stop,
                 _stop_on_drop: stop_on_drop,
@@ -306,6 +309,7 @@ impl Transport {
                 peers: Arc::clone(&inner.table),
                 security: Arc::clone(&inner.security),
                 slot: Arc::clone(&slot),
+                losses: Arc::clone(&inner.losses),
                 refusals: Arc::clone(&inner.refusals),
                 tasks: inner.tasks.clone(),
                 stop: stop.clone(),
@@ -353,6 +357,11 @@ impl Transport {
     /// Whether requests to the peer have a connection to go by just now.
     pub(crate) fn is_reachable(&self, peer: u64) -> bool {
         self.connection(peer, Lane::Control).is_ok()
+    }
+
+    /// Changes whenever a connection that this node dialled was lost, to whichever peer.
+    pub(crate) fn losses(&self) -> watch::Receiver<u64> {
+        self.inner.losses.subscribe()
     }
 
     /// The peers without such a connection.

@@ -8,15 +8,17 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::scenarios::{self, FaultsArgs, RestartArgs, ScaleArgs};
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::load::check::Checker;
 use crate::load::fault::Fault;
+use crate::load::onsale::Offer;
 use crate::load::overload::{self, OverloadPlan};
 use crate::load::report::{Report, Stopwatch};
 use crate::load::venue::{EventView, SeatMap, create};
-use crate::load::{Plan, bidding, onsale, rush};
+use crate::load::{Ending, Plan, bidding, onsale, rush};
 
 /// `grid load …`
 #[derive(Debug, Subcommand)]
@@ -29,6 +31,13 @@ pub(crate) enum LoadCommand {
     Overload(OverloadArgs),
     /// Bidders. With --rate at that rate, without as fast as they can
     Bidding(BiddingArgs),
+    /// Buyers of seats while the node that leads the busiest partition is killed (kill -9), again and
+    /// again: how long nothing succeeds, and whether anything is lost
+    Faults(FaultsArgs),
+    /// Buyers of seats while every node is restarted, one after another
+    Restart(RestartArgs),
+    /// Buyers of seats while a node joins the grid, to stay, and another is removed
+    Scale(ScaleArgs),
 }
 
 /// What both understand.
@@ -53,6 +62,13 @@ pub(crate) struct CommonArgs {
     /// directory)
     #[arg(long, value_name = "DURATION")]
     kill_busiest_after: Option<SignedDuration>,
+    #[command(flatten)]
+    check: CheckArgs,
+}
+
+/// How it is checked afterwards.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
     /// Do not read back what was acknowledged
     #[arg(long)]
     no_check: bool,
@@ -65,6 +81,26 @@ pub(crate) struct CommonArgs {
     /// Check against the grid only
     #[arg(long)]
     no_database: bool,
+}
+
+impl CheckArgs {
+    /// Whoever checks; nobody where that is not wanted.
+    pub(crate) async fn checker<'a>(
+        &self,
+        context: &Context,
+        api: &'a Api,
+    ) -> anyhow::Result<Option<Checker<'a>>> {
+        if self.no_check {
+            return Ok(None);
+        }
+        let url = match self.no_database {
+            true => None,
+            false => context.database_url(self.database_url.as_deref())?,
+        };
+        let patience = Duration::from_secs(self.patience);
+        let checker = Checker::new(context.output, api, url.as_deref(), patience).await?;
+        Ok(Some(checker))
+    }
 }
 
 /// `grid load onsale`
@@ -132,13 +168,16 @@ impl LoadCommand {
             Self::Onsale(args) => args.common.threads,
             Self::Bidding(args) => args.common.threads,
             Self::Overload(args) => args.threads,
+            Self::Faults(args) => args.common.threads,
+            Self::Restart(args) => args.common.threads,
+            Self::Scale(args) => args.common.threads,
         };
         threads as usize
     }
 }
 
 /// A time that is not nothing.
-fn positive(duration: SignedDuration, option: &str) -> Result<Duration, Failure> {
+pub(super) fn positive(duration: SignedDuration, option: &str) -> Result<Duration, Failure> {
     Duration::try_from(duration)
         .ok()
         .filter(|duration| !duration.is_zero())
@@ -165,16 +204,8 @@ impl CommonArgs {
             duration,
             seed,
             fault,
+            ending: Ending::default(),
         })
-    }
-
-    async fn checker<'a>(&self, context: &Context, api: &'a Api) -> anyhow::Result<Checker<'a>> {
-        let url = match self.no_database {
-            true => None,
-            false => context.database_url(self.database_url.as_deref())?,
-        };
-        let patience = Duration::from_secs(self.patience);
-        Checker::new(context.output, api, url.as_deref(), patience).await
     }
 }
 
@@ -185,6 +216,9 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
         LoadCommand::Onsale(args) => run_onsale(context, &api, args).await?,
         LoadCommand::Bidding(args) => run_bidding(context, &api, args).await?,
         LoadCommand::Overload(args) => return run_overload(context, &api, args).await,
+        LoadCommand::Faults(args) => return scenarios::faults(context, args).await,
+        LoadCommand::Restart(args) => return scenarios::restart(context, args).await,
+        LoadCommand::Scale(args) => return scenarios::scale(context, args).await,
     };
     report.print(context.output)?;
     if report.is_ok() {
@@ -215,8 +249,8 @@ async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::
             let watch = Stopwatch::start();
             let (recorder, stages) = rush::run(context.output, &plan, api, &event, &map).await?;
             let mut run = watch.stop(&recorder, &plan)?;
-            if !common.no_check {
-                run.check = Some(common.checker(context, api).await?.rush(&stages).await?);
+            if let Some(checker) = common.check.checker(context, api).await? {
+                run.check = Some(checker.rush(&stages).await?);
             }
             report.add(run);
             continue;
@@ -230,16 +264,15 @@ async fn run_onsale(context: &Context, api: &Api, args: &OnsaleArgs) -> anyhow::
         };
         let limit = event.max_seats_per_buyer;
         let watch = Stopwatch::start();
-        let (recorder, account) = onsale::run(context.output, &plan, sold_id, limit, map).await?;
+        let offer = Offer {
+            event_id: sold_id,
+            limit,
+            map,
+        };
+        let (recorder, account) = onsale::run(context.output, &plan, offer).await?;
         let mut run = watch.stop(&recorder, &plan)?;
-        if !common.no_check {
-            run.check = Some(
-                common
-                    .checker(context, api)
-                    .await?
-                    .sale(sold_id, &account)
-                    .await?,
-            );
+        if let Some(checker) = common.check.checker(context, api).await? {
+            run.check = Some(checker.sale(sold_id, &account).await?);
         }
         report.add(run);
     }
@@ -257,8 +290,8 @@ async fn run_bidding(context: &Context, api: &Api, args: &BiddingArgs) -> anyhow
         let (recorder, lots) =
             bidding::run(context.output, &plan, api, &args.auction, count).await?;
         let mut run = watch.stop(&recorder, &plan)?;
-        if !common.no_check {
-            run.check = Some(common.checker(context, api).await?.bids(&lots).await?);
+        if let Some(checker) = common.check.checker(context, api).await? {
+            run.check = Some(checker.bids(&lots).await?);
         }
         report.add(run);
     }
@@ -296,7 +329,7 @@ async fn run_overload(context: &Context, api: &Api, args: &OverloadArgs) -> anyh
 }
 
 /// The sale imported last, or the only one.
-async fn latest_event(context: &Context, api: &Api) -> anyhow::Result<Uuid> {
+pub(super) async fn latest_event(context: &Context, api: &Api) -> anyhow::Result<Uuid> {
     #[derive(Deserialize)]
     struct Listed {
         event_id: Uuid,

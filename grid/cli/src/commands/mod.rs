@@ -15,6 +15,7 @@ pub(crate) mod partition;
 pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod sample;
+pub(crate) mod scenarios;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod up;

@@ -61,6 +61,32 @@ impl Check {
         self
     }
 
+    /// Several checks as one.
+    pub(crate) fn all_of(checks: Vec<Self>) -> Self {
+        let mut all = Self {
+            sql: checks.first().map_or("not checked", |check| check.sql),
+            ..Self::default()
+        };
+        all.ok = !checks.is_empty();
+        for check in checks {
+            all.ok &= check.ok;
+            all.acknowledged_holds += check.acknowledged_holds;
+            all.acknowledged += check.acknowledged;
+            all.held_in_grid += check.held_in_grid;
+            all.in_grid += check.in_grid;
+            all.in_sql = match (all.in_sql, check.in_sql) {
+                (None, found) | (found, None) => found,
+                (Some(one), Some(other)) => Some(one + other),
+            };
+            all.sold_twice += check.sold_twice;
+            all.held_twice += check.held_twice;
+            all.acknowledged_but_missing += check.acknowledged_but_missing;
+            all.unknown += check.unknown;
+            all.differences.extend(check.differences);
+        }
+        all
+    }
+
     /// For people.
     pub(crate) fn text(&self, what: &str) -> String {
         let sql = self

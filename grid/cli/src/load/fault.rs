@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use grid::NodeId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -12,9 +13,10 @@ use serde::Serialize;
 use crate::api::Api;
 use crate::cluster::ClusterStatus;
 use crate::data_dir::DataDir;
+use crate::rolling::process;
 
 /// How long it is watched which partition is the busiest.
-const WATCH: Duration = Duration::from_secs(1);
+pub(super) const WATCH: Duration = Duration::from_secs(1);
 
 /// What was killed.
 #[derive(Clone, Debug, Serialize)]
@@ -69,24 +71,9 @@ impl Fault {
     pub(super) async fn strike(&self, start: Instant) -> anyhow::Result<()> {
         let watched_from = start + self.after.saturating_sub(WATCH);
         tokio::time::sleep_until(watched_from.into()).await;
-        let before: ClusterStatus = self.api.get("/admin/v1/status").await?;
-        tokio::time::sleep_until((start + self.after).into()).await;
-        let now: ClusterStatus = self.api.get("/admin/v1/status").await?;
-        let (partition, node) = now
-            .busiest_since(&before)
-            .context("no partition has a leader")?;
-        let path = self.data_dir.node(node).join("node.pid");
-        let pid: i32 = std::fs::read_to_string(&path)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .with_context(|| {
-                format!(
-                    "{} names no process; is the grid on this machine?",
-                    path.display()
-                )
-            })?;
+        let (partition, node) = busiest(&self.api, (start + self.after).into()).await?;
         let at_s = start.elapsed().as_secs_f64();
-        kill(Pid::from_raw(pid), Signal::SIGKILL).context("the node cannot be killed")?;
+        let pid = kill_node(&self.data_dir, node)?;
         let killed = Killed {
             node,
             pid,
@@ -96,4 +83,29 @@ impl Fault {
         *self.killed.lock().unwrap_or_else(PoisonError::into_inner) = Some(killed);
         Ok(())
     }
+}
+
+/// The partition that is written to most between now and `until`, with the node that leads it then.
+pub(super) async fn busiest(
+    api: &Api,
+    until: tokio::time::Instant,
+) -> anyhow::Result<(u32, NodeId)> {
+    let before: ClusterStatus = api.get("/admin/v1/status").await?;
+    tokio::time::sleep_until(until).await;
+    let now: ClusterStatus = api.get("/admin/v1/status").await?;
+    now.busiest_since(&before)
+        .context("no partition has a leader")
+}
+
+/// Kills the process of a node on this machine, as by `kill -9`, and returns which it was.
+pub(super) fn kill_node(data_dir: &DataDir, node: NodeId) -> anyhow::Result<i32> {
+    let pid = process(data_dir, node).with_context(|| {
+        let path = data_dir.node(node).join("node.pid");
+        format!(
+            "{} names no process; is the grid on this machine?",
+            path.display()
+        )
+    })?;
+    kill(Pid::from_raw(pid), Signal::SIGKILL).context("the node cannot be killed")?;
+    Ok(pid)
 }

@@ -19,6 +19,7 @@ pub(crate) mod bidding;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod fault;
+pub(crate) mod kills;
 mod ledger;
 mod machine;
 pub(crate) mod onsale;
@@ -26,7 +27,10 @@ pub(crate) mod overload;
 mod pace;
 mod recorder;
 pub(crate) mod report;
+pub(crate) mod restarts;
 pub(crate) mod rush;
+pub(crate) mod scale;
+pub(crate) mod scenario;
 mod session;
 mod socket;
 pub(crate) mod venue;
@@ -42,6 +46,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::sequence::Sequence;
 use fault::Fault;
+pub(crate) use pace::Ending;
 use pace::Pace;
 pub(crate) use recorder::Recorder;
 use session::{Session, Target};
@@ -69,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// A node to kill meanwhile.
     pub(crate) fault: Option<Arc<Fault>>,
+    /// Ends the run before its time.
+    pub(crate) ending: Ending,
 }
 
 impl Plan {
@@ -98,10 +105,11 @@ impl Plan {
     }
 
     fn pace(&self, number: usize, start: Instant) -> Pace {
-        match self.rate {
+        let pace = match self.rate {
             Some(rate) => Pace::open(start, self.duration, rate, number, self.connections),
             None => Pace::closed(start, self.duration),
-        }
+        };
+        pace.until(self.ending.clone())
     }
 
     /// Waits until every task has ended, showing the time.

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use grid_core::FixedHashMap;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ struct Sale {
     ledger: Ledger,
     limit: u32,
     start: Instant,
-    duration_s: f64,
+    tempo: Tempo,
     /// Seats to be sold over the run.
     for_sale: u64,
     /// Seats paid or being paid.
@@ -50,9 +51,31 @@ struct Sale {
 }
 
 impl Sale {
+    fn new(offer: Offer, start: Instant, tempo: Tempo) -> Self {
+        let map = offer.map;
+        let ledger = Ledger::new(map.len());
+        for (seat, state) in (0u32..).zip(&map.states) {
+            if *state == b's' {
+                ledger.mark_sold(seat);
+            }
+        }
+        Self {
+            event_id: offer.event_id,
+            labels: map.json_labels(),
+            places: map.places(),
+            ledger,
+            limit: offer.limit,
+            start,
+            tempo,
+            for_sale: (map.count(b'a') as f64 * tempo.share) as u64,
+            selling: AtomicU64::new(0),
+            map,
+        }
+    }
+
     /// Whether the buyer of so many seats pays, to keep to the pace.
     fn takes(&self, seats: u64) -> bool {
-        let elapsed = self.start.elapsed().as_secs_f64() / (self.duration_s * SOLD_OUT_AT);
+        let elapsed = self.start.elapsed().as_secs_f64() / self.tempo.over.as_secs_f64();
         let due = (self.for_sale as f64 * elapsed.min(1.0)) as u64;
         self.selling
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |selling| {
@@ -96,6 +119,7 @@ struct Held {
     seats: Vec<u32>,
 }
 
+#[derive(Debug)]
 struct Buyer {
     session: Session,
     sale: Arc<Sale>,
@@ -229,47 +253,102 @@ impl Buyer {
     }
 }
 
+/// An event to be sold.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    /// The event.
+    pub(crate) event_id: Uuid,
+    /// Seats that one buyer may hold and own.
+    pub(crate) limit: u32,
+    /// Its seats as they stand.
+    pub(crate) map: SeatMap,
+}
+
+/// How fast seats are paid for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tempo {
+    /// The time in which the seats that are for sale go.
+    pub(crate) over: Duration,
+    /// The part of the house that is for sale; the rest is only held and let go, for ever.
+    pub(crate) share: f64,
+}
+
+/// Sales under way.
+#[derive(Debug)]
+pub(crate) struct Selling {
+    /// Counts.
+    pub(crate) recorder: Arc<Recorder>,
+    /// When the first request is due.
+    pub(crate) start: Instant,
+    sales: Vec<Arc<Sale>>,
+    tasks: JoinSet<()>,
+}
+
+impl Selling {
+    /// Connects the buyers, who take turns at the events, and lets them begin.
+    pub(crate) async fn open(
+        plan: &Plan,
+        offers: Vec<Offer>,
+        tempo: Tempo,
+    ) -> anyhow::Result<Self> {
+        // Opening takes its time, so the recorder that counts begins afterwards.
+        let warm_up = Arc::new(Recorder::new(Instant::now(), plan.duration, 1)?);
+        let sessions = plan.connect(&warm_up).await?;
+        let start = Instant::now() + START_PAUSE;
+        let recorder = Arc::new(Recorder::new(start, plan.duration, offers.len())?);
+        let sales: Vec<Arc<Sale>> = offers
+            .into_iter()
+            .map(|offer| Arc::new(Sale::new(offer, start, tempo)))
+            .collect();
+        let mut tasks = JoinSet::new();
+        for (number, session) in sessions.into_iter().enumerate() {
+            let buyer = Buyer {
+                session: session.counted_by(Arc::clone(&recorder)),
+                sale: Arc::clone(&sales[number % sales.len()]),
+                sequence: Sequence::new(plan.seed.rotate_left(17) ^ (number as u64 + 1)),
+                held: None,
+            };
+            tasks.spawn(buyer.run(plan.pace(number, start)));
+        }
+        Ok(Self {
+            recorder,
+            start,
+            sales,
+            tasks,
+        })
+    }
+
+    /// Waits until every buyer has gone home, which they do once the plan's schedule has ended.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("a connection's task ended early")?;
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged, by event.
+    pub(crate) fn close(&self) -> Vec<(Uuid, Account)> {
+        let sales = self.sales.iter();
+        sales
+            .map(|sale| (sale.event_id, sale.ledger.close()))
+            .collect()
+    }
+}
+
 /// Sells an event and returns what was acknowledged.
 pub(crate) async fn run(
     output: Output,
     plan: &Plan,
-    event_id: Uuid,
-    limit: u32,
-    map: SeatMap,
+    offer: Offer,
 ) -> anyhow::Result<(Arc<Recorder>, Account)> {
-    // Opening takes its time, so the recorder that counts begins afterwards.
-    let warm_up = Arc::new(Recorder::new(Instant::now(), plan.duration, 1)?);
-    let sessions = plan.connect(&warm_up).await?;
-    let start = Instant::now() + START_PAUSE;
-    let recorder = Arc::new(Recorder::new(start, plan.duration, 1)?);
-    let ledger = Ledger::new(map.len());
-    for (seat, state) in (0u32..).zip(&map.states) {
-        if *state == b's' {
-            ledger.mark_sold(seat);
-        }
-    }
-    let sale = Arc::new(Sale {
-        event_id,
-        labels: map.json_labels(),
-        places: map.places(),
-        ledger,
-        limit,
-        start,
-        duration_s: plan.duration.as_secs_f64(),
-        for_sale: map.count(b'a'),
-        selling: AtomicU64::new(0),
-        map,
-    });
-    let mut tasks = JoinSet::new();
-    for (number, session) in sessions.into_iter().enumerate() {
-        let buyer = Buyer {
-            session: session.counted_by(Arc::clone(&recorder)),
-            sale: Arc::clone(&sale),
-            sequence: Sequence::new(plan.seed.rotate_left(17) ^ (number as u64 + 1)),
-            held: None,
-        };
-        tasks.spawn(buyer.run(plan.pace(number, start)));
-    }
-    plan.watch(output, "on sale, seconds", start, tasks).await?;
-    Ok((recorder, sale.ledger.close()))
+    let tempo = Tempo {
+        over: plan.duration.mul_f64(SOLD_OUT_AT),
+        share: 1.0,
+    };
+    let mut selling = Selling::open(plan, vec![offer], tempo).await?;
+    let tasks = std::mem::take(&mut selling.tasks);
+    plan.watch(output, "on sale, seconds", selling.start, tasks)
+        .await?;
+    let account = selling.close().pop().map(|(_, account)| account);
+    Ok((selling.recorder, account.unwrap_or_default()))
 }

@@ -1,10 +1,35 @@
 //! When a connection sends its requests.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// One connection's schedule.
+/// Ends the schedules of a run early, when what was to be seen has been seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// From now on no request is begun.
+    pub(crate) fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection's schedule, which may be ended early.
 #[derive(Debug)]
-pub(super) enum Pace {
+pub(super) struct Pace {
+    schedule: Schedule,
+    ending: Ending,
+}
+
+/// When the requests of a connection are due.
+#[derive(Debug)]
+enum Schedule {
     /// Fixed in advance: the connections take turns at one rate.
     Open {
         /// The first request of all connections.
@@ -35,25 +60,46 @@ impl Pace {
         number: usize,
         connections: usize,
     ) -> Self {
-        Self::Open {
+        let schedule = Schedule::Open {
             start,
             end: start + duration,
             interval_s: 1.0 / rate,
             next: number as u64,
             stride: connections as u64,
+        };
+        Self {
+            schedule,
+            ending: Ending::default(),
         }
     }
 
     pub(super) fn closed(start: Instant, duration: Duration) -> Self {
-        Self::Closed {
+        let schedule = Schedule::Closed {
             start,
             end: start + duration,
+        };
+        Self {
+            schedule,
+            ending: Ending::default(),
         }
+    }
+
+    /// Ends early with `ending`.
+    pub(super) fn until(mut self, ending: Ending) -> Self {
+        self.ending = ending;
+        self
     }
 
     /// Waits until the next request is due and returns when it was due, which is earlier where the
     /// connection was busy. `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Instant> {
+        let due = self.schedule.next().await?;
+        (!self.ending.has_ended()).then_some(due)
+    }
+}
+
+impl Schedule {
+    async fn next(&mut self) -> Option<Instant> {
         match self {
             Self::Open {
                 start,
@@ -119,5 +165,16 @@ mod tests {
                 .await
                 .is_some()
         );
+    }
+
+    #[tokio::test]
+    async fn a_schedule_is_ended_early() {
+        let ending = Ending::default();
+        let start = Instant::now() - Duration::from_secs(1);
+        let open = Pace::open(start, Duration::from_secs(600), 10.0, 0, 1);
+        let mut pace = open.until(ending.clone());
+        assert!(pace.next().await.is_some());
+        ending.end();
+        assert!(pace.next().await.is_none());
     }
 }

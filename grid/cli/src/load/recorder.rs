@@ -1,8 +1,8 @@
 //! What is counted while the load runs.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -33,6 +33,8 @@ const KINDS: [&str; 4] = ["hold", "confirm", "release", "bid"];
 #[derive(Debug)]
 struct Shard {
     latencies: [Histogram<u64>; KINDS.len()],
+    /// Of all kinds, since the last window was taken.
+    window: Histogram<u64>,
 }
 
 /// The time between successes, which is how long buyers feel a failover.
@@ -41,6 +43,8 @@ struct GapMeter {
     last_us: AtomicU64,
     longest_us: AtomicU64,
     longest_at_us: AtomicU64,
+    /// The longest that has ended since the last window was taken.
+    window_us: AtomicU64,
 }
 
 impl GapMeter {
@@ -50,6 +54,13 @@ impl GapMeter {
         if gap > self.longest_us.fetch_max(gap, Ordering::Relaxed) {
             self.longest_at_us.store(last, Ordering::Relaxed);
         }
+        self.window_us.fetch_max(gap, Ordering::Relaxed);
+    }
+
+    /// The longest since it was last taken, with the one that has not ended yet.
+    fn take_window(&self, now_us: u64) -> u64 {
+        let open_us = now_us.saturating_sub(self.last_us.load(Ordering::Relaxed));
+        self.window_us.swap(0, Ordering::Relaxed).max(open_us)
     }
 }
 
@@ -70,6 +81,39 @@ pub(crate) struct Recorder {
     timeline: Vec<AtomicU32>,
     slowest_us: Vec<AtomicU32>,
     gaps: Vec<GapMeter>,
+    marks: Mutex<Marks>,
+}
+
+/// Where the counters stood when the last window was taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    at_us: u64,
+    succeeded: u64,
+    failed: u64,
+    errors: u64,
+    goodbyes: u64,
+    retries: u64,
+}
+
+/// What was counted between two moments of a run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Window {
+    /// Its length.
+    pub(crate) seconds: f64,
+    /// Positive replies.
+    pub(crate) succeeded: u64,
+    /// Requests that failed for good.
+    pub(crate) failed: u64,
+    /// The grid's errors that were followed by another attempt, lost connections included.
+    pub(crate) errors: u64,
+    /// Connections that a gateway ended in good order.
+    pub(crate) goodbyes: u64,
+    /// Requests sent again.
+    pub(crate) retries: u64,
+    /// Of the requests decided in it, from the time when each was due.
+    pub(crate) latency: Latency,
+    /// The longest time in which nothing succeeded of one sale.
+    pub(crate) longest_gap_ms: f64,
 }
 
 /// Latencies of one kind, in milliseconds.
@@ -140,6 +184,7 @@ impl Recorder {
         let shard = || {
             Mutex::new(Shard {
                 latencies: std::array::from_fn(|_| histogram.clone()),
+                window: histogram.clone(),
             })
         };
         let seconds = duration.as_secs() + TIMELINE_SECONDS_EXTRA;
@@ -158,6 +203,7 @@ impl Recorder {
             timeline: (0..seconds).map(|_| AtomicU32::default()).collect(),
             slowest_us: (0..seconds).map(|_| AtomicU32::default()).collect(),
             gaps: (0..subjects.max(1)).map(|_| GapMeter::default()).collect(),
+            marks: Mutex::default(),
         })
     }
 
@@ -166,6 +212,7 @@ impl Recorder {
         let latency_us = now.saturating_duration_since(due).as_micros() as u64;
         if let Ok(mut shard) = self.shards[connection % SHARDS].lock() {
             shard.latencies[kind as usize].saturating_record(latency_us.max(1));
+            shard.window.saturating_record(latency_us.max(1));
         }
         let now_us = now.saturating_duration_since(self.start).as_micros() as u64;
         self.last_answer_us.fetch_max(now_us, Ordering::Relaxed);
@@ -216,6 +263,42 @@ impl Recorder {
 
     pub(super) fn gave_up(&self) {
         self.gave_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted since it was last called, or since the start.
+    pub(crate) fn take_window(&self) -> anyhow::Result<Window> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sum = |counters: &[AtomicU64]| counters.iter().map(read).sum::<u64>();
+        let mut latencies =
+            Histogram::<u64>::new_with_bounds(1, LATENCY_US_MAX, SIGNIFICANT_DIGITS)?;
+        for shard in &self.shards {
+            if let Ok(mut shard) = shard.lock() {
+                latencies.add(&shard.window)?;
+                shard.window.reset();
+            }
+        }
+        let now_us = self.start.elapsed().as_micros() as u64;
+        let now = Marks {
+            at_us: now_us,
+            succeeded: sum(&self.succeeded),
+            failed: read(&self.failed) + read(&self.gave_up),
+            errors: sum(&self.errors) + read(&self.disconnects),
+            goodbyes: read(&self.goodbyes),
+            retries: read(&self.retries),
+        };
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *marks, now);
+        let longest_us = self.gaps.iter().map(|gap| gap.take_window(now_us)).max();
+        Ok(Window {
+            seconds: (now_us - before.at_us.min(now_us)) as f64 / 1e6,
+            succeeded: now.succeeded - before.succeeded,
+            failed: now.failed - before.failed,
+            errors: now.errors - before.errors,
+            goodbyes: now.goodbyes - before.goodbyes,
+            retries: now.retries - before.retries,
+            latency: latency(&latencies),
+            longest_gap_ms: longest_us.unwrap_or(0) as f64 / 1e3,
+        })
     }
 
     /// Everything so far.
@@ -317,5 +400,29 @@ mod tests {
         assert!(slowest_ms.fold(0.0, f64::max) >= 1_000.0);
         assert!(figures.latency.p50_ms >= 1_000.0, "{figures:?}");
         assert!(figures.longest_gap_ms >= 1_000.0, "{figures:?}");
+    }
+
+    #[test]
+    fn a_window_has_only_what_came_since_the_last_one() {
+        let start = Instant::now() - Duration::from_secs(1);
+        let recorder = Recorder::new(start, Duration::from_secs(2), 2).expect("bounds");
+        for connection in 0..4 {
+            recorder.succeeded(Kind::Hold, connection, start);
+        }
+        recorder.failed();
+        let first = recorder.take_window().expect("bounds");
+        assert_eq!(
+            (first.succeeded, first.failed, first.latency.count),
+            (4, 1, 4)
+        );
+        assert!(first.longest_gap_ms >= 1_000.0, "{first:?}");
+        recorder.succeeded(Kind::Hold, 0, Instant::now());
+        let second = recorder.take_window().expect("bounds");
+        assert_eq!(
+            (second.succeeded, second.failed, second.latency.count),
+            (1, 0, 1)
+        );
+        assert!(second.longest_gap_ms < first.longest_gap_ms, "{second:?}");
+        assert_eq!(recorder.figures().expect("bounds").requests, 5);
     }
 }

@@ -7,12 +7,19 @@
 )]
 
 mod backups;
+mod buyers;
 mod doctor;
 mod faults;
 mod files;
+mod link;
+mod loads;
 mod members;
+mod moves;
+mod namespaces;
 mod nodes;
 mod once;
+mod partitions;
+mod pauses;
 mod restarts;
 mod security;
 mod session;

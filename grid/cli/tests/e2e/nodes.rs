@@ -1,64 +1,36 @@
-//! Three nodes started one by one, without `grid up` to start them again, and with a door between each
-//! two that can be shut.
+//! Three nodes started one by one, without `grid up` to start them again, and with a network between them
+//! that can be cut: proxies, or network namespaces where the machine allows them.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::Arc;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 
-use crate::support::{Outcome, grid, grid_command, wait_for};
+use crate::link::{Links, Way};
+use crate::namespaces::Namespaces;
+use crate::support::{Outcome, PATIENCE, grid, grid_command, person, wait_for};
 
-const NODES: [u64; 3] = [1, 2, 3];
+/// What admin addresses are shown.
+const ADMIN_TOKEN: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
+pub(crate) const NODES: [u64; 3] = [1, 2, 3];
 
-/// Passes connections on while it is open; shutting it ends those that are open.
-struct Door {
-    address: SocketAddr,
-    is_open: watch::Sender<bool>,
-}
-
-impl Door {
-    /// A door in front of `target`.
-    async fn new(target: SocketAddr) -> Self {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let (is_open, state) = watch::channel(true);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let mut state = state.clone();
-                if !*state.borrow() {
-                    continue;
-                }
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = pass_on(client, target) => {}
-                        _ = state.wait_for(|open| !*open) => {}
-                    }
-                });
-            }
-        });
-        Self { address, is_open }
-    }
-}
-
-async fn pass_on(mut client: TcpStream, target: SocketAddr) {
-    if let Ok(mut server) = TcpStream::connect(target).await {
-        // Either end may go; that is what the nodes are to notice.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-    }
+/// What lies between the nodes.
+enum Network {
+    Links(Links),
+    Namespaces(Namespaces),
 }
 
 /// The nodes. Dropping them kills them.
 pub(crate) struct Nodes {
     children: BTreeMap<u64, Child>,
     urls: BTreeMap<u64, String>,
-    doors: Arc<BTreeMap<(u64, u64), Door>>,
+    arguments: BTreeMap<u64, Vec<String>>,
+    network: Network,
     directory: PathBuf,
 }
 
@@ -68,75 +40,122 @@ fn free_address() -> SocketAddr {
 }
 
 impl Nodes {
-    /// Starts three nodes of a new grid and waits until they are ready.
+    /// Starts three nodes of a new grid, with proxies between them, and waits until they are ready.
     pub(crate) async fn start(directory: &Path, database: &str) -> Self {
         let peers: BTreeMap<u64, SocketAddr> = NODES.map(|id| (id, free_address())).into();
-        let mut doors = BTreeMap::new();
-        for from in NODES {
-            for to in NODES.into_iter().filter(|to| *to != from) {
-                doors.insert((from, to), Door::new(peers[&to]).await);
-            }
-        }
-        let key = directory.join("ticket.key");
-        std::fs::write(&key, "07".repeat(32)).expect("written");
-        let token = directory.join("admin.token");
-        std::fs::write(&token, "0a".repeat(32)).expect("written");
-        let owner_only = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&token, owner_only).expect("our file");
-        let mut nodes = Self {
-            children: BTreeMap::new(),
-            urls: BTreeMap::new(),
-            doors: Arc::new(doors),
-            directory: directory.to_owned(),
-        };
+        let links = Links::between(&peers).await;
+        let mut nodes = Self::new(directory, Network::Links(links));
         for id in NODES {
             let gateway = free_address();
-            let members: Vec<String> = NODES
+            let Network::Links(links) = &nodes.network else {
+                unreachable!("made so");
+            };
+            let members: Vec<String> = peers
                 .iter()
-                .map(|to| match nodes.doors.get(&(id, *to)) {
-                    Some(door) => format!("{to}={}", door.address),
-                    None => format!("{to}={}", peers[to]),
+                .map(|(to, address)| match *to == id {
+                    true => format!("{to}={address}"),
+                    false => format!("{to}={}", links.address(id, *to)),
                 })
                 .collect();
-            let log = std::fs::File::create(directory.join(format!("node-{id}.log")));
-            let child = grid_command()
-                .args(["node", "--grid-id=5bace9d1-0000-4000-8000-000000000001"])
-                .args([
-                    format!("--node-id={id}"),
-                    format!("--members={}", members.join(",")),
-                ])
-                .args([
-                    format!("--raft-listen={}", peers[&id]),
-                    // Nothing listens there, so that the others come through their doors: a node has
-                    // one address in the cluster map, but a door for each that dials it.
-                    format!("--peer-address=127.0.0.1:{id}"),
-                    format!("--gateway-listen={gateway}"),
-                    format!(
-                        "--node-dir={}",
-                        directory.join(format!("node-{id}")).display()
-                    ),
-                    format!("--ticket-key={}", key.display()),
-                    format!("--admin-token-file={}", token.display()),
-                    "--partitions=4".to_owned(),
-                    database.to_owned(),
-                ])
-                .env("RUST_LOG", "info,openraft=warn,request=debug")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log.expect("a log file"))
-                .spawn()
-                .expect("the binary is built");
-            nodes.children.insert(id, child);
-            nodes.urls.insert(id, format!("http://{gateway}"));
+            let own = [
+                format!("--members={}", members.join(",")),
+                format!("--raft-listen={}", peers[&id]),
+                // Nothing listens there, so that the others come through their proxies: a node has
+                // one address in the cluster map, but a proxy for each that dials it.
+                format!("--peer-address=127.0.0.1:{id}"),
+                format!("--gateway-listen={gateway}"),
+                database.to_owned(),
+            ];
+            nodes.add(id, format!("http://{gateway}"), own);
         }
-        for url in nodes.urls.values() {
+        nodes.ready().await;
+        nodes
+    }
+
+    /// Starts three nodes in network namespaces, without a database.
+    pub(crate) async fn start_in(namespaces: Namespaces, directory: &Path) -> Self {
+        let members = NODES.map(|id| format!("{id}={}", Namespaces::address(id)));
+        let gateway: SocketAddr = (Ipv4Addr::LOCALHOST, 7700).into();
+        let mut doors = BTreeMap::new();
+        for id in NODES {
+            doors.insert(id, namespaces.door_into(id, gateway).await);
+        }
+        let mut nodes = Self::new(directory, Network::Namespaces(namespaces));
+        for id in NODES {
+            let own = [
+                format!("--members={}", members.join(",")),
+                format!("--raft-listen={}", Namespaces::address(id)),
+                "--allow-plaintext".to_owned(),
+                format!("--gateway-listen={gateway}"),
+                "--no-database".to_owned(),
+            ];
+            nodes.add(id, format!("http://{}", doors[&id]), own);
+        }
+        nodes.ready().await;
+        nodes
+    }
+
+    fn new(directory: &Path, network: Network) -> Self {
+        std::fs::write(directory.join("ticket.key"), "07".repeat(32)).expect("written");
+        let token = directory.join("admin.token");
+        std::fs::write(&token, ADMIN_TOKEN).expect("written");
+        let owner_only = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&token, owner_only).expect("our file");
+        Self {
+            children: BTreeMap::new(),
+            urls: BTreeMap::new(),
+            arguments: BTreeMap::new(),
+            network,
+            directory: directory.to_owned(),
+        }
+    }
+
+    fn add<const N: usize>(&mut self, id: u64, url: String, own: [String; N]) {
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        let mut arguments = vec![
+            "node".to_owned(),
+            "--grid-id=5bace9d1-0000-4000-8000-000000000001".to_owned(),
+            format!("--node-id={id}"),
+            format!("--node-dir={}", path(&format!("node-{id}"))),
+            format!("--ticket-key={}", path("ticket.key")),
+            format!("--admin-token-file={}", path("admin.token")),
+            "--partitions=4".to_owned(),
+        ];
+        arguments.extend(own);
+        self.arguments.insert(id, arguments);
+        self.urls.insert(id, url);
+        self.run_node(id);
+    }
+
+    /// Starts a node, or starts it again after it was killed.
+    pub(crate) fn run_node(&mut self, id: u64) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.join(format!("node-{id}.log")));
+        let mut command = grid_command();
+        command
+            .args(&self.arguments[&id])
+            .env("RUST_LOG", "info,openraft=warn,request=debug")
+            .env("SPACEGRID_GATEWAY__REQUEST_TIMEOUT_MS", "4000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log file"));
+        let child = match &self.network {
+            Network::Links(_) => command.spawn().expect("the binary is built"),
+            Network::Namespaces(namespaces) => namespaces.spawn(id, command),
+        };
+        self.children.insert(id, child);
+    }
+
+    async fn ready(&self) {
+        for url in self.urls.values() {
             wait_for("a node is ready", async || {
                 let response = reqwest::get(format!("{url}/ready")).await.ok()?;
                 response.status().is_success().then_some(())
             })
             .await;
         }
-        nodes
     }
 
     /// Runs a command against all gateways, or against those of some nodes.
@@ -168,13 +187,65 @@ impl Nodes {
         std::fs::read_to_string(path).expect("a log")
     }
 
-    /// Opens or shuts every way to and from a node.
-    pub(crate) fn set_reachable(&self, node: u64, is_open: bool) {
-        for ((from, to), door) in self.doors.iter() {
-            if *from == node || *to == node {
-                door.is_open.send_replace(is_open);
+    /// All gateways.
+    pub(crate) fn urls(&self) -> &BTreeMap<u64, String> {
+        &self.urls
+    }
+
+    /// The namespaces, where there are some.
+    pub(crate) fn namespaces(&self) -> &Namespaces {
+        match &self.network {
+            Network::Namespaces(namespaces) => namespaces,
+            Network::Links(_) => panic!("not in namespaces"),
+        }
+    }
+
+    /// Changes what becomes of what one node sends to another.
+    pub(crate) fn set_way(&self, from: u64, to: u64, way: Way) {
+        match &self.network {
+            Network::Links(links) => links.set(from, to, way),
+            Network::Namespaces(namespaces) => namespaces.set(from, to, way),
+        }
+    }
+
+    /// Changes every way there is.
+    pub(crate) fn set_all_ways(&self, way: Way) {
+        for from in NODES {
+            for to in NODES.into_iter().filter(|to| *to != from) {
+                self.set_way(from, to, way);
             }
         }
+    }
+
+    /// Opens or shuts every way to and from a node; connections end.
+    pub(crate) fn set_reachable(&self, node: u64, is_open: bool) {
+        let way = if is_open { Way::Open } else { Way::Refused };
+        for other in NODES.into_iter().filter(|other| *other != node) {
+            self.set_way(node, other, way);
+            self.set_way(other, node, way);
+        }
+    }
+
+    /// The process of a node.
+    pub(crate) fn pid(&self, node: u64) -> i32 {
+        i32::try_from(self.children[&node].id()).expect("a process number")
+    }
+
+    /// What a node knows of the grid, if it answers.
+    pub(crate) async fn status(&self, node: u64) -> Option<Value> {
+        let asked = reqwest::Client::new()
+            .get(format!("{}/admin/v1/status", self.urls[&node]))
+            .header("x-user-id", person(0).to_string())
+            .header("x-roles", "manager")
+            .bearer_auth(ADMIN_TOKEN)
+            .timeout(PATIENCE)
+            .send();
+        serde_json::from_slice(&asked.await.ok()?.bytes().await.ok()?).ok()
+    }
+
+    /// The leader of a partition, as a node knows it: of two that say so the one of the later term.
+    pub(crate) async fn leader(&self, asked: u64, partition: u32) -> Option<u64> {
+        leader_in(&self.status(asked).await?, partition)
     }
 
     /// Kills a node, which nobody starts again.
@@ -182,6 +253,11 @@ impl Nodes {
         let child = self.children.get_mut(&node).expect("one of three");
         child.kill().expect("our child");
         child.wait().expect("our child");
+    }
+
+    /// Sends a node a signal.
+    pub(crate) fn signal(&self, node: u64, signal: Signal) {
+        kill(Pid::from_raw(self.pid(node)), signal).expect("our child");
     }
 
     /// Waits until the doctor finds something about a subject, and nothing with one of `not`.
@@ -227,6 +303,19 @@ impl Nodes {
         })
         .await;
     }
+}
+
+/// The leader of a partition in a grid's status.
+pub(crate) fn leader_in(status: &Value, partition: u32) -> Option<u64> {
+    let leads = |node: &Value| {
+        let replicas = node["status"]["replicas"].as_array()?;
+        let replica = replicas
+            .iter()
+            .find(|replica| replica["partition"] == partition && replica["role"] == "leader")?;
+        Some((replica["term"].as_u64()?, node["node_id"].as_u64()?))
+    };
+    let found = status["nodes"].as_array()?.iter().filter_map(leads).max();
+    found.map(|(_, node)| node)
 }
 
 impl Drop for Nodes {

@@ -183,6 +183,12 @@ impl Grid {
         self.ready["gateways"][place].as_str().expect("an address")
     }
 
+    /// What admin addresses are shown.
+    pub(crate) fn admin_token(&self) -> String {
+        let text = std::fs::read_to_string(self.data_dir.join("admin.token")).expect("written");
+        text.trim().to_owned()
+    }
+
     /// The process of `grid up`.
     pub(crate) fn up_pid(&self) -> i32 {
         i32::try_from(self.up.id()).expect("a process number")

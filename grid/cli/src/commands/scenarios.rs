@@ -1,0 +1,164 @@
+//! `grid load faults`, `restart` and `scale`: the grid is measured while something is done to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use grid::NodeId;
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::load::{CheckArgs, latest_event, positive};
+use crate::api::random_uuid;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::load::scale::{SCALE_TIME, ScalePlan};
+use crate::load::scenario::{self, Played, SCRIPT_TIME_MAX, Scene, Story};
+use crate::load::{Ending, Plan, kills, restarts, scale};
+
+/// What all three understand.
+#[derive(Debug, Args)]
+pub(crate) struct ScenarioArgs {
+    /// Requests a second in all, on a schedule fixed in advance
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// WebSocket connections, spread over the gateways
+    #[arg(long, alias = "buyers", value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// The sale whose seats are copied [default: the one imported last]
+    #[arg(long, value_name = "UUID")]
+    event: Option<Uuid>,
+    /// Copies of it that are sold, in as many partitions as chance will have it
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    events: u32,
+    /// How long the grid is left alone before, between and afterwards
+    #[arg(long, default_value = "3s")]
+    calm: SignedDuration,
+    /// Threads of the load generator
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) threads: u32,
+    #[command(flatten)]
+    check: CheckArgs,
+}
+
+/// `grid load faults`
+#[derive(Debug, Args)]
+pub(crate) struct FaultsArgs {
+    #[command(flatten)]
+    pub(super) common: ScenarioArgs,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    kills: u32,
+}
+
+/// `grid load restart`
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(super) common: ScenarioArgs,
+    /// How often every node is restarted
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+/// `grid load scale`
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    #[command(flatten)]
+    pub(super) common: ScenarioArgs,
+    /// The node to remove [default: the lowest that was there before]
+    #[arg(long, value_name = "NODE")]
+    remove: Option<NodeId>,
+    /// The configuration of the node that joins, if `grid up` has one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Kills the busiest leader again and again.
+pub(crate) async fn faults(context: &Context, args: &FaultsArgs) -> anyhow::Result<()> {
+    let expected = kills::KILL_TIME * args.kills;
+    run(
+        context,
+        &args.common,
+        expected,
+        async |scene, recorder, start| kills::script(scene, args.kills, recorder, start).await,
+    )
+    .await
+}
+
+/// Restarts every node, one after another.
+pub(crate) async fn restart(context: &Context, args: &RestartArgs) -> anyhow::Result<()> {
+    let nodes = u32::try_from(context.grid_file()?.nodes.len()).unwrap_or(u32::MAX);
+    let expected = restarts::RESTART_TIME * args.rounds * nodes;
+    run(
+        context,
+        &args.common,
+        expected,
+        async |scene, recorder, start| restarts::script(scene, args.rounds, recorder, start).await,
+    )
+    .await
+}
+
+/// Adds a node and removes another.
+pub(crate) async fn scale(context: &Context, args: &ScaleArgs) -> anyhow::Result<()> {
+    let plan = ScalePlan {
+        remove: args.remove,
+        config: args.config.clone(),
+    };
+    run(
+        context,
+        &args.common,
+        SCALE_TIME,
+        async |scene, recorder, start| scale::script(scene, &plan, recorder, start).await,
+    )
+    .await
+}
+
+async fn run<T: Story>(
+    context: &Context,
+    args: &ScenarioArgs,
+    expected: Duration,
+    script: impl AsyncFnOnce(Scene<'_>, &crate::load::Recorder, std::time::Instant) -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
+    // Processes are signalled, so the grid must be on this machine.
+    context.grid_file()?;
+    let api = context.api()?;
+    let event_id = match args.event {
+        Some(event_id) => event_id,
+        None => latest_event(context, &api).await?,
+    };
+    let plan = Plan {
+        gateways: api.gateways().to_vec(),
+        connections: args.connections as usize,
+        rate: Some(f64::from(args.rate)),
+        duration: SCRIPT_TIME_MAX,
+        seed: random_uuid()?.as_u128() as u64,
+        fault: None,
+        ending: Ending::default(),
+    };
+    let scene = Scene {
+        output: context.output,
+        api: &api,
+        data_dir: &context.data_dir,
+        calm: positive(args.calm, "--calm")?,
+    };
+    let offers = scenario::offers(&api, event_id, args.events).await?;
+    let mut played: Played<T> = scenario::play(&plan, offers, expected, async |recorder, start| {
+        script(scene, recorder, start).await
+    })
+    .await?;
+    let mut checks = Vec::new();
+    for (event_id, account) in played.accounts() {
+        if let Some(checker) = args.check.checker(context, &api).await? {
+            checks.push(checker.sale(*event_id, account).await?);
+        }
+    }
+    if !checks.is_empty() {
+        played.checked(checks);
+    }
+    played.print(context.output)?;
+    match played.ok {
+        true => Ok(()),
+        false => Err(Failure::Reported.into()),
+    }
+}
