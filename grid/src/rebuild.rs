@@ -1,8 +1,11 @@
 //! Makes a replica anew from its leader, without leaving its group.
 //!
 //! ```text
-//!   leader: snapshot as of now ──chunks──► file ─► state ─► + own log up to the present ─► swapped in
+//!   leader: a snapshot ──chunks──► file ─► state ─► + own log up to the present ─► swapped in
 //! ```
+//!
+//! The snapshot is the oldest that the leader keeps and the own log reaches back to: from it the replica
+//! can tell every change that the pump may still need, once it leads.
 //!
 //! Only the state and the snapshots are replaced. The log and the vote stay: they are right, other
 //! replicas count on what this one has acknowledged, and a voter that forgot them could help to elect a
@@ -37,10 +40,18 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CHUNKS_IN_FLIGHT_MAX: usize = 8;
 /// A peer that sends nothing for this long has failed; it may have to take a snapshot first.
 const STALL: Duration = Duration::from_secs(70);
-/// How long the replica may take to reach the snapshot's index.
+/// How long the replica may take to reach the snapshot's index, or its first entry.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(30);
 /// The last entries are applied while the replica stands still: at most about this many.
 const LAST_ENTRIES: u64 = 64;
+
+/// Asks for a snapshot.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FetchRequest {
+    pub(crate) partition: PartitionId,
+    /// What the asking replica's log no longer has.
+    purged_index: u64,
+}
 
 /// The first words of a fetched snapshot.
 #[derive(Serialize, Deserialize)]
@@ -135,14 +146,17 @@ pub(crate) async fn rebuild<S: Space>(
     })
 }
 
-/// Fetches the leader's present snapshot into the store's file for it.
+/// Fetches a snapshot of the leader's into the store's file for it.
 async fn fetch<S: Space>(
     members: &Members<S>,
     member: &Member<S>,
     from: NodeId,
 ) -> Result<SnapshotPosition, OperationError> {
-    let partition = member.replica.partition();
-    let header = codec::encode(&partition).map_err(failed)?;
+    let request = FetchRequest {
+        partition: member.replica.partition(),
+        purged_index: member.group.state().purged_index,
+    };
+    let header = codec::encode(&request).map_err(failed)?;
     let (sender, mut receiver) = members
         .transport
         .open_stream(from, Lane::Bulk, SERVICE_FETCH, header.into())
@@ -181,9 +195,13 @@ pub(crate) async fn take_snapshot<S: Space>(member: &Member<S>) -> Result<u64, O
     if member.replica.has_diverged() {
         return Err(OperationError::Diverged);
     }
-    let applied = member
-        .replica
-        .read(grid_core::PartitionState::applied_index);
+    // A group that has just begun has nothing to take a snapshot of before its first leader's entry.
+    let mut applied = member.replica.applied();
+    let begun = applied.wait_for(|applied| *applied > 0);
+    let begun = tokio::time::timeout(CATCH_UP_WAIT, begun).await;
+    let applied = *begun
+        .map_err(|_| OperationError::TimedOut)?
+        .map_err(failed)?;
     let newest = member.snapshots.newest_index().unwrap_or(0);
     if newest < applied && !retention::take(member, newest).await {
         return Err(OperationError::TimedOut);
@@ -194,27 +212,33 @@ pub(crate) async fn take_snapshot<S: Space>(member: &Member<S>) -> Result<u64, O
         .ok_or(OperationError::TimedOut)
 }
 
-/// Serves [`fetch`]: sends this replica's state as of now. An error ends the stream.
+/// Serves [`fetch`]. An error ends the stream.
 pub(crate) async fn serve_fetch<S: Space>(
     member: &Member<S>,
+    request: FetchRequest,
     sender: StreamSender,
     mut receiver: StreamReceiver,
 ) {
-    if let Err(error) = send(member, &sender, &mut receiver).await {
+    if let Err(error) = send(member, &request, &sender, &mut receiver).await {
         tracing::warn!(%error, partition = %member.replica.partition(), "a snapshot was not sent");
     }
 }
 
 async fn send<S: Space>(
     member: &Member<S>,
+    request: &FetchRequest,
     sender: &StreamSender,
     receiver: &mut StreamReceiver,
 ) -> io::Result<()> {
-    take_snapshot(member).await.map_err(io::Error::other)?;
-    let (position, snapshot) = member
-        .snapshots
-        .newest()
-        .ok_or_else(|| io::Error::other("there is no snapshot"))?;
+    if member.replica.has_diverged() {
+        return Err(io::Error::other(OperationError::Diverged));
+    }
+    let mut kept = member.snapshots.oldest_from(request.purged_index);
+    if kept.is_none() {
+        take_snapshot(member).await.map_err(io::Error::other)?;
+        kept = member.snapshots.newest();
+    }
+    let (position, snapshot) = kept.ok_or_else(|| io::Error::other("there is no snapshot"))?;
     // Once open, it may be removed meanwhile.
     let mut file = AsyncFile::open(&snapshot.path).await?;
     let mut left = file.metadata().await?.len();

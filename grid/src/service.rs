@@ -23,7 +23,7 @@ use crate::raft::{
     ProposalError, SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader,
     open_envelope,
 };
-use crate::rebuild;
+use crate::rebuild::{self, FetchRequest};
 use crate::transport::{Handler, Replier, StreamReceiver, StreamSender};
 
 /// Service: carry out a command.
@@ -45,7 +45,7 @@ pub(crate) const SERVICE_DIVERGED: u8 = 41;
 pub(crate) const SERVICE_REBUILD: u8 = 42;
 /// Service: take a snapshot of a replica.
 pub(crate) const SERVICE_TAKE_SNAPSHOT: u8 = 43;
-/// Service: a stream with a replica's present snapshot.
+/// Service: a stream with a snapshot of a replica.
 pub(crate) const SERVICE_FETCH: u8 = 44;
 
 /// Slices of a remote feed sent and not yet acknowledged.
@@ -288,13 +288,13 @@ impl<S: Space> Handler for Services<S> {
                 });
             }
             SERVICE_FETCH => {
-                let Ok(partition) = codec::decode::<PartitionId>(&header) else {
+                let Ok(request) = codec::decode::<FetchRequest>(&header) else {
                     return;
                 };
                 let members = Arc::clone(members);
                 tokio::spawn(async move {
-                    if let Some(member) = members.get(partition) {
-                        rebuild::serve_fetch(&member, sender, receiver).await;
+                    if let Some(member) = members.get(request.partition) {
+                        rebuild::serve_fetch(&member, request, sender, receiver).await;
                     }
                 });
             }

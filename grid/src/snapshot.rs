@@ -413,10 +413,14 @@ impl SnapshotStore {
 
     /// The oldest snapshot.
     pub(crate) fn oldest(&self) -> Option<(SnapshotPosition, SnapshotFile)> {
+        self.oldest_from(0)
+    }
+
+    /// The oldest snapshot at or after `index`.
+    pub(crate) fn oldest_from(&self, index: u64) -> Option<(SnapshotPosition, SnapshotFile)> {
         let kept = self.inner.kept.lock();
-        kept.values()
-            .next()
-            .map(|kept| (kept.position.clone(), kept.file.clone()))
+        let (_, kept) = kept.range(index..).next()?;
+        Some((kept.position.clone(), kept.file.clone()))
     }
 
     /// Removes what is neither the newest nor the replay base for a pump at `pumped_index`. Returns

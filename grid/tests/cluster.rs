@@ -6,7 +6,7 @@ mod support;
 use grid::{FeedError, GridClient, GridError, Read};
 use grid_config::NodeSettings;
 use grid_core::Cursor;
-use support::{Cluster, Command, P0, Sum, request, soon};
+use support::{Cluster, Command, P0, Sum, request, soon, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_through_any_node_is_carried_out_once() {
@@ -354,4 +354,65 @@ async fn leaders_that_nobody_can_take_stay_where_they_are() {
     let result = cluster.nodes[&1].hand_over(soon()).await;
     assert_eq!(result.handed_over, 0);
     assert!(result.left <= before, "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_has_just_begun_takes_a_snapshot_once_it_has_something() {
+    let cluster = Cluster::start(1, 1, NodeSettings::default()).await;
+    cluster.founded().await;
+    let taken = cluster.client(1).take_snapshot(1, P0, soon()).await;
+    assert!(taken.as_ref().is_ok_and(|index| *index > 0), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuilt_replica_still_has_what_the_pump_needs() {
+    let settings = NodeSettings {
+        snapshot_every_entries: u64::MAX,
+        ..NodeSettings::default()
+    };
+    let cluster = Cluster::start_for_pump(3, 1, settings).await;
+    cluster.founded().await;
+    let client = cluster.client(1);
+    let mut last = 0;
+    for key in 0..10 {
+        let done = client.execute(P0, request(key, Command::Add(1)), soon());
+        last = done.await.expect("carried out").position.index;
+    }
+    let mut pumped = 0;
+    for node in 1..=3 {
+        until("every replica has the entries", || {
+            cluster.client(node).applied_index(P0) >= Some(last)
+        })
+        .await;
+        let taken = client.take_snapshot(node, P0, soon()).await;
+        pumped = pumped.max(taken.expect("taken"));
+    }
+    let leader = client.leadership(P0).expect("a replica").borrow().leader;
+    let leader = leader.expect("it led");
+    let on_leader = cluster.client(leader);
+    let recorded = on_leader.record_pumped(P0, pumped, soon()).await;
+    recorded.expect("noted");
+    for node in 1..=3 {
+        until("the log that the pump has passed is gone", || {
+            cluster.client(node).status().replicas[0].purged_index > 0
+        })
+        .await;
+    }
+    for key in 10..20 {
+        let done = client.execute(P0, request(key, Command::Add(1)), soon());
+        done.await.expect("carried out");
+    }
+    let follower = (1..=3).find(|node| *node != leader).expect("two more");
+    let rebuilt = client.rebuild(follower, P0, soon()).await;
+    rebuilt.expect("rebuilt");
+    let from = Cursor::after_entry(P0, pumped);
+    let mut feed = cluster.client(follower).follow(P0, Some(from));
+    let mut changes = 0;
+    while changes < 10 {
+        let slice = tokio::time::timeout_at(soon().into(), feed.next()).await;
+        let slice = slice.expect("in time").expect("it reaches back");
+        let batches = slice.batches.iter();
+        changes += batches.map(|batch| batch.changes.len()).sum::<usize>();
+    }
+    assert_eq!(changes, 10);
 }

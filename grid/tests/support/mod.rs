@@ -112,6 +112,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<u64, GridNode<Sum>>,
     pub(crate) partitions: u32,
     pub(crate) settings: NodeSettings,
+    /// Whether the log is kept for a pump.
+    keep_for_pump: bool,
 }
 
 fn listen() -> TcpListener {
@@ -125,6 +127,24 @@ fn address(listener: &TcpListener) -> String {
 impl Cluster {
     /// Starts `count` nodes.
     pub(crate) async fn start(count: u64, partitions: u32, settings: NodeSettings) -> Self {
+        Self::start_for(count, partitions, settings, false).await
+    }
+
+    /// Starts `count` nodes that keep their logs for a pump.
+    pub(crate) async fn start_for_pump(
+        count: u64,
+        partitions: u32,
+        settings: NodeSettings,
+    ) -> Self {
+        Self::start_for(count, partitions, settings, true).await
+    }
+
+    async fn start_for(
+        count: u64,
+        partitions: u32,
+        settings: NodeSettings,
+        keep_for_pump: bool,
+    ) -> Self {
         let listeners: BTreeMap<u64, TcpListener> =
             (1..=count).map(|node| (node, listen())).collect();
         let addresses: BTreeMap<u64, String> = listeners
@@ -140,6 +160,7 @@ impl Cluster {
             nodes,
             partitions,
             settings,
+            keep_for_pump,
         };
         for (node, listener) in listeners {
             cluster.start_on(node, listener).await;
@@ -204,7 +225,7 @@ impl Cluster {
                 data_dir: self.directory(node),
                 ..self.settings.clone()
             },
-            keep_for_pump: false,
+            keep_for_pump: self.keep_for_pump,
         });
         started.await
     }
@@ -218,6 +239,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             partitions: self.partitions,
             settings: self.settings.clone(),
+            keep_for_pump: self.keep_for_pump,
         };
         other.start_on(node, listen()).await;
         other

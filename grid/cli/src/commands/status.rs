@@ -71,8 +71,14 @@ impl Written {
 
     async fn ask(url: &str) -> anyhow::Result<Self> {
         let mut verifier = Verifier::connect(url).await?;
-        let checkpoints = verifier.checkpoints().await?;
-        let dead_letters = verifier.dead_letters(DEAD_LETTERS_MAX).await?;
+        // A database that no pump has written to yet has no tables.
+        let (checkpoints, dead_letters) = match verifier.has_schema().await? {
+            true => (
+                verifier.checkpoints().await?,
+                verifier.dead_letters(DEAD_LETTERS_MAX).await?,
+            ),
+            false => (Vec::new(), Vec::new()),
+        };
         verifier.pause().await;
         Ok(Self {
             state: "running",
