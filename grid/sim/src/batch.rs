@@ -13,7 +13,7 @@ use crate::arguments::{Run, Same};
 use crate::report;
 
 /// A seed takes a second or two; one that takes this long goes round in circles, and is killed.
-const SEED_TIME_MAX: Duration = Duration::from_secs(120);
+const SEED_TIME_MAX: Duration = Duration::from_secs(240);
 /// How often a seed's process is looked after.
 const CHILD_PERIOD: Duration = Duration::from_millis(30);
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use grid::simulation::{Listener, enter};
-use grid::{FeedError, GridClient, GridNode, MemberChange, NodeOptions, StartError};
+use grid::{FeedError, FeedSlice, GridClient, GridNode, MemberChange, NodeOptions, StartError};
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{Cursor, PartitionId};
 use processing_unit::Unit;
@@ -206,7 +206,21 @@ async fn feed(
                 }
                 Err(FeedError::CursorTooOld) => {
                     let present = client.inspect(partition, |state| state.applied_index());
-                    from = Cursor::after_entry(partition, present.unwrap_or(0));
+                    // A replica that is behind what another node's has told is waited for.
+                    let Some(present) = present.filter(|present| *present > from.index) else {
+                        break;
+                    };
+                    from = Cursor::after_entry(partition, present);
+                    // Said at once: where nothing is written any more, no slice will say it.
+                    shared.borrow_mut().fed.push(Fed {
+                        partition,
+                        feed: number,
+                        began_after: present,
+                        slice: FeedSlice {
+                            batches: Vec::new(),
+                            upto_index: present,
+                        },
+                    });
                     break;
                 }
                 Err(FeedError::CursorAhead | FeedError::Stopped) => break,

@@ -263,8 +263,8 @@ impl Run<'_> {
                     index,
                     hash,
                 })?,
+                // A feed that went on from another node meanwhile stands where it stood.
                 Observation::Opened { node, partition } => {
-                    self.fed.remove(&(node, partition));
                     self.check(&Fact::Opened { node, partition })?;
                 }
                 Observation::SwitchedOff { node } => {

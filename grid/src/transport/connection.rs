@@ -147,6 +147,11 @@ impl Connection {
         }
     }
 
+    /// Whether a stream is open.
+    pub(super) fn has_streams(&self) -> bool {
+        !self.streams.lock().entries.is_empty()
+    }
+
     /// Queues a ping or a pong; when the queue is full, what is in it serves as well.
     pub(super) fn probe(&self, kind: Kind) {
         // A closed or full queue needs no probe: both end the silence in their own way.

@@ -80,6 +80,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(3_000);
 const WRITE_STALL_MS: u64 = 10_000;
 /// A peer that is silent for this long after something was sent to it is pinged.
 const PING_AFTER_MS: u64 = 1_000;
+/// A peer with which a stream is open is pinged this often, though nothing is sent to it.
+const PROBE_STREAMS_MS: u64 = 5_000;
 /// A peer that is silent for this long in spite of pings is disconnected.
 const SILENCE_MAX_MS: u64 = 5_000;
 
@@ -436,6 +438,7 @@ fn spawn_tasks(
             write_stall: Duration::from_millis(WRITE_STALL_MS),
             ping_after: Duration::from_millis(PING_AFTER_MS),
             silence: Duration::from_millis(SILENCE_MAX_MS),
+            probe_streams: Duration::from_millis(PROBE_STREAMS_MS),
         };
         let end = write_frames(&writing.0, write, patience).await;
         log_end(&writing.0, &end, matches!(end, WriteEnd::Closed));

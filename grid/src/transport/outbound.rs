@@ -155,6 +155,9 @@ pub(super) struct Patience {
     pub(super) ping_after: Duration,
     /// Having heard nothing for this long in spite of pings, it ends the connection.
     pub(super) silence: Duration,
+    /// While a stream is open, the writer sends a ping after so long without one: whoever waits for the
+    /// next message sends nothing that could go unanswered.
+    pub(super) probe_streams: Duration,
 }
 
 /// Why a writer ended.
@@ -171,7 +174,8 @@ pub(super) enum WriteEnd {
 }
 
 /// Detects a peer that is gone although its socket is not: a cut cable or a lost machine sends no
-/// FIN, and the system would retransmit for minutes. Costs nothing while nothing is sent.
+/// FIN, and the system would retransmit for minutes. Costs nothing while nothing is sent and no stream
+/// is open.
 struct SilenceCheck {
     patience: Patience,
     armed: Option<Armed>,
@@ -196,23 +200,24 @@ impl SilenceCheck {
         }
     }
 
-    async fn due(&self) {
+    async fn due(&self, has_streams: bool) {
         match &self.armed {
             Some(armed) => tokio::time::sleep_until(armed.look_at).await,
+            None if has_streams => tokio::time::sleep(self.patience.probe_streams).await,
             None => std::future::pending().await,
         }
     }
 
     /// Called when due. `Ok(true)`: send a ping.
     fn look(&mut self, received: u64) -> Result<bool, WriteEnd> {
-        let Some(armed) = self
-            .armed
-            .as_mut()
-            .filter(|armed| armed.received == received)
-        else {
+        let Some(armed) = self.armed.as_mut() else {
+            self.sent(received);
+            return Ok(true);
+        };
+        if armed.received != received {
             self.armed = None;
             return Ok(false);
-        };
+        }
         let now = Instant::now();
         let pinged_at = *armed.pinged_at.get_or_insert(now);
         if now.duration_since(pinged_at) >= self.patience.silence {
@@ -247,7 +252,7 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
                 // The task that pushed is often one of many that are about to: whoever is ready now
                 // has its turn before the write, and its frame goes with it.
                 () = outbound.work.notified() => tokio::task::yield_now().await,
-                () = silence.due() => match silence.look(connection.received()) {
+                () = silence.due(connection.has_streams()) => match silence.look(connection.received()) {
                     Ok(true) => connection.probe(Kind::Ping),
                     Ok(false) => {}
                     Err(end) => return end,

@@ -139,6 +139,7 @@ async fn a_peer_that_stops_reading_or_falls_silent_is_given_up() {
         write_stall: Duration::from_millis(20),
         ping_after: Duration::from_millis(5),
         silence: LONG,
+        probe_streams: LONG,
     };
     let connection = Connection::new(2, Lane::Control, CancellationToken::new());
     let (near, _far) = tokio::io::duplex(16);
@@ -163,6 +164,37 @@ async fn a_peer_that_stops_reading_or_falls_silent_is_given_up() {
     let mut wire = Vec::new();
     far.read_to_end(&mut wire).await.expect("memory");
     assert!(wire.len() > 14, "it was pinged before it was given up");
+}
+
+/// Whoever waits for the next message of a stream sends nothing; a peer that is gone must not leave it
+/// waiting for ever.
+#[tokio::test]
+async fn a_stream_that_only_listens_notices_that_its_peer_is_gone() {
+    let patience = Patience {
+        write_stall: LONG,
+        ping_after: Duration::from_millis(5),
+        silence: Duration::from_millis(20),
+        probe_streams: Duration::from_millis(10),
+    };
+    let connection = Connection::new(2, Lane::Bulk, CancellationToken::new());
+    let (near, mut far) = tokio::io::duplex(1024 * 1024);
+    let (_sender, _receiver) = connection
+        .open_stream(ECHO, Bytes::new())
+        .expect("there is room");
+    let heard = Arc::clone(&connection);
+    let peer = async {
+        // The opening is answered, then nothing.
+        let mut opening = [0; 14];
+        far.read_exact(&mut opening).await.expect("memory");
+        heard.note_received();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = peer => {}
+        end = write_frames(&connection, near, patience) => {
+            assert!(matches!(end, WriteEnd::Silent), "{end}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
