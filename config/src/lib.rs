@@ -13,5 +13,5 @@ mod settings;
 
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
 pub use settings::{
-    ClusterSettings, GatewaySettings, NodeSettings, PumpSettings, Settings, WalSync,
+    ClusterSettings, GatewaySettings, NodeSettings, PARTITIONS_MAX, PumpSettings, Settings, WalSync,
 };

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::ConfigError;
 
+/// The most partitions of a grid: labels of metrics and messages between nodes count on it.
+pub const PARTITIONS_MAX: u32 = 256;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -235,8 +238,9 @@ impl Settings {
             })
         };
         let cluster = &self.cluster;
-        if !(1..=256).contains(&cluster.partitions) {
-            return invalid("cluster.partitions", "between 1 and 256");
+        if !(1..=PARTITIONS_MAX).contains(&cluster.partitions) {
+            let rule = format!("between 1 and {PARTITIONS_MAX}");
+            return invalid("cluster.partitions", &rule);
         }
         if !(1..=7).contains(&cluster.replicas) || cluster.replicas.is_multiple_of(2) {
             return invalid("cluster.replicas", "1, 3, 5 or 7");

@@ -9,7 +9,7 @@
 //!
 //! Invariants: every change is written exactly once, in its partition's order, because its rows and
 //! the partition's checkpoint commit together under the expected checkpoint and the leader's term; one
-//! log entry is never split over two transactions; a lane holds at most one slice of the feed, so a
+//! log entry is never split over two transactions; what lanes hold unwritten is bounded, so a
 //! database that is away costs no memory; a change that the database refuses is parked in
 //! `dead_letter` and stops nothing behind it.
 //!

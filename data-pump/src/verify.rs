@@ -68,6 +68,17 @@ pub struct DeadLetter {
     pub error: String,
 }
 
+impl std::fmt::Display for DeadLetter {
+    /// The change and its place in the log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} of {} at {}:{}:{}",
+            self.kind, self.entity, self.partition, self.log_index, self.seq
+        )
+    }
+}
+
 /// A reader of the database, for verifying.
 ///
 /// A database that answers one connection at a time keeps its pump waiting while this one is open:

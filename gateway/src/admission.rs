@@ -13,9 +13,6 @@ use crate::failure::{Detail, Failure};
 use crate::limits::WORK_RETRY_AFTER_MS;
 use crate::protocol::code::ErrorCode;
 
-/// New work leaves one part in so many of the room to work that drains.
-const DRAINING_SHARE_DIVISOR: usize = 8;
-
 /// What is under way.
 #[derive(Debug)]
 pub(crate) struct Admission {
@@ -60,18 +57,14 @@ impl Admission {
         class: CommandClass,
         bytes: usize,
     ) -> Result<WorkPermit, Failure> {
-        let share = |whole: usize| match class {
-            CommandClass::New => whole - whole / DRAINING_SHARE_DIVISOR,
-            CommandClass::Draining => whole,
-        };
         let requests = self.requests.fetch_add(1, Ordering::Relaxed);
         let present = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let permit = WorkPermit {
             admission: Arc::clone(self),
             bytes,
         };
-        let fits = requests < share(self.requests_max)
-            && present.saturating_add(bytes) <= share(self.bytes_max);
+        let fits = requests < class.share(self.requests_max)
+            && present.saturating_add(bytes) <= class.share(self.bytes_max);
         if fits || requests == 0 {
             return Ok(permit);
         }

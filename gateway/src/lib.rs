@@ -6,7 +6,7 @@
 //!          ◄──────── ws/*  ◄── hub/* ◄── the grid's change feed
 //! ```
 //!
-//! Invariants: domain types never reach a client, only [`protocol`] types do, converted in one file;
+//! Invariants: domain types never reach a client, only [`protocol`] types do, converted in one module;
 //! every command carries an idempotency key; every queue, cache and message is bounded; a client that is
 //! slow, silent or wrong costs itself, not others.
 //!

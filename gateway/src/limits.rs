@@ -57,10 +57,18 @@ pub(crate) const REPLAY_TIMEOUT_MS: u64 = 5_000;
 pub(crate) const CATCH_UP_TIMEOUT_MS: u64 = 2_000;
 /// Seat changes that wait while an event's board is being loaded.
 pub(crate) const BOARD_BACKLOG_MAX: usize = 65_536;
+/// What a client is told to wait when an event's board cannot be had just now.
+pub(crate) const BOARD_RETRY_AFTER_MS: u64 = 500;
 /// A stopped feed is followed again after this long.
 pub(crate) const FEED_RETRY_MS: u64 = 200;
 /// The accept loop pauses this long when the system has no sockets left.
 pub(crate) const ACCEPT_RETRY_MS: u64 = 50;
+/// Most bytes of a client's own id of its request; a longer one is replaced.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
+/// How long an operator's order may take before its outcome is no longer waited for.
+pub(crate) const OPERATION_TIMEOUT_MS: u64 = 120_000;
+/// A snapshot is sent in pieces of this size.
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 
 /// A bucket of message tokens: refilled with time, one taken a message.
 #[derive(Debug)]
@@ -96,13 +104,6 @@ impl TokenBucket {
         Err(1 + (1_000 - self.millitokens) / MESSAGES_PER_S_MAX)
     }
 }
-
-/// Most bytes of a client's own id of its request; a longer one is replaced.
-pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
-/// How long an operator's order may take before its outcome is no longer waited for.
-pub(crate) const OPERATION_TIMEOUT_MS: u64 = 120_000;
-/// A snapshot is sent in pieces of this size.
-pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 //! the gateway mints follow from the key, so that a retry goes to the same partition.
 
 use grid::CommandClass;
-use grid_core::{IdempotencyKey, Slot};
+use grid_core::{IdempotencyKey, PartitionId, Slot};
 use processing_unit::auction::{self, ItemChoice};
 use processing_unit::box_office::{self, SEATS_PER_REQUEST_MAX};
 use processing_unit::{
@@ -23,35 +23,6 @@ use crate::protocol::message::SeatChoice;
 use crate::protocol::view::ReplyData;
 use crate::refusals;
 use crate::state::Shared;
-
-/// A hash over the parts of a request, each with its length, so that no two requests read alike.
-struct Fingerprint(Xxh3);
-
-impl Fingerprint {
-    fn of(operation: &str) -> Self {
-        Self(Xxh3::new()).text(operation)
-    }
-
-    fn text(mut self, part: &str) -> Self {
-        self.0.update(&(part.len() as u64).to_le_bytes());
-        self.0.update(part.as_bytes());
-        self
-    }
-
-    fn id(mut self, id: Uuid) -> Self {
-        self.0.update(id.as_bytes());
-        self
-    }
-
-    fn number(mut self, number: i64) -> Self {
-        self.0.update(&number.to_le_bytes());
-        self
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.digest()
-    }
-}
 
 /// What a host or manager does to an auction.
 #[derive(Clone, Copy, Debug)]
@@ -89,19 +60,103 @@ fn minted_id(key: IdempotencyKey, purpose: &[u8]) -> Uuid {
     uuid::Builder::from_random_bytes(minted(key, purpose).to_be_bytes()).into_uuid()
 }
 
-fn auction_reply(reply: Reply, currency: Option<Currency>) -> Result<auction::Reply, Failure> {
-    match reply {
-        Reply::Auction(Ok(reply)) => Ok(reply),
-        Reply::Auction(Err(refusal)) => Err(refusals::auction_refusal(&refusal, currency)),
-        Reply::BoxOffice(_) => Err(Failure::unexpected("another domain's reply")),
-    }
+/// A command as it is handed to the grid: where it goes, and what makes it safe to repeat.
+///
+/// The fingerprint is over the parts of the client's request, each with its length, so that no two
+/// requests read alike.
+struct Operation<'a> {
+    shared: &'a Shared,
+    key: IdempotencyKey,
+    partition: PartitionId,
+    class: CommandClass,
+    fingerprint: Xxh3,
 }
 
-fn box_office_reply(reply: Reply) -> Result<box_office::Reply, Failure> {
-    match reply {
-        Reply::BoxOffice(Ok(reply)) => Ok(reply),
-        Reply::BoxOffice(Err(refusal)) => Err(refusals::box_office_refusal(refusal)),
-        Reply::Auction(_) => Err(Failure::unexpected("another domain's reply")),
+impl<'a> Operation<'a> {
+    fn new(shared: &'a Shared, key: IdempotencyKey, name: &str, entity: Uuid) -> Self {
+        let operation = Self {
+            shared,
+            key,
+            partition: shared.layout.partition_of(entity),
+            class: CommandClass::New,
+            fingerprint: Xxh3::new(),
+        };
+        operation.text(name)
+    }
+
+    /// Makes an entity whose id follows from the key, so that only the client's own words tell one
+    /// request from another. `canonical` is its body with the fields in a fixed order.
+    fn create(
+        shared: &'a Shared,
+        key: IdempotencyKey,
+        name: &str,
+        entity: Uuid,
+        canonical: &str,
+    ) -> Self {
+        Self::new(shared, key, name, entity).text(canonical)
+    }
+
+    /// Does something to an entity that is there.
+    fn on(shared: &'a Shared, asker: Asker<'_>, name: &str, entity: Uuid) -> Result<Self, Failure> {
+        Ok(Self::new(shared, asker.key(shared)?, name, entity).id(entity))
+    }
+
+    fn draining(mut self) -> Self {
+        self.class = CommandClass::Draining;
+        self
+    }
+
+    fn text(mut self, part: &str) -> Self {
+        self.fingerprint.update(&(part.len() as u64).to_le_bytes());
+        self.fingerprint.update(part.as_bytes());
+        self
+    }
+
+    fn id(mut self, id: Uuid) -> Self {
+        self.fingerprint.update(id.as_bytes());
+        self
+    }
+
+    fn number(mut self, number: i64) -> Self {
+        self.fingerprint.update(&number.to_le_bytes());
+        self
+    }
+
+    /// The hasher's buffers are not kept while the grid works.
+    fn execute(self, command: Command) -> impl Future<Output = Result<Reply, Failure>> + use<'a> {
+        let fingerprint = self.fingerprint.digest();
+        self.shared
+            .execute(self.class, self.partition, self.key, fingerprint, command)
+    }
+
+    /// Without a currency, a refusal's amounts are left out.
+    fn auction(
+        self,
+        command: auction::Command,
+        currency: Option<Currency>,
+    ) -> impl Future<Output = Result<auction::Reply, Failure>> + use<'a> {
+        let executing = self.execute(Command::Auction(command));
+        async move {
+            match executing.await? {
+                Reply::Auction(Ok(reply)) => Ok(reply),
+                Reply::Auction(Err(refusal)) => Err(refusals::auction_refusal(&refusal, currency)),
+                Reply::BoxOffice(_) => Err(Failure::unexpected("another domain's reply")),
+            }
+        }
+    }
+
+    fn box_office(
+        self,
+        command: box_office::Command,
+    ) -> impl Future<Output = Result<box_office::Reply, Failure>> + use<'a> {
+        let executing = self.execute(Command::BoxOffice(command));
+        async move {
+            match executing.await? {
+                Reply::BoxOffice(Ok(reply)) => Ok(reply),
+                Reply::BoxOffice(Err(refusal)) => Err(refusals::box_office_refusal(refusal)),
+                Reply::Auction(_) => Err(Failure::unexpected("another domain's reply")),
+            }
+        }
     }
 }
 
@@ -118,12 +173,8 @@ pub(crate) async fn create_item(
         owner: asker.user(),
         item: convert::new_item(item_id, body),
     };
-    let fingerprint = Fingerprint::of("create_item").text(canonical).finish();
-    let partition = shared.layout.partition_of(item_id);
-    let reply = shared
-        .execute(partition, key, fingerprint, Command::Auction(command))
-        .await?;
-    match auction_reply(reply, None)? {
+    let operation = Operation::create(shared, key, "create_item", item_id, canonical);
+    match operation.auction(command, None).await? {
         auction::Reply::ItemCreated { item_id } => Ok(ReplyData::Item { item_id: item_id.0 }),
         _ => Err(Failure::unexpected("an item was created")),
     }
@@ -148,18 +199,13 @@ pub(crate) async fn create_auction(
             return Err(Failure::bad_request("either `item_id` or `item` is needed"));
         }
     };
-    let slot = Slot::of(item_id);
-    let auction_id = slot.mint(minted(key, b"auction"));
+    let auction_id = Slot::of(item_id).mint(minted(key, b"auction"));
     let command = auction::Command::CreateAuction {
         host: asker.user(),
         auction: convert::new_auction(auction_id, item, body)?,
     };
-    let fingerprint = Fingerprint::of("create_auction").text(canonical).finish();
-    let partition = shared.layout.owner(slot);
-    let reply = shared
-        .execute(partition, key, fingerprint, Command::Auction(command))
-        .await?;
-    match auction_reply(reply, None)? {
+    let operation = Operation::create(shared, key, "create_auction", auction_id, canonical);
+    match operation.auction(command, None).await? {
         auction::Reply::AuctionCreated {
             auction_id,
             item_id,
@@ -177,29 +223,20 @@ pub(crate) async fn step_auction(
     auction_id: Uuid,
     step: AuctionStep,
 ) -> Result<ReplyData, Failure> {
-    let key = asker.key(shared)?;
     let (by, id) = (asker.caller.actor(), AuctionId(auction_id));
-    let (name, command) = match step {
-        AuctionStep::Start => ("start", auction::Command::Start { auction_id: id, by }),
-        AuctionStep::Close => ("close", auction::Command::Close { auction_id: id, by }),
-        AuctionStep::Cancel => ("cancel", auction::Command::Cancel { auction_id: id, by }),
+    let on = |name| Operation::on(shared, asker, name, auction_id);
+    let (operation, command) = match step {
+        AuctionStep::Start => (on("start")?, auction::Command::Start { auction_id: id, by }),
+        AuctionStep::Close => (
+            on("close")?.draining(),
+            auction::Command::Close { auction_id: id, by },
+        ),
+        AuctionStep::Cancel => (
+            on("cancel")?.draining(),
+            auction::Command::Cancel { auction_id: id, by },
+        ),
     };
-    let class = match step {
-        AuctionStep::Start => CommandClass::New,
-        AuctionStep::Close | AuctionStep::Cancel => CommandClass::Draining,
-    };
-    let fingerprint = Fingerprint::of(name).id(auction_id).finish();
-    let partition = shared.layout.partition_of(auction_id);
-    let reply = shared
-        .execute_as(
-            class,
-            partition,
-            key,
-            fingerprint,
-            Command::Auction(command),
-        )
-        .await?;
-    match auction_reply(reply, None)? {
+    match operation.auction(command, None).await? {
         auction::Reply::Started => Ok(ReplyData::Status { status: "open" }),
         auction::Reply::Cancelled => Ok(ReplyData::Status {
             status: "cancelled",
@@ -226,16 +263,8 @@ pub(crate) async fn place_bid(
         bidder: asker.user(),
         amount,
     };
-    let fingerprint = Fingerprint::of("place_bid")
-        .id(auction_id)
-        .number(amount)
-        .finish();
-    let partition = shared.layout.partition_of(auction_id);
-    let key = asker.key(shared)?;
-    let reply = shared
-        .execute(partition, key, fingerprint, Command::Auction(command))
-        .await?;
-    match auction_reply(reply, Some(currency))? {
+    let operation = Operation::on(shared, asker, "place_bid", auction_id)?.number(amount);
+    match operation.auction(command, Some(currency)).await? {
         auction::Reply::BidPlaced {
             bid_id,
             amount,
@@ -264,16 +293,8 @@ pub(crate) async fn withdraw_bid(
         bid_id: BidId(bid_id),
         by: asker.caller.actor(),
     };
-    let fingerprint = Fingerprint::of("withdraw_bid")
-        .id(auction_id)
-        .id(bid_id)
-        .finish();
-    let partition = shared.layout.partition_of(auction_id);
-    let key = asker.key(shared)?;
-    let reply = shared
-        .execute(partition, key, fingerprint, Command::Auction(command))
-        .await?;
-    match auction_reply(reply, None)? {
+    let operation = Operation::on(shared, asker, "withdraw_bid", auction_id)?.id(bid_id);
+    match operation.auction(command, None).await? {
         auction::Reply::BidWithdrawn => Ok(ReplyData::Empty {}),
         _ => Err(Failure::unexpected("a bid was withdrawn")),
     }
@@ -292,12 +313,8 @@ pub(crate) async fn create_event(
         host: asker.user(),
         event: convert::new_event(event_id, body)?,
     };
-    let fingerprint = Fingerprint::of("create_event").text(canonical).finish();
-    let partition = shared.layout.partition_of(event_id);
-    let reply = shared
-        .execute(partition, key, fingerprint, Command::BoxOffice(command))
-        .await?;
-    match box_office_reply(reply)? {
+    let operation = Operation::create(shared, key, "create_event", event_id, canonical);
+    match operation.box_office(command).await? {
         box_office::Reply::EventCreated { event_id, seats } => Ok(ReplyData::Event {
             event_id: event_id.0,
             seats,
@@ -312,41 +329,37 @@ pub(crate) async fn hold_seats(
     event_id: Uuid,
     choice: SeatChoice,
 ) -> Result<ReplyData, Failure> {
-    let buyer = asker.user();
-    let mut fingerprint = Fingerprint::of("hold_seats").id(event_id);
+    let (buyer, id) = (asker.user(), EventId(event_id));
+    let is_too_much =
+        matches!(&choice, SeatChoice::Seats(seats) if seats.len() > SEATS_PER_REQUEST_MAX);
+    if is_too_much {
+        return Err(Failure::bad_request("too many seats in one request"));
+    }
+    let mut operation = Operation::on(shared, asker, "hold_seats", event_id)?;
     let command = match choice {
         SeatChoice::Seats(seats) => {
-            if seats.len() > SEATS_PER_REQUEST_MAX {
-                return Err(Failure::bad_request("too many seats in one request"));
-            }
             for seat in &seats {
-                fingerprint = fingerprint.text(seat);
+                operation = operation.text(seat);
             }
             box_office::Command::HoldSeats {
-                event_id: EventId(event_id),
+                event_id: id,
                 buyer,
                 seats,
             }
         }
         SeatChoice::BestAvailable { section, quantity } => {
-            fingerprint = fingerprint
+            operation = operation
                 .number(i64::from(quantity))
                 .text(section.as_deref().unwrap_or("\0any"));
             box_office::Command::HoldBestAvailable {
-                event_id: EventId(event_id),
+                event_id: id,
                 buyer,
                 section,
                 quantity,
             }
         }
     };
-    let partition = shared.layout.partition_of(event_id);
-    let key = asker.key(shared)?;
-    let command = Command::BoxOffice(command);
-    let reply = shared
-        .execute(partition, key, fingerprint.finish(), command)
-        .await?;
-    match box_office_reply(reply)? {
+    match operation.box_office(command).await? {
         box_office::Reply::Held {
             hold_id,
             seats,
@@ -370,29 +383,17 @@ pub(crate) async fn confirm_hold(
     hold_id: Uuid,
     payment_reference: String,
 ) -> Result<ReplyData, Failure> {
-    let fingerprint = Fingerprint::of("confirm_hold")
-        .id(event_id)
+    let operation = Operation::on(shared, asker, "confirm_hold", event_id)?
+        .draining()
         .id(hold_id)
-        .text(&payment_reference)
-        .finish();
+        .text(&payment_reference);
     let command = box_office::Command::Confirm {
         event_id: EventId(event_id),
         hold_id: HoldId(hold_id),
         buyer: asker.user(),
         payment_reference,
     };
-    let partition = shared.layout.partition_of(event_id);
-    let key = asker.key(shared)?;
-    let reply = shared
-        .execute_as(
-            CommandClass::Draining,
-            partition,
-            key,
-            fingerprint,
-            Command::BoxOffice(command),
-        )
-        .await?;
-    match box_office_reply(reply)? {
+    match operation.box_office(command).await? {
         box_office::Reply::Confirmed { currency, tickets } => Ok(ReplyData::Tickets {
             tickets: tickets
                 .into_iter()
@@ -409,27 +410,15 @@ pub(crate) async fn release_hold(
     event_id: Uuid,
     hold_id: Uuid,
 ) -> Result<ReplyData, Failure> {
-    let fingerprint = Fingerprint::of("release_hold")
-        .id(event_id)
-        .id(hold_id)
-        .finish();
+    let operation = Operation::on(shared, asker, "release_hold", event_id)?
+        .draining()
+        .id(hold_id);
     let command = box_office::Command::Release {
         event_id: EventId(event_id),
         hold_id: HoldId(hold_id),
         buyer: asker.user(),
     };
-    let partition = shared.layout.partition_of(event_id);
-    let key = asker.key(shared)?;
-    let reply = shared
-        .execute_as(
-            CommandClass::Draining,
-            partition,
-            key,
-            fingerprint,
-            Command::BoxOffice(command),
-        )
-        .await?;
-    match box_office_reply(reply)? {
+    match operation.box_office(command).await? {
         box_office::Reply::Released { seats } => Ok(ReplyData::Released { released: seats }),
         _ => Err(Failure::unexpected("a hold was released")),
     }

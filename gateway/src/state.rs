@@ -123,18 +123,6 @@ impl Shared {
     /// Carries a command out and returns the domain's reply, refusals included.
     pub(crate) async fn execute(
         &self,
-        partition: PartitionId,
-        key: IdempotencyKey,
-        fingerprint: u64,
-        command: Command,
-    ) -> Result<Reply, Failure> {
-        self.execute_as(CommandClass::New, partition, key, fingerprint, command)
-            .await
-    }
-
-    /// The same for a command that may be of another class.
-    pub(crate) async fn execute_as(
-        &self,
         class: CommandClass,
         partition: PartitionId,
         key: IdempotencyKey,
@@ -159,6 +147,20 @@ impl Shared {
             .map_err(|error| refusals::grid_error(&error))
     }
 
+    async fn ask(
+        &self,
+        partition: PartitionId,
+        query: Query,
+        read: Read,
+    ) -> Result<(Answer, Cursor), Failure> {
+        let answered = self
+            .client
+            .query(partition, query, read, self.deadline())
+            .await
+            .map_err(|error| refusals::grid_error(&error))?;
+        Ok((answered.answer, answered.position))
+    }
+
     /// Asks the box office; the answer comes with the log position it reflects.
     pub(crate) async fn ask_box_office(
         &self,
@@ -166,14 +168,9 @@ impl Shared {
         query: BoxOfficeQuery,
         read: Read,
     ) -> Result<(box_office::Answer, Cursor), Failure> {
-        let answered = self
-            .client
-            .query(partition, Query::BoxOffice(query), read, self.deadline())
-            .await
-            .map_err(|error| refusals::grid_error(&error))?;
-        match answered.answer {
-            Answer::BoxOffice(answer) => Ok((answer, answered.position)),
-            Answer::Auction(_) => Err(Failure::unexpected("another domain's answer")),
+        match self.ask(partition, Query::BoxOffice(query), read).await? {
+            (Answer::BoxOffice(answer), position) => Ok((answer, position)),
+            (Answer::Auction(_), _) => Err(Failure::unexpected("another domain's answer")),
         }
     }
 
@@ -184,14 +181,9 @@ impl Shared {
         query: auction::Query,
         read: Read,
     ) -> Result<(auction::Answer, Cursor), Failure> {
-        let answered = self
-            .client
-            .query(partition, Query::Auction(query), read, self.deadline())
-            .await
-            .map_err(|error| refusals::grid_error(&error))?;
-        match answered.answer {
-            Answer::Auction(answer) => Ok((answer, answered.position)),
-            Answer::BoxOffice(_) => Err(Failure::unexpected("another domain's answer")),
+        match self.ask(partition, Query::Auction(query), read).await? {
+            (Answer::Auction(answer), position) => Ok((answer, position)),
+            (Answer::BoxOffice(_), _) => Err(Failure::unexpected("another domain's answer")),
         }
     }
 

@@ -49,6 +49,18 @@ pub enum CommandClass {
     Draining,
 }
 
+impl CommandClass {
+    /// How much of a bounded room commands of this class may fill: new ones leave a part of it to those
+    /// that drain.
+    #[must_use]
+    pub fn share(self, whole: usize) -> usize {
+        match self {
+            Self::New => whole - whole / DRAINING_SHARE_DIVISOR,
+            Self::Draining => whole,
+        }
+    }
+}
+
 /// Why a command is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
@@ -116,14 +128,10 @@ impl Admission {
                     reason,
                 })
             };
-            let share = |whole: usize| match class {
-                CommandClass::New => whole - whole / DRAINING_SHARE_DIVISOR,
-                CommandClass::Draining => whole,
-            };
-            if state.commands >= share(self.limits.commands_max) {
+            if state.commands >= class.share(self.limits.commands_max) {
                 return refused("queue");
             }
-            if state.bytes + bytes > share(self.limits.bytes_max) {
+            if state.bytes + bytes > class.share(self.limits.bytes_max) {
                 return refused("bytes");
             }
             if class == CommandClass::New && (state.refuses_new || self.is_stuck(&state, now)) {

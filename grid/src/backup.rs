@@ -12,7 +12,6 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use grid_core::snapshot::Restore;
 use grid_core::{PartitionId, Space};
 
 use crate::cluster::first_holders;
@@ -72,22 +71,13 @@ pub fn check_snapshot<S: Space>(
     grid_id: u128,
     partition: PartitionId,
 ) -> Result<CheckedSnapshot, BackupError> {
-    let (header, mut input) = snapshot::open(path, grid_id, partition)?;
-    let mut restore = Restore::<S>::default();
-    while let Some(section) = snapshot::read_frame(&mut input, path)? {
-        restore
-            .section(&section)
-            .map_err(|error| snapshot::damaged(path, error))?;
-    }
-    let state = restore
-        .finish()
-        .map_err(|error| snapshot::damaged(path, error))?;
+    let (state, position) = snapshot::restore::<S>(path, grid_id, partition)?;
     let broken = |what: String| BackupError::Broken {
         path: path.to_owned(),
         what,
     };
     state.check_invariants().map_err(broken)?;
-    if header.position.index() != state.applied_index() {
+    if position.index() != state.applied_index() {
         return Err(broken(
             "its header names another index than its state".to_owned(),
         ));

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::platform::monotonic_now;
+use crate::platform::{monotonic_now, whole_ms};
 
 /// A new entry counts for one part in this many.
 const SMOOTHING: u64 = 8;
@@ -31,12 +31,7 @@ impl Default for CommitDelay {
 
 impl CommitDelay {
     fn now_ms(&self) -> u64 {
-        u64::try_from(
-            monotonic_now()
-                .saturating_duration_since(self.origin)
-                .as_millis(),
-        )
-        .unwrap_or(u64::MAX)
+        whole_ms(monotonic_now().saturating_duration_since(self.origin))
     }
 
     /// Notes what one entry took.

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid_config::PARTITIONS_MAX;
 use grid_core::{PartitionId, Space, StateHash, codec};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -30,14 +31,11 @@ use crate::node::NodeId;
 use crate::platform::wall_now;
 use crate::service::{SERVICE_DIVERGED, SERVICE_HASHES};
 use crate::status::Divergence;
-use crate::transport::Lane;
 
 /// How often a leader compares.
 const PERIOD: Duration = Duration::from_secs(2);
 /// How long it waits for a replica's hashes.
 const ANSWER_WAIT: Duration = Duration::from_millis(1_500);
-/// The most partitions of a request; no grid has more.
-pub(crate) const PARTITIONS_MAX: usize = 256;
 /// The most indexes of one partition in a request.
 pub(crate) const INDEXES_MAX: usize = 2;
 
@@ -156,18 +154,10 @@ async fn compare<S: Space>(members: &Members<S>, before: &mut BTreeMap<Partition
         }
     }
     let asking = asked.iter().map(|(&node, request)| async move {
-        let payload = codec::encode(request).ok()?;
-        let transport = &members.transport;
-        let reply = transport
-            .request(
-                node,
-                Lane::Control,
-                SERVICE_HASHES,
-                payload.into(),
-                ANSWER_WAIT,
-            )
+        let asked = members
+            .ask(node, SERVICE_HASHES, request, ANSWER_WAIT)
             .await;
-        let reply: HashesReply = codec::decode(&reply.ok()?).ok()?;
+        let reply: HashesReply = asked?;
         Some((node, request, reply))
     });
     for (node, request, reply) in futures_util::future::join_all(asking)
@@ -240,15 +230,8 @@ async fn act<S: Space>(
         if node == members.node {
             obey(&member, order).await;
         } else if let Ok(payload) = codec::encode(&order) {
-            let transport = &members.transport;
-            let told = transport
-                .request(
-                    node,
-                    Lane::Control,
-                    SERVICE_DIVERGED,
-                    payload.into(),
-                    ANSWER_WAIT,
-                )
+            let told = members
+                .request(node, SERVICE_DIVERGED, payload, ANSWER_WAIT)
                 .await;
             if let Err(error) = told {
                 tracing::warn!(%error, node, %partition, "it could not be told; it will be the next time");
@@ -261,7 +244,7 @@ async fn act<S: Space>(
 pub(crate) fn answer<S: Space>(members: &Members<S>, request: &HashesRequest) -> HashesReply {
     request
         .iter()
-        .take(PARTITIONS_MAX)
+        .take(PARTITIONS_MAX as usize)
         .map(|(partition, indexes)| {
             let member = members
                 .get(*partition)

@@ -19,12 +19,13 @@ use grid_core::{PartitionId, Space};
 use crate::client::GridClient;
 use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
+use crate::platform::{monotonic_now, whole_ms};
+use crate::raft::GroupState;
 
 /// A follower that is at most this many entries behind is caught up: it has the rest in milliseconds.
 pub(crate) const LAG_ENTRIES_MAX: u64 = 64;
 /// A follower that was silent for longer than this may be gone.
-const SILENCE_MAX: Duration = Duration::from_millis(1_000);
+const SILENCE_MS_MAX: u64 = 1_000;
 /// How long one handover may take, the election after a failed one included.
 const HANDOVER_WAIT: Duration = Duration::from_millis(4_000);
 /// How long a candidate may take to say whether it is about to stop itself.
@@ -44,8 +45,8 @@ pub struct Handover {
 }
 
 /// Whether a replica can take its group's lead as far as its present leader knows.
-fn can_lead(lag: u64, silent_for: Duration) -> bool {
-    lag <= LAG_ENTRIES_MAX && silent_for <= SILENCE_MAX
+fn can_lead(lag: u64, silent_ms: Option<u64>) -> bool {
+    lag <= LAG_ENTRIES_MAX && silent_ms.is_some_and(|silent| silent <= SILENCE_MS_MAX)
 }
 
 /// The followers of a group that this node leads which can take the lead.
@@ -53,10 +54,20 @@ pub(crate) fn candidates<S: Space, T: Space>(
     members: &Members<S>,
     member: &Member<T>,
 ) -> Vec<NodeId> {
-    let followers = member.group.followers().into_iter();
+    let GroupState {
+        last_log_index,
+        voters,
+        followers,
+        ..
+    } = member.group.state();
     followers
-        .filter(|follower| can_lead(follower.lag, follower.silent_for))
-        .map(|follower| follower.node)
+        .into_iter()
+        .filter(|follower| voters.contains(&follower.node_id))
+        .filter(|follower| {
+            let lag = last_log_index.saturating_sub(follower.matched_index);
+            can_lead(lag, follower.silent_ms)
+        })
+        .map(|follower| follower.node_id)
         .filter(|node| members.transport.is_reachable(*node))
         .collect()
 }
@@ -72,12 +83,7 @@ pub(crate) async fn hand_to<S: Space>(member: &Member<S>, own: NodeId, to: NodeI
         tokio::time::timeout(HANDOVER_WAIT, elsewhere).await,
         Ok(Ok(_))
     );
-    let took_ms = u64::try_from(
-        monotonic_now()
-            .saturating_duration_since(started)
-            .as_millis(),
-    )
-    .unwrap_or(u64::MAX);
+    let took_ms = whole_ms(monotonic_now().saturating_duration_since(started));
     if is_led {
         metrics::counter!("grid_leaderships_handed_over_total").increment(1);
         tracing::info!(%partition, to, took_ms, "a leadership was handed over");

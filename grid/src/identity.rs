@@ -9,7 +9,6 @@
 //!
 //! What it deliberately does not do: decide whether such a node may come back (see `cluster`).
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use grid_core::codec;
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterMap;
 use crate::error::StartError;
+use crate::files;
 use crate::node::NodeId;
 use crate::platform::{fs, random};
 
@@ -62,43 +62,8 @@ pub(crate) fn in_file(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Sta
     }
 }
 
-/// Replaces a file so that it has either the old or the new content, whatever happens.
-fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = fs::File::create(&part)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&part, path)?;
-    match path.parent() {
-        Some(directory) => fs::File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-/// What is in a directory; nothing where there is none.
-fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(entry?.path());
-    }
-    Ok(paths)
-}
-
-/// Removes the files in a directory, which stays.
-///
-/// # Errors
-/// The file system's.
-pub(crate) fn remove_files(directory: &Path) -> std::io::Result<()> {
-    list(directory)?.into_iter().try_for_each(fs::remove_file)
-}
-
 fn has_log(directory: &Path) -> std::io::Result<bool> {
-    let files = list(&directory.join("wal"))?;
+    let files = files::list(&directory.join("wal"))?;
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == SEGMENT_EXTENSION);
     Ok(files.iter().any(is_segment))
 }
@@ -134,11 +99,7 @@ impl NodeDirectory {
             partitions,
             incarnation: String::new(),
         };
-        let text = match fs::read(&path) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(in_file("cannot read", &path)(error)),
-        };
+        let text = files::read(&path).map_err(in_file("cannot read", &path))?;
         let Some(text) = text else {
             if has_log {
                 return Err(StartError::Damaged(format!(
@@ -167,28 +128,29 @@ impl NodeDirectory {
     /// Makes it a new disk's directory.
     fn begin(&self, path: &Path, mut identity: Identity) -> Result<Claimed, StartError> {
         let map = self.path.join("cluster.map");
-        match fs::remove_file(&map) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(in_file("cannot remove", &map)(error));
-            }
-            _ => {}
-        }
+        files::remove(&map).map_err(in_file("cannot remove", &map))?;
         let snapshots = self.path.join("snapshots");
-        let stores = list(&snapshots).map_err(in_file("cannot read", &snapshots))?;
+        let stores = files::list(&snapshots).map_err(in_file("cannot read", &snapshots))?;
         let is_planted = self
             .is_planted()
             .map_err(in_file("cannot read", &self.path))?;
         for store in stores.iter().filter(|_| !is_planted) {
-            remove_files(store).map_err(in_file("cannot empty", store))?;
+            files::remove_all(store).map_err(in_file("cannot empty", store))?;
         }
         let incarnation = random::u64().map_err(|error| StartError::Io {
             what: "the system gives no random bytes".to_owned(),
             source: std::io::Error::other(error.to_string()),
         })?;
+        #[cfg(feature = "planted-bugs")]
+        let incarnation = if crate::platform::simulated::is_planted("same-disk") {
+            identity.node_id
+        } else {
+            incarnation
+        };
         identity.incarnation = format!("{incarnation:016x}");
         let text = serde_json::to_vec_pretty(&identity)
             .map_err(|error| StartError::Options(error.to_string()))?;
-        replace(path, &text).map_err(in_file("cannot write", path))?;
+        files::replace(path, &text).map_err(in_file("cannot write", path))?;
         Ok(Claimed {
             incarnation,
             map: None,
@@ -238,10 +200,8 @@ impl NodeDirectory {
 
     fn stored_map(&self) -> Result<Option<ClusterMap>, StartError> {
         let path = self.path.join("cluster.map");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(in_file("cannot read", &path)(error)),
+        let Some(bytes) = files::read(&path).map_err(in_file("cannot read", &path))? else {
+            return Ok(None);
         };
         let stored: Result<(u16, ClusterMap), _> = codec::decode(&bytes);
         match stored {
@@ -257,7 +217,7 @@ impl NodeDirectory {
 
     fn is_planted(&self) -> std::io::Result<bool> {
         let mark = self.path.join(PLANTED);
-        Ok(list(&self.path)?.contains(&mark))
+        Ok(files::list(&self.path)?.contains(&mark))
     }
 
     /// Notes that the snapshots here are from a backup and belong to a grid that is not founded yet.
@@ -265,7 +225,7 @@ impl NodeDirectory {
     /// # Errors
     /// The file system's.
     pub(crate) fn mark_planted(&self) -> std::io::Result<()> {
-        replace(&self.path.join(PLANTED), b"")
+        files::replace(&self.path.join(PLANTED), b"")
     }
 
     /// Keeps the map, durably. From the first one on the snapshots are the log's, planted or not.
@@ -275,11 +235,8 @@ impl NodeDirectory {
     pub(crate) fn store_map(&self, map: &ClusterMap) -> std::io::Result<()> {
         let bytes = codec::encode(&(MAP_FORMAT, map))
             .map_err(|error| std::io::Error::other(error.to_string()))?;
-        replace(&self.path.join("cluster.map"), &bytes)?;
-        match fs::remove_file(self.path.join(PLANTED)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        files::replace(&self.path.join("cluster.map"), &bytes)?;
+        files::remove(&self.path.join(PLANTED))
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout, Space};
+use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout, Space, codec};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, watch};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, CommandClass};
@@ -19,14 +21,14 @@ use crate::feed::{Feed, FeedSource};
 use crate::identity::NodeDirectory;
 use crate::node::NodeId;
 use crate::opening::Opener;
-use crate::platform::{monotonic_now, wall_now};
+use crate::platform::{monotonic_now, wall_now, whole_ms};
 use crate::proposer::{Decision, Submission};
 use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
 use crate::service::{Freshness, QueryReply};
 use crate::snapshot::SnapshotStore;
 use crate::status::{NodeStatus, ReplicaStatus, WalStatus};
-use crate::transport::Transport;
+use crate::transport::{Lane, Transport, TransportError};
 use crate::wal::Wal;
 
 /// What a refused client is told to wait when the proposer's channel has no room.
@@ -195,6 +197,35 @@ impl<S: Space> Members<S> {
         });
     }
 
+    /// Asks a peer something, for at most `wait`.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    pub(crate) async fn request(
+        &self,
+        peer: NodeId,
+        service: u8,
+        payload: Vec<u8>,
+        wait: Duration,
+    ) -> Result<Bytes, TransportError> {
+        self.transport
+            .request(peer, Lane::Control, service, payload.into(), wait)
+            .await
+    }
+
+    /// The same in the codec's terms; `None` when the peer does not answer in time, or not in them.
+    pub(crate) async fn ask<A: DeserializeOwned>(
+        &self,
+        peer: NodeId,
+        service: u8,
+        question: &impl Serialize,
+        wait: Duration,
+    ) -> Option<A> {
+        let payload = codec::encode(question).ok()?;
+        let reply = self.request(peer, service, payload, wait).await;
+        codec::decode(&reply.ok()?).ok()
+    }
+
     /// What this node says of itself.
     pub(crate) fn status(&self) -> NodeStatus {
         let wal = self.wal.stats();
@@ -203,12 +234,7 @@ impl<S: Space> Members<S> {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: u64::try_from(
-                monotonic_now()
-                    .saturating_duration_since(self.started)
-                    .as_millis(),
-            )
-            .unwrap_or(u64::MAX),
+            uptime_ms: whole_ms(monotonic_now().saturating_duration_since(self.started)),
             draining: self.draining.load(Ordering::SeqCst),
             wal: WalStatus {
                 segments: wal.segments,
@@ -254,10 +280,8 @@ impl<S: Space> Members<S> {
 }
 
 impl<S: Space> Member<S> {
-    /// Puts a command in the proposer's queue; `decided` is called once, unless the group stops.
-    ///
-    /// # Errors
-    /// How many milliseconds to wait, when there is too much to do; `decided` is then dropped.
+    /// Puts a command in the proposer's queue. `decided` is called once, at once where the command is not
+    /// taken, unless the group stops.
     pub(crate) fn submit(
         &self,
         key: IdempotencyKey,
@@ -266,38 +290,68 @@ impl<S: Space> Member<S> {
         body: Bytes,
         deadline: Instant,
         decided: impl FnOnce(Decision<S::Reply>) + Send + 'static,
-    ) -> Result<(), u64> {
-        let mut leadership = *self.leadership.borrow();
-        if self.replica.has_diverged() {
-            leadership = Leadership::default();
-        }
-        if !leadership.is_local {
-            decided(Err(ProposalError::NotLeader(leadership.leader)));
-            return Ok(());
-        }
-        if !self.wal.writable() {
-            metrics::counter!("grid_overloaded_total", "reason" => "disk").increment(1);
-            return Err(FULL_DISK_RETRY_AFTER_MS);
-        }
+    ) {
         let (bytes, queued) = (body.len(), monotonic_now());
-        if let Err(refused) = self.admission.admit(class, bytes, queued) {
-            metrics::counter!("grid_overloaded_total", "reason" => refused.reason).increment(1);
-            return Err(refused.retry_after_ms);
+        if let Err(error) = self.admit(class, bytes, queued) {
+            return decided(Err(error));
         }
-        let decided = Box::new(decided);
         let submission = Submission::Command {
             key,
             fingerprint,
             body,
             deadline,
             queued,
-            decided,
+            decided: Box::new(decided),
         };
-        self.submissions.try_send(submission).map_err(|_| {
+        if let Err(refused) = self.submissions.try_send(submission) {
             self.admission.withdrawn(bytes);
-            metrics::counter!("grid_overloaded_total", "reason" => "queue").increment(1);
-            OVERLOAD_RETRY_AFTER_MS
-        })
+            if let Submission::Command { decided, .. } = refused.into_inner() {
+                decided(Err(overloaded("queue", OVERLOAD_RETRY_AFTER_MS)));
+            }
+        }
+    }
+
+    /// Whether a command may queue here; it is counted in then.
+    fn admit(
+        &self,
+        class: CommandClass,
+        bytes: usize,
+        queued: Instant,
+    ) -> Result<(), ProposalError> {
+        let leadership = *self.leadership.borrow();
+        if self.replica.has_diverged() {
+            return Err(ProposalError::NotLeader(None));
+        }
+        if !leadership.is_local {
+            return Err(ProposalError::NotLeader(leadership.leader));
+        }
+        if !self.wal.writable() {
+            return Err(overloaded("disk", FULL_DISK_RETRY_AFTER_MS));
+        }
+        self.admission
+            .admit(class, bytes, queued)
+            .map_err(|refused| overloaded(refused.reason, refused.retry_after_ms))
+    }
+
+    /// Carries a command out on this replica, if it leads.
+    pub(crate) async fn execute(
+        &self,
+        key: IdempotencyKey,
+        fingerprint: u64,
+        class: CommandClass,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Decision<S::Reply> {
+        let (sender, decision) = oneshot::channel();
+        self.submit(key, fingerprint, class, body, deadline, move |decided| {
+            // The caller may have stopped waiting; the decision stands.
+            let _ = sender.send(decided);
+        });
+        match tokio::time::timeout_at(deadline.into(), decision).await {
+            Ok(Ok(decided)) => decided,
+            // The group stopped with the command in hand, or time ran out.
+            Ok(Err(_)) | Err(_) => Err(ProposalError::Unknown),
+        }
     }
 
     /// Answers a query from this replica.
@@ -386,6 +440,11 @@ impl<S: Space> Member<S> {
             snapshots: self.snapshots.list(),
         }
     }
+}
+
+fn overloaded(reason: &'static str, retry_after_ms: u64) -> ProposalError {
+    metrics::counter!("grid_overloaded_total", "reason" => reason).increment(1);
+    ProposalError::Overloaded { retry_after_ms }
 }
 
 /// The time left until a deadline.

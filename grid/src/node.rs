@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use grid_config::{ClusterSettings, NodeSettings, WalSync};
+use grid_config::{ClusterSettings, NodeSettings, PARTITIONS_MAX, WalSync};
 use grid_core::{PartitionId, SlotLayout, Space};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::balancer;
 use crate::client::{GridClient, Leadership};
+use crate::clock::GridClock;
 use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
 use crate::divergence;
 use crate::error::StartError;
@@ -154,11 +155,11 @@ impl<S: Space> GridNode<S> {
     pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
         let node = options.node_id;
         let layout = SlotLayout::new(options.cluster.partitions)
-            .ok_or_else(|| StartError::Options("between 1 and 4096 partitions".to_owned()))?;
-        if !options.members.contains_key(&node)
-            && options.members.is_empty()
-            && options.seeds.is_empty()
-        {
+            .filter(|layout| layout.partitions() <= PARTITIONS_MAX)
+            .ok_or_else(|| {
+                StartError::Options(format!("between 1 and {PARTITIONS_MAX} partitions"))
+            })?;
+        if options.members.is_empty() && options.seeds.is_empty() {
             return Err(StartError::Options(format!(
                 "node {node} is not among the members and knows nobody to join through"
             )));
@@ -264,6 +265,7 @@ impl<S: Space> GridNode<S> {
             what: "cannot listen".to_owned(),
             source,
         })?;
+        let started = platform::monotonic_now();
         let opener = Opener {
             node,
             grid_id: options.grid_id,
@@ -271,6 +273,7 @@ impl<S: Space> GridNode<S> {
             cluster: options.cluster.clone(),
             settings: options.settings.clone(),
             wal: Arc::clone(&wal),
+            clock: Arc::new(GridClock::new(started)),
             recovered: Mutex::new(recovered),
             transport: transport.clone(),
             replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
@@ -282,7 +285,7 @@ impl<S: Space> GridNode<S> {
         let members = Arc::new(Members {
             node,
             grid_id: options.grid_id,
-            started: platform::monotonic_now(),
+            started,
             layout,
             replicas: RwLock::default(),
             meta: RwLock::default(),

@@ -18,9 +18,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AdmissionLimits};
 use crate::client::Leadership;
+use crate::clock::GridClock;
 use crate::cluster::META;
 use crate::error::StartError;
-use crate::identity::{in_file, remove_files};
+use crate::files;
+use crate::identity::in_file;
 use crate::members::Member;
 use crate::node::NodeId;
 use crate::platform::{self, monotonic_now};
@@ -40,6 +42,7 @@ pub(crate) struct Opener {
     pub(crate) cluster: ClusterSettings,
     pub(crate) settings: NodeSettings,
     pub(crate) wal: Arc<Wal>,
+    pub(crate) clock: Arc<GridClock>,
     /// What recovery found of groups that are not open yet.
     pub(crate) recovered: Mutex<Recovered>,
     pub(crate) transport: Transport,
@@ -103,6 +106,10 @@ impl Opener {
             snapshots.forget_before(purged);
         }
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
+        #[cfg(feature = "sim")]
+        if partition != META {
+            platform::simulated::observe_opened(partition);
+        }
         let group = Group::start(GroupOptions {
             group: partition.0,
             node: self.node,
@@ -141,6 +148,7 @@ impl Opener {
             submissions: queue,
             admission: Arc::clone(&admission),
             leadership: leadership.subscribe(),
+            clock: Arc::clone(&self.clock),
             stop: stop.clone(),
             metrics: ProposerMetrics::new(partition),
         };
@@ -253,7 +261,7 @@ impl Opener {
             .unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has stopped")))?;
         self.recovered.lock().groups.remove(&partition.0);
         let directory = self.snapshots(partition);
-        let removed = platform::blocking(move || remove_files(&directory));
+        let removed = platform::blocking(move || files::remove_all(&directory));
         removed.await.map_err(std::io::Error::other)?
     }
 }

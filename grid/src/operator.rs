@@ -6,15 +6,17 @@ use grid_core::{PartitionId, Space, codec};
 use serde::de::DeserializeOwned;
 
 use crate::client::GridClient;
-use crate::error::OperationError;
+use crate::error::{GridError, OperationError};
 use crate::gauges;
 use crate::health::{self, GridHealth};
-use crate::members::remaining;
+use crate::members::{Member, remaining};
 use crate::node::NodeId;
-use crate::platform::{monotonic_now, wall_now};
+use crate::platform::{self, monotonic_now, wall_now, whole_ms};
 use crate::rebuild::{self, Rebuilt};
-use crate::service::{SERVICE_REBUILD, SERVICE_STATUS, SERVICE_TAKE_SNAPSHOT};
-use crate::status::{NodeReport, NodeStatus};
+use crate::service::{
+    DigestReply, SERVICE_DIGEST, SERVICE_REBUILD, SERVICE_STATUS, SERVICE_TAKE_SNAPSHOT,
+};
+use crate::status::{NodeReport, NodeStatus, ReplicaDigest};
 
 /// How long a node may take to say how it is. One that takes longer is not well.
 const STATUS_WAIT: Duration = Duration::from_millis(2_000);
@@ -54,10 +56,9 @@ impl<S: Space> GridClient<S> {
 
     /// One node's state; `None` if it does not answer before the deadline.
     pub(crate) async fn node_status(&self, node: NodeId, deadline: Instant) -> Option<NodeStatus> {
-        let reply = self
-            .ask(node, SERVICE_STATUS, Vec::new(), remaining(deadline))
-            .await;
-        serde_json::from_slice(&reply.ok()?).ok()
+        let wait = remaining(deadline);
+        let reply = self.members.request(node, SERVICE_STATUS, Vec::new(), wait);
+        serde_json::from_slice(&reply.await.ok()?).ok()
     }
 
     /// Every node's state, asked at once; a node has two seconds, or until the deadline.
@@ -73,12 +74,8 @@ impl<S: Space> GridClient<S> {
                 };
             }
             let (asked_at, started) = (wall_now().as_millis(), monotonic_now());
-            let reply = self.ask(node_id, SERVICE_STATUS, Vec::new(), wait).await;
-            let took = monotonic_now().saturating_duration_since(started);
-            let round_trip = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            let status: Option<NodeStatus> = reply
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let status = self.node_status(node_id, started + wait).await;
+            let round_trip = whole_ms(monotonic_now().saturating_duration_since(started));
             let here_ms = asked_at.saturating_add(round_trip / 2);
             NodeReport {
                 node_id,
@@ -91,6 +88,39 @@ impl<S: Space> GridClient<S> {
             }
         });
         futures_util::future::join_all(asking).await
+    }
+
+    /// The state digests of a partition's replicas; `None` for one that does not answer.
+    ///
+    /// # Errors
+    /// [`GridError::UnknownPartition`].
+    pub async fn digests(
+        &self,
+        partition: PartitionId,
+        deadline: Instant,
+    ) -> Result<Vec<(NodeId, Option<ReplicaDigest>)>, GridError> {
+        self.known(partition)?;
+        let holders = self.members.holders(partition);
+        let asking = holders.into_iter().map(|node_id| async move {
+            let reply = if node_id == self.members.node {
+                match self.members.get(partition) {
+                    Some(member) => digest_of(&member).await,
+                    None => None,
+                }
+            } else {
+                let wait = remaining(deadline);
+                let asked = self.members.ask(node_id, SERVICE_DIGEST, &partition, wait);
+                asked.await
+            };
+            let digest = reply.map(|reply| ReplicaDigest {
+                node_id,
+                applied_index: reply.applied_index,
+                running_hash: reply.running_hash,
+                digest: reply.digest,
+            });
+            (node_id, digest)
+        });
+        Ok(futures_util::future::join_all(asking).await)
     }
 
     /// How well the grid is, by what its nodes said.
@@ -165,13 +195,34 @@ impl<S: Space> GridClient<S> {
         }
         let failed = |error: String| OperationError::Failed(error);
         let payload = codec::encode(&partition).map_err(|error| failed(error.to_string()))?;
-        let reply = self.ask(node, service, payload, remaining(deadline)).await;
+        let wait = remaining(deadline);
+        let reply = self.members.request(node, service, payload, wait).await;
         let reply = reply.map_err(|error| match error.may_have_been_sent() {
             false => OperationError::Unreachable { node },
             true => failed(error.to_string()),
         })?;
         codec::decode::<Result<T, OperationError>>(&reply)
             .map_err(|error| failed(error.to_string()))?
+    }
+}
+
+/// A replica's whole state in one hash; `None` for a state that cannot be encoded, a bug.
+pub(crate) async fn digest_of<S: Space>(member: &Member<S>) -> Option<DigestReply> {
+    let view = member.replica.view();
+    let digesting = platform::blocking(move || {
+        let digest = view.digest();
+        digest.map(|digest| DigestReply {
+            applied_index: view.applied_index(),
+            running_hash: view.hash(),
+            digest,
+        })
+    });
+    match digesting.await.ok()? {
+        Ok(digest) => Some(digest),
+        Err(error) => {
+            tracing::error!(%error, "a state could not be digested");
+            None
+        }
     }
 }
 

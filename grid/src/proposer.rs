@@ -5,7 +5,8 @@
 //! batch gathers. When a deadline in the state is due it proposes a tick.
 //!
 //! Invariants: a command whose caller no longer waits is not proposed; a command that is not proposed
-//! here is answered so, certainly not carried out.
+//! here is answered so, certainly not carried out; nothing is proposed before the time is known, and the
+//! time is the grid's ([`GridClock`]), not this machine's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::client::{Leadership, REQUEST_LOG};
-use crate::platform::{monotonic_now, random, wall_now};
+use crate::clock::GridClock;
+use crate::platform::{monotonic_now, random};
 use crate::raft::{Group, Outcomes, ProposalError};
 use crate::replica::ReplicaState;
 
@@ -32,7 +34,7 @@ const PIPELINED_COMMANDS_MIN: usize = 128;
 const ENTRY_BYTES_MAX: usize = 4 << 20;
 /// A tick that did not take effect is proposed again after this.
 const TICK_RETRY: Duration = Duration::from_millis(200);
-/// How far ahead a sleep for a deadline goes at most, so that a changed clock is noticed.
+/// How far ahead a sleep for a deadline goes at most, so that a changed time is noticed.
 const DEADLINE_SLEEP_MAX: Duration = Duration::from_secs(5);
 
 /// Counts an entry as in flight for as long as it lives, also when its group stops meanwhile.
@@ -79,12 +81,15 @@ pub(crate) struct Proposer<S: Space> {
     pub(crate) submissions: mpsc::Receiver<Submission<S::Reply>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) clock: Arc<GridClock>,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: ProposerMetrics,
 }
 
 /// Handles made once, so that an entry pays for a few additions only.
 pub(crate) struct ProposerMetrics {
+    /// In the queue, of the command of a take that waited longest.
+    queue_delay_seconds: metrics::Histogram,
     /// From the queue to the proposal, of the command of an entry that waited longest.
     queue_seconds: metrics::Histogram,
     /// From the proposal to the reply: replicated, synced by a majority, applied here.
@@ -96,6 +101,7 @@ pub(crate) struct ProposerMetrics {
 impl ProposerMetrics {
     pub(crate) fn new(partition: grid_core::PartitionId) -> Self {
         Self {
+            queue_delay_seconds: metrics::histogram!("grid_queue_delay_seconds"),
             queue_seconds: metrics::histogram!("grid_queue_seconds"),
             commit_seconds: metrics::histogram!("grid_commit_seconds"),
             entry_commands: metrics::histogram!("grid_entry_commands"),
@@ -148,7 +154,7 @@ impl<S: Space> Proposer<S> {
                         }
                         self.count_out(&waiting);
                     }
-                    () = until_due(due, ticked) => tick = is_due(due),
+                    () = until_due(&self.clock, due, ticked) => tick = is_due(&self.clock, due),
                 }
                 if tick {
                     ticked = due.map(|due| (due, monotonic_now()));
@@ -157,6 +163,15 @@ impl<S: Space> Proposer<S> {
             if !self.leadership.borrow().is_local {
                 let leader = self.leadership.borrow().leader;
                 refuse(waiting.drain(..), leader);
+                continue;
+            }
+            if self.clock.now().is_none() {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    changed = self.leadership.changed() => if changed.is_err() { return },
+                    () = self.clock.known() => {}
+                }
                 continue;
             }
             if !self.gather(&mut waiting, &in_flight).await {
@@ -180,8 +195,10 @@ impl<S: Space> Proposer<S> {
         }
         if let Some(oldest) = oldest {
             let now = monotonic_now();
-            metrics::histogram!("grid_queue_delay_seconds")
-                .record(now.saturating_duration_since(oldest).as_secs_f64());
+            let waited = now.saturating_duration_since(oldest);
+            self.metrics
+                .queue_delay_seconds
+                .record(waited.as_secs_f64());
             self.admission.taken(commands, bytes, oldest, now);
         }
     }
@@ -249,7 +266,11 @@ impl<S: Space> Proposer<S> {
         let entry = Entry {
             format: ENTRY_FORMAT,
             rules: RULES_VERSION,
-            now: wall_now(),
+            // Known since before the first proposal; without it time stands still.
+            now: self
+                .clock
+                .now()
+                .unwrap_or_else(|| self.replica.read(grid_core::PartitionState::clock)),
             entropy: entropy(),
             pumped_index,
             commands: bodies
@@ -369,15 +390,21 @@ fn take_batch<R>(waiting: &mut Vec<Submission<R>>) -> Vec<Submission<R>> {
     std::mem::replace(waiting, rest)
 }
 
-fn is_due(due: Option<Timestamp>) -> bool {
-    due.is_some_and(|due| due <= wall_now())
+fn is_due(clock: &GridClock, due: Option<Timestamp>) -> bool {
+    due.zip(clock.now()).is_some_and(|(due, now)| due <= now)
 }
 
-async fn until_due(due: Option<Timestamp>, ticked: Option<(Timestamp, Instant)>) {
+async fn until_due(
+    clock: &GridClock,
+    due: Option<Timestamp>,
+    ticked: Option<(Timestamp, Instant)>,
+) {
     let Some(due) = due else {
         return std::future::pending().await;
     };
-    let mut wait = Duration::from_millis(due.millis_since(wall_now())).min(DEADLINE_SLEEP_MAX);
+    clock.known().await;
+    let now = clock.now().unwrap_or_default();
+    let mut wait = Duration::from_millis(due.millis_since(now)).min(DEADLINE_SLEEP_MAX);
     if let Some((last, at)) = ticked
         && last == due
     {

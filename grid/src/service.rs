@@ -16,6 +16,7 @@ use crate::divergence::{self, DivergedOrder, HashesRequest};
 use crate::error::OperationError;
 use crate::feed::FeedError;
 use crate::members::Members;
+use crate::operator;
 use crate::platform;
 use crate::proposer::Decision;
 use crate::raft::{
@@ -78,6 +79,9 @@ impl<R> From<Decision<R>> for ExecuteReply<R> {
             Ok((outcome, index)) => Self::Decided { outcome, index },
             Err(ProposalError::NotLeader(leader)) => Self::NotLeader(leader),
             Err(ProposalError::Unknown) => Self::Unknown,
+            Err(ProposalError::Overloaded { retry_after_ms }) => {
+                Self::Overloaded { retry_after_ms }
+            }
         }
     }
 }
@@ -157,7 +161,8 @@ macro_rules! with_group {
     };
 }
 
-fn reply_with<T: Serialize>(reply: Replier, value: &T) {
+/// Answers with a value. One that cannot be encoded, a bug, is no answer, which the peer sees.
+pub(crate) fn reply_with<T: Serialize>(reply: Replier, value: &T) {
     match codec::encode(value) {
         Ok(bytes) => reply.send(bytes.into()),
         Err(error) => tracing::error!(%error, "a reply could not be encoded"),
@@ -236,20 +241,13 @@ impl<S: Space> Handler for Services<S> {
                 let Ok(partition) = codec::decode::<PartitionId>(&payload) else {
                     return;
                 };
-                let Some(member) = members.get(partition) else {
-                    return;
-                };
-                let view = member.replica.view();
-                platform::blocking(move || match view.digest() {
-                    Ok(digest) => reply_with(
-                        reply,
-                        &DigestReply {
-                            applied_index: view.applied_index(),
-                            running_hash: view.hash(),
-                            digest,
-                        },
-                    ),
-                    Err(error) => tracing::error!(%error, "a state could not be digested"),
+                let members = Arc::clone(members);
+                tokio::spawn(async move {
+                    if let Some(member) = members.get(partition)
+                        && let Some(digest) = operator::digest_of(&member).await
+                    {
+                        reply_with(reply, &digest);
+                    }
                 });
             }
             service if cluster::is_of_cluster(service) => {
@@ -327,28 +325,14 @@ fn execute<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier)
     };
     let body = payload.slice_ref(request.body);
     let deadline = platform::monotonic_now() + Duration::from_millis(request.remaining_ms);
-    let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
-    let answer = Arc::clone(&reply);
-    let submitted = member.submit(
+    member.submit(
         request.key,
         request.fingerprint,
         request.class,
         body,
         deadline,
-        move |decision| {
-            if let Some(reply) = answer.lock().take() {
-                reply_with(reply, &ExecuteReply::from(decision));
-            }
-        },
+        move |decision| reply_with(reply, &ExecuteReply::from(decision)),
     );
-    if let Err(retry_after_ms) = submitted
-        && let Some(reply) = reply.lock().take()
-    {
-        reply_with(
-            reply,
-            &ExecuteReply::<S::Reply>::Overloaded { retry_after_ms },
-        );
-    }
 }
 
 async fn query<S: Space>(members: &Arc<Members<S>>, payload: &Bytes, reply: Replier) {

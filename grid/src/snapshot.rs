@@ -22,6 +22,7 @@ use grid_core::{PartitionId, PartitionState, Space, SpaceView};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
 use crate::status::{Divergence, SnapshotStatus};
@@ -193,6 +194,26 @@ pub(crate) fn open(
     Ok((header, input))
 }
 
+/// Reads a whole snapshot.
+///
+/// # Errors
+/// When it is damaged, of another grid or partition, or of a newer format.
+pub(crate) fn restore<S: Space>(
+    path: &Path,
+    grid_id: u128,
+    partition: PartitionId,
+) -> io::Result<(PartitionState<S>, SnapshotPosition)> {
+    let (header, mut input) = open(path, grid_id, partition)?;
+    let mut restore = Restore::<S>::default();
+    while let Some(section) = read_frame(&mut input, path)? {
+        restore
+            .section(&section)
+            .map_err(|error| damaged(path, error))?;
+    }
+    let state = restore.finish().map_err(|error| damaged(path, error))?;
+    Ok((state, header.position))
+}
+
 impl SnapshotStore {
     /// Takes up the snapshots in a directory; half-written ones are removed, damaged ones set aside.
     ///
@@ -269,16 +290,7 @@ impl SnapshotStore {
         &self,
         file: &SnapshotFile,
     ) -> io::Result<(PartitionState<S>, SnapshotPosition)> {
-        let path = &file.path;
-        let (header, mut input) = open(path, self.inner.grid_id, self.inner.partition)?;
-        let mut restore = Restore::<S>::default();
-        while let Some(section) = read_frame(&mut input, path)? {
-            restore
-                .section(&section)
-                .map_err(|error| damaged(path, error))?;
-        }
-        let state = restore.finish().map_err(|error| damaged(path, error))?;
-        Ok((state, header.position))
+        restore(&file.path, self.inner.grid_id, self.inner.partition)
     }
 
     /// Writes a view, synced and under its final name when this returns.
@@ -341,14 +353,7 @@ impl SnapshotStore {
     /// The file system's.
     pub(crate) fn mark_diverged(&self, divergence: &Divergence) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(divergence).map_err(io::Error::other)?;
-        let path = self.inner.directory.join(DIVERGED_FILE);
-        // Not `.part`: those are removed at every start.
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(&self.inner.directory)?.sync_all()
+        files::replace(&self.inner.directory.join(DIVERGED_FILE), &text)
     }
 
     /// Takes [`Self::mark_diverged`] back.
@@ -356,10 +361,8 @@ impl SnapshotStore {
     /// # Errors
     /// The file system's.
     pub(crate) fn unmark_diverged(&self) -> io::Result<()> {
-        match fs::remove_file(self.inner.directory.join(DIVERGED_FILE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => File::open(&self.inner.directory)?.sync_all(),
-        }
+        files::remove(&self.inner.directory.join(DIVERGED_FILE))?;
+        File::open(&self.inner.directory)?.sync_all()
     }
 
     /// What [`Self::mark_diverged`] wrote.
@@ -368,13 +371,9 @@ impl SnapshotStore {
     /// When the file is there and cannot be read.
     pub(crate) fn diverged(&self) -> io::Result<Option<Divergence>> {
         let path = self.inner.directory.join(DIVERGED_FILE);
-        match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(|error| damaged(&path, error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let text = files::read(&path)?;
+        text.map(|text| serde_json::from_slice(&text).map_err(|error| damaged(&path, error)))
+            .transpose()
     }
 
     /// The snapshots, oldest first.

@@ -18,6 +18,7 @@ pub mod auction;
 pub mod box_office;
 pub mod ids;
 pub mod money;
+mod slots;
 mod unit;
 
 pub use ids::{AuctionId, BidId, EventId, HoldId, ItemId, TicketId, UserId};

@@ -3,9 +3,10 @@
 //! A slot's section is the format version, then each domain's part in turn. Deadlines of all domains
 //! fire in the order of time; of equal ones auctions go first.
 
-use grid_core::{ApplyContext, CodecError, Slot, Space, SpaceView, Timestamp, codec};
+use grid_core::{ApplyContext, CodecError, Slot, SlotMap, Space, SpaceView, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
+use crate::slots::encode_slot;
 use crate::{auction, box_office};
 
 /// The version of a slot's encoding, its first field.
@@ -73,17 +74,15 @@ pub struct Unit {
 /// A view of a [`Unit`].
 #[derive(Debug)]
 pub struct UnitView {
-    auctions: auction::AuctionSpaceView,
-    box_office: box_office::BoxOfficeSpaceView,
+    auctions: SlotMap<auction::AuctionSlot>,
+    box_office: SlotMap<box_office::BoxOfficeSlot>,
 }
 
 impl SpaceView for UnitView {
     fn slots(&self) -> Vec<Slot> {
-        let mut slots: Vec<_> = self
-            .auctions
-            .slots()
-            .chain(self.box_office.slots())
-            .collect();
+        let auctions = self.auctions.iter().map(|(slot, _)| slot);
+        let box_office = self.box_office.iter().map(|(slot, _)| slot);
+        let mut slots: Vec<_> = auctions.chain(box_office).collect();
         slots.sort_unstable();
         slots.dedup();
         slots
@@ -91,8 +90,8 @@ impl SpaceView for UnitView {
 
     fn encode_slot(&self, slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
         codec::encode_into(&SLOT_FORMAT, out)?;
-        self.auctions.encode_slot(slot, out)?;
-        self.box_office.encode_slot(slot, out)
+        encode_slot(&self.auctions, slot, out)?;
+        encode_slot(&self.box_office, slot, out)
     }
 }
 

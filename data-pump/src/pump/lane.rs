@@ -7,8 +7,8 @@
 //! ```
 //!
 //! There is one way to open and every failure takes it: what was read and not committed is dropped
-//! and read again from the feed. A lane reads the next slice only when the last is written, so it
-//! holds one slice at most, and a database that is away is felt by nobody.
+//! and read again from the feed. A lane reads on only while it gathers a transaction's worth or rests
+//! (see `pacing`, which bounds what all lanes hold), so a database that is away is felt by nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::connections::{ACQUIRE_WAIT, Connections, Lease};
-use super::pacing::{Held, Situation};
+use super::pacing::{Held, HeldByAll, Situation};
 use super::pending::Pending;
 use super::reader::Reader;
 use super::status::LaneStatus;
@@ -58,8 +58,8 @@ pub(super) struct Shared {
     pub(super) is_schema_ready: Mutex<bool>,
     /// Whether lanes rest while clients wait.
     pub(super) steps_back: bool,
-    /// Changes that lanes hold while they rest.
-    pub(super) held_changes: Arc<AtomicUsize>,
+    /// What lanes hold while they rest.
+    pub(super) held: Arc<HeldByAll>,
     pub(super) settings: PumpSettings,
     pub(super) stop: watch::Receiver<bool>,
     /// Lanes of partitions that this node leads.
@@ -350,7 +350,7 @@ impl Lane {
         let shared = Arc::clone(&self.shared);
         let mut ahead = Pending::new(pending.upto_index);
         let mut unwritten = pending.changes;
-        let mut held = Held::new(Arc::clone(&shared.held_changes));
+        let mut held = Held::new(Arc::clone(&shared.held));
         let mut runs = pending.runs(place.applied_index, shared.settings.batch_changes_max);
         while let Some((changes, new_index)) = runs.next_run() {
             let mut lease = acquire(&shared).await?;
@@ -380,6 +380,7 @@ impl Lane {
                 let situation = Situation {
                     commit_delay: shared.client.commit_delay(self.partition),
                     took,
+                    lanes: held.lanes(),
                     held_changes: held.set(unwritten + ahead.changes),
                     behind: oldest_at_ms.map_or(Duration::ZERO, age),
                 };

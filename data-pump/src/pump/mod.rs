@@ -112,7 +112,7 @@ impl Pump {
             connections: Arc::clone(&connections),
             is_schema_ready: Mutex::new(false),
             steps_back: options.steps_back,
-            held_changes: Arc::default(),
+            held: Arc::default(),
             settings: options.settings,
             stop: stopped,
             active_lanes: AtomicUsize::new(0),

@@ -19,7 +19,7 @@ pub(super) async fn create(
     known: Known,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (body, canonical) = extract::json(&shared, body).await?;
+    let (body, canonical) = extract::json_and_text(&shared, body).await?;
     created(&operations::create_auction(&shared, known.asker(), body, &canonical).await?)
 }
 

@@ -44,17 +44,11 @@ pub(super) async fn list(
         _ => return Err(Failure::unexpected("bids were asked for").into()),
     };
     let viewer = viewer.map(|caller| caller.user);
-    let next = (bids.len() == list.limit())
-        .then(|| bids.last().map(|last| Arc::from(last.number.to_string())))
-        .flatten();
-    let page = Page {
-        items: bids
-            .iter()
-            .map(|bid| convert::bid(bid, currency, viewer))
-            .collect(),
-        next,
-    };
-    ok_at(&page, position)
+    let views = bids
+        .iter()
+        .map(|bid| convert::bid(bid, currency, viewer))
+        .collect();
+    ok_at(&Page::of(views, list.limit(), |bid| bid.number), position)
 }
 
 pub(super) async fn place(
@@ -64,7 +58,7 @@ pub(super) async fn place(
     body: Body,
 ) -> Result<Response, Problem> {
     let id = extract::id(&id)?;
-    let (body, _) = extract::json::<BidBody>(&shared, body).await?;
+    let body = extract::json::<BidBody>(&shared, body).await?;
     let amount =
         AmountText::read(&body.amount).map_err(|error| Failure::bad_request(error.to_string()))?;
     created(&operations::place_bid(&shared, known.asker(), id, &amount).await?)

@@ -25,7 +25,7 @@ pub(super) async fn create(
     known: Known,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (body, canonical) = extract::json(&shared, body).await?;
+    let (body, canonical) = extract::json_and_text(&shared, body).await?;
     created(&operations::create_event(&shared, known.asker(), body, &canonical).await?)
 }
 
@@ -150,18 +150,12 @@ pub(super) async fn tickets(
         (Answer::Tickets(None), _) => return Err(no_event()),
         _ => return Err(Failure::unexpected("tickets were asked for").into()),
     };
-    let next = (rows.len() == list.limit())
-        .then(|| {
-            rows.last()
-                .map(|last| Arc::from(last.seat_index.to_string()))
-        })
-        .flatten();
-    let page = Page {
-        items: rows
-            .into_iter()
-            .map(|row| convert::ticket_row(row, event_id, currency, &shared.signer))
-            .collect(),
-        next,
-    };
-    ok_at(&page, position)
+    let views = rows
+        .into_iter()
+        .map(|row| convert::ticket_row(row, event_id, currency, &shared.signer))
+        .collect();
+    ok_at(
+        &Page::of(views, list.limit(), |row| row.seat_index),
+        position,
+    )
 }

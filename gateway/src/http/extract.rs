@@ -174,6 +174,13 @@ pub(crate) fn id(text: &str) -> Result<Uuid, Failure> {
     Uuid::try_parse(text).map_err(|_| Failure::bad_request("an id in the address is no UUID"))
 }
 
+/// A partition's number in a path.
+pub(crate) fn partition(text: &str) -> Result<PartitionId, Failure> {
+    text.parse()
+        .map(PartitionId)
+        .map_err(|_| Failure::bad_request("a partition is a number"))
+}
+
 /// Reads a body of bounded length in bounded time.
 async fn read_body(shared: &Shared, body: Body) -> Result<Bytes, Failure> {
     let timeout = Duration::from_millis(BODY_READ_TIMEOUT_MS);
@@ -194,15 +201,23 @@ fn is_length_limit(error: &axum::Error) -> bool {
         .is_some_and(|source| source.to_string().contains("length limit"))
 }
 
-/// Reads a JSON body, with its canonical text for the fingerprint: field order does not matter.
-pub(crate) async fn json<T: DeserializeOwned>(
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| Failure::bad_request(error.to_string()))
+}
+
+/// Reads a JSON body.
+pub(crate) async fn json<T: DeserializeOwned>(shared: &Shared, body: Body) -> Result<T, Failure> {
+    parsed(&read_body(shared, body).await?)
+}
+
+/// The same with its canonical text for the fingerprint: field order does not matter.
+pub(crate) async fn json_and_text<T: DeserializeOwned>(
     shared: &Shared,
     body: Body,
 ) -> Result<(T, String), Failure> {
     let bytes = read_body(shared, body).await?;
-    let bad = |error: serde_json::Error| Failure::bad_request(error.to_string());
-    let value = serde_json::from_slice(&bytes).map_err(bad)?;
-    let canonical: serde_json::Value = serde_json::from_slice(&bytes).map_err(bad)?;
+    let value = parsed(&bytes)?;
+    let canonical: serde_json::Value = parsed(&bytes)?;
     Ok((value, canonical.to_string()))
 }
 

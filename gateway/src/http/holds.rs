@@ -22,7 +22,7 @@ pub(super) async fn hold(
     body: Body,
 ) -> Result<Response, Problem> {
     let id = extract::id(&id)?;
-    let (body, _) = extract::json::<HoldBody>(&shared, body).await?;
+    let body = extract::json::<HoldBody>(&shared, body).await?;
     let choice = seat_choice(body.seats, body.section, body.quantity, body.best_available)
         .map_err(Failure::bad_request)?;
     created(&operations::hold_seats(&shared, known.asker(), id, choice).await?)
@@ -35,7 +35,7 @@ pub(super) async fn confirm(
     body: Body,
 ) -> Result<Response, Problem> {
     let (id, hold_id) = (extract::id(&id)?, extract::id(&hold_id)?);
-    let (body, _) = extract::json::<ConfirmBody>(&shared, body).await?;
+    let body = extract::json::<ConfirmBody>(&shared, body).await?;
     let reference = body.payment_reference;
     ok(&operations::confirm_hold(&shared, known.asker(), id, hold_id, reference).await?)
 }

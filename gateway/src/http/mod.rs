@@ -9,8 +9,6 @@ pub(crate) mod extract;
 mod holds;
 mod items;
 mod me;
-mod members;
-mod operate;
 mod probes;
 pub(crate) mod problem;
 mod scatter;
@@ -48,7 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let observed = Router::new()
         .route("/health", get(probes::health))
         .route("/ready", get(probes::ready))
-        .route("/metrics", get(operate::metrics))
+        .route("/metrics", get(probes::metrics))
         .nest(admin::PREFIX, admin::router())
         .route("/v1/ticket-key", get(probes::ticket_key))
         .route("/v1/items", post(items::create))

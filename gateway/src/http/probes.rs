@@ -1,16 +1,17 @@
-//! For supervisors and door staff, who need no token: liveness, readiness, the ticket key.
+//! For supervisors and door staff, who need no token: liveness, readiness, metrics, the ticket key.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use grid_core::PartitionId;
 use serde::Serialize;
 
 use super::problem::Problem;
 use super::{json, ok};
+use crate::failure::Failure;
 use crate::state::Shared;
 
 #[derive(Serialize)]
@@ -67,6 +68,18 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response,
             draining,
         },
     )
+}
+
+/// Prometheus' text format.
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let reading = tokio::task::spawn_blocking(move || shared.metrics_text.read());
+    let text = reading
+        .await
+        .ok()
+        .flatten()
+        .ok_or_else(|| Failure::not_found("this node keeps no metrics"))?;
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 pub(super) async fn ticket_key(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {

@@ -1,15 +1,30 @@
 //! Lists over all partitions: asked at once, merged by id.
 
-use std::sync::Arc;
-
 use futures_util::future::try_join_all;
 use grid::Read;
+use grid_core::{Cursor, PartitionId};
+use processing_unit::{auction, box_office};
 use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::protocol::view::Page;
 use crate::state::Shared;
-use processing_unit::{auction, box_office};
+
+/// What `pick` takes of every partition's answer.
+async fn gather<A, T, F>(
+    shared: &Shared,
+    ask: impl Fn(PartitionId) -> F,
+    pick: impl Fn(A) -> Option<Vec<T>>,
+) -> Result<Vec<T>, Failure>
+where
+    F: Future<Output = Result<(A, Cursor), Failure>>,
+{
+    let mut all = Vec::new();
+    for (answer, _) in try_join_all(shared.layout.iter().map(ask)).await? {
+        all.extend(pick(answer).ok_or_else(|| Failure::unexpected("a list was asked for"))?);
+    }
+    Ok(all)
+}
 
 /// Every partition's answer to an auction query.
 pub(super) async fn ask_auctions<T>(
@@ -17,15 +32,8 @@ pub(super) async fn ask_auctions<T>(
     query: auction::Query,
     pick: impl Fn(auction::Answer) -> Option<Vec<T>>,
 ) -> Result<Vec<T>, Failure> {
-    let asked = shared
-        .layout
-        .iter()
-        .map(|partition| shared.ask_auctions(partition, query.clone(), Read::Linearizable));
-    let mut all = Vec::new();
-    for (answer, _) in try_join_all(asked).await? {
-        all.extend(pick(answer).ok_or_else(|| Failure::unexpected("a list was asked for"))?);
-    }
-    Ok(all)
+    let ask = |partition| shared.ask_auctions(partition, query.clone(), Read::Linearizable);
+    gather(shared, ask, pick).await
 }
 
 /// Every partition's answer to a box-office query.
@@ -34,25 +42,15 @@ pub(super) async fn ask_box_office<T>(
     query: box_office::Query,
     pick: impl Fn(box_office::Answer) -> Option<Vec<T>>,
 ) -> Result<Vec<T>, Failure> {
-    let asked = shared
-        .layout
-        .iter()
-        .map(|partition| shared.ask_box_office(partition, query.clone(), Read::Linearizable));
-    let mut all = Vec::new();
-    for (answer, _) in try_join_all(asked).await? {
-        all.extend(pick(answer).ok_or_else(|| Failure::unexpected("a list was asked for"))?);
-    }
-    Ok(all)
+    let ask = |partition| shared.ask_box_office(partition, query.clone(), Read::Linearizable);
+    gather(shared, ask, pick).await
 }
 
-/// The first `limit` entries by id. A full page names its last id as the next cursor.
+/// The first `limit` entries by id.
 pub(super) fn merge<T>(mut all: Vec<T>, limit: usize, id: impl Fn(&T) -> Uuid) -> Page<T> {
     all.sort_by_key(|entry| id(entry));
     all.truncate(limit);
-    let next = (all.len() == limit)
-        .then(|| all.last().map(|last| Arc::from(id(last).to_string())))
-        .flatten();
-    Page { items: all, next }
+    Page::of(all, limit, id)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use grid_core::{Cursor, PartitionId};
 use processing_unit::box_office::{SeatIndex, SeatStates};
 
 use crate::convert;
@@ -136,11 +135,6 @@ impl Board {
                 .collect(),
         }
     }
-}
-
-/// The cursor of an update or a snapshot: after the whole entry.
-pub(crate) fn after(partition: PartitionId, index: u64) -> Cursor {
-    Cursor::after_entry(partition, index)
 }
 
 #[cfg(test)]

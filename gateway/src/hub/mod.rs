@@ -15,8 +15,10 @@
 
 mod board;
 mod follower;
+mod frames;
 mod registry;
 mod subscribe;
+mod topic;
 
 use std::time::Duration;
 
@@ -30,7 +32,8 @@ pub(crate) use subscribe::{Opening, Subscriber, open};
 
 use crate::protocol::message::Topic;
 use crate::state::Shared;
-use registry::{Registry, SubscriberKey};
+use registry::Registry;
+use topic::SubscriberKey;
 
 /// The subscribers of this node.
 #[derive(Debug)]

@@ -6,48 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use grid_core::{ChangeBatch, Cursor, PartitionId};
-use processing_unit::box_office::{self, ReleaseReason, SeatIndex, SeatStates};
-use processing_unit::{Change, Currency, UserId, auction};
+use processing_unit::box_office::{self, ReleaseReason, SeatStates};
+use processing_unit::{Change, Currency, auction};
 use uuid::Uuid;
 
-use super::board::{Board, after};
+use super::board::Board;
+use super::frames::{auction_frame, hold_expired_frame};
+use super::topic::{
+    AuctionTopic, EventTopic, NoBoard, SubscriberKey, Subscribers, connections_of, is_among,
+};
 use crate::convert;
 use crate::layout::EventLayout;
-use crate::limits::BOARD_BACKLOG_MAX;
 use crate::protocol::frame;
 use crate::protocol::message::Topic;
-use crate::protocol::view::HoldExpiredData;
 use crate::ws::{Delivery, EndReason, Outlet};
-
-/// A subscriber: a person's connection.
-pub(crate) type SubscriberKey = (UserId, u64);
-
-type Subscribers = BTreeMap<SubscriberKey, Arc<Outlet>>;
-
-#[derive(Debug)]
-struct AuctionTopic {
-    currency: Currency,
-    subscribers: Subscribers,
-}
-
-#[derive(Debug)]
-struct EventTopic {
-    layout: Arc<EventLayout>,
-    /// `None` while it is being loaded; changes then wait in `backlog`.
-    board: Option<Board>,
-    backlog: Vec<(u64, SeatIndex, u8)>,
-    /// The backlog has every change after this index.
-    backlog_from: u64,
-    /// The board has every change up to this index, which may be ahead of the dispatch.
-    loaded_at: u64,
-    subscribers: Subscribers,
-}
-
-/// The board of an event cannot be had just now; the client should try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoBoard;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -74,7 +47,7 @@ impl Registry {
 
     /// After everything that has been dispatched.
     pub(crate) fn cursor(&self) -> Cursor {
-        after(self.partition, self.position)
+        Cursor::after_entry(self.partition, self.position)
     }
 
     pub(crate) fn advance(&mut self, index: u64) {
@@ -122,14 +95,11 @@ impl Registry {
         key: SubscriberKey,
         outlet: Arc<Outlet>,
     ) -> (Cursor, bool) {
-        let topic = self.events.entry(event_id).or_insert_with(|| EventTopic {
-            layout: Arc::clone(layout),
-            board: None,
-            backlog: Vec::new(),
-            backlog_from: self.position,
-            loaded_at: 0,
-            subscribers: Subscribers::new(),
-        });
+        let position = self.position;
+        let topic = self
+            .events
+            .entry(event_id)
+            .or_insert_with(|| EventTopic::new(Arc::clone(layout), position));
         topic.subscribers.insert(key, outlet);
         let has_board = topic.board.is_some();
         (self.cursor(), has_board)
@@ -164,27 +134,7 @@ impl Registry {
         position: Cursor,
     ) -> Result<(), NoBoard> {
         let topic = self.events.get_mut(&event_id).ok_or(NoBoard)?;
-        if topic.board.is_some() {
-            return Ok(());
-        }
-        if topic.backlog.len() >= BOARD_BACKLOG_MAX {
-            topic.backlog = Vec::new();
-            topic.backlog_from = self.position;
-        }
-        if position.index < topic.backlog_from {
-            return Err(NoBoard);
-        }
-        let mut board = Board::new(Arc::clone(&topic.layout), seats).ok_or(NoBoard)?;
-        for (index, seat, state) in std::mem::take(&mut topic.backlog) {
-            if index > position.index {
-                board.set(seat, state);
-            }
-        }
-        // Whoever waits for this board is told everything by its snapshot.
-        board.take_touched();
-        topic.board = Some(board);
-        topic.loaded_at = position.index;
-        Ok(())
+        topic.load(seats, position.index, self.position)
     }
 
     /// Reads an event's board together with the cursor it stands at.
@@ -196,7 +146,7 @@ impl Registry {
         let topic = self.events.get(&event_id).ok_or(NoBoard)?;
         let board = topic.board.as_ref().ok_or(NoBoard)?;
         let index = self.position.max(topic.loaded_at);
-        Ok(read(board, after(self.partition, index)))
+        Ok(read(board, Cursor::after_entry(self.partition, index)))
     }
 
     /// Dispatches a batch. Returns whether there is an update to tell (see [`Self::tell`]).
@@ -227,19 +177,20 @@ impl Registry {
         let Some(topic) = self.auctions.get(&auction_id.0) else {
             return;
         };
-        let Some((shared, own)) = auction_frames(change, topic.currency, cursor, at_ms) else {
-            return;
-        };
         let of = Topic::Auction(auction_id.0);
-        let delivery = |frame| {
-            Arc::new(Delivery {
+        let delivery = |own| {
+            let frame = auction_frame(change, topic.currency, cursor, at_ms, own)?;
+            Some(Arc::new(Delivery {
                 topic: of,
                 cursor,
                 frame,
-            })
+            }))
         };
-        let shared = delivery(shared);
-        let own = own.map(|(owner, frame)| (owner, delivery(frame)));
+        let Some(shared) = delivery(false) else {
+            return;
+        };
+        let owner = convert::owner(change).filter(|owner| is_among(&topic.subscribers, *owner));
+        let own = owner.and_then(|owner| Some((owner, delivery(true)?)));
         for ((user, _), outlet) in &topic.subscribers {
             match &own {
                 Some((owner, own)) if owner == user => outlet.push(Arc::clone(own)),
@@ -276,8 +227,7 @@ impl Registry {
                         cursor,
                         frame,
                     });
-                    let own = (*buyer, 0)..=(*buyer, u64::MAX);
-                    for (_, outlet) in topic.subscribers.range(own) {
+                    for (_, outlet) in topic.subscribers.range(connections_of(*buyer)) {
                         outlet.push(Arc::clone(&delivery));
                     }
                 }
@@ -301,7 +251,7 @@ impl Registry {
             if touched.is_empty() {
                 continue;
             }
-            let cursor = after(self.partition, self.position.max(topic.loaded_at));
+            let cursor = Cursor::after_entry(self.partition, self.position.max(topic.loaded_at));
             let of = Topic::Event(event_id);
             let delivery = Arc::new(Delivery {
                 topic: of,
@@ -322,74 +272,17 @@ impl Registry {
     }
 }
 
-impl EventTopic {
-    fn set(&mut self, index: u64, seats: impl Iterator<Item = SeatIndex>, state: u8) {
-        if self.board.is_some() && index <= self.loaded_at {
-            return;
-        }
-        for seat in seats {
-            match &mut self.board {
-                Some(board) => board.set(seat, state),
-                None if self.backlog.len() < BOARD_BACKLOG_MAX => {
-                    self.backlog.push((index, seat, state));
-                }
-                None => {}
-            }
-        }
-    }
-}
-
-/// The event of a change for everybody, and for the person it concerns.
-pub(crate) fn auction_frames(
-    change: &auction::Change,
-    currency: Currency,
-    cursor: Cursor,
-    at_ms: u64,
-) -> Option<(Bytes, Option<(UserId, Bytes)>)> {
-    let topic = Topic::Auction(change.auction_id()?.0);
-    let event = convert::auction_event(change, currency)?;
-    let frame = |data| {
-        let cursor = Some(cursor.to_string());
-        frame::topic(event.kind, None, topic, data, cursor, Some(at_ms))
-    };
-    let own = event
-        .data_for_owner
-        .as_ref()
-        .map(|(owner, data)| (*owner, frame(data)));
-    Some((frame(&event.data), own))
-}
-
-/// Tells a buyer that their hold has run out. It has no cursor: seats may have changed before it that
-/// are told later.
-pub(crate) fn hold_expired_frame(
-    event_id: Uuid,
-    layout: &EventLayout,
-    hold_id: Uuid,
-    seats: &[SeatIndex],
-) -> Bytes {
-    let data = HoldExpiredData {
-        hold_id,
-        seats: seats.iter().map(|seat| layout.label(*seat)).collect(),
-    };
-    frame::topic(
-        "hold_expired",
-        None,
-        Topic::Event(event_id),
-        &data,
-        None,
-        None,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use grid_core::{StateHash, Timestamp};
-    use processing_unit::{AuctionId, BidId, EventId, HoldId};
+    use processing_unit::box_office::SeatIndex;
+    use processing_unit::{AuctionId, BidId, EventId, HoldId, UserId};
     use serde_json::Value;
     use smallvec::smallvec;
 
     use super::*;
     use crate::layout::tests::two_sections;
+    use crate::limits::BOARD_BACKLOG_MAX;
 
     const ID: Uuid = Uuid::from_u128(1);
     const ANNA: UserId = UserId(Uuid::from_u128(10));

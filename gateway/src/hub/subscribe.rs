@@ -16,11 +16,13 @@ use processing_unit::{AuctionId, Change, EventId, Query, UserId, auction};
 use uuid::Uuid;
 
 use super::board::Board;
-use super::registry::{NoBoard, SubscriberKey, auction_frames, hold_expired_frame};
+use super::frames::{auction_frame, hold_expired_frame};
+use super::topic::{NoBoard, SubscriberKey};
 use crate::convert;
 use crate::failure::{Detail, Failure};
 use crate::limits::{
-    CATCH_UP_TIMEOUT_MS, REPLAY_ENTRIES_MAX, REPLAY_EVENTS_MAX, REPLAY_TIMEOUT_MS,
+    BOARD_RETRY_AFTER_MS, CATCH_UP_TIMEOUT_MS, REPLAY_ENTRIES_MAX, REPLAY_EVENTS_MAX,
+    REPLAY_TIMEOUT_MS,
 };
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame;
@@ -104,14 +106,9 @@ async fn open_auction(
             if change.auction_id() != Some(AuctionId(id)) {
                 return true;
             }
-            if let Some((shared_frame, own)) =
-                auction_frames(change, currency, cursor, batch.at.as_millis())
-            {
-                events.push(match own {
-                    Some((owner, own)) if owner == subscriber.user() => own,
-                    _ => shared_frame,
-                });
-            }
+            let own = convert::owner(change) == Some(subscriber.user());
+            let at_ms = batch.at.as_millis();
+            events.extend(auction_frame(change, currency, cursor, at_ms, own));
             events.len() <= REPLAY_EVENTS_MAX
         });
         match replayed.await {
@@ -242,7 +239,7 @@ fn touched_seats(change: &box_office::Change) -> Vec<SeatIndex> {
 }
 
 fn no_board(_: NoBoard) -> Failure {
-    let retry_after_ms = 500;
+    let retry_after_ms = BOARD_RETRY_AFTER_MS;
     Failure::new(
         ErrorCode::Overloaded,
         "the event changes faster than it can be read just now",

@@ -1,7 +1,5 @@
 //! What clients get to see: replies, resources of the HTTP interface, data of events.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -313,7 +311,18 @@ pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
     /// Give it as `after` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) next: Option<Arc<str>>,
+    pub(crate) next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page that may have `limit` items; a full one names the cursor of its last.
+    pub(crate) fn of<C: ToString>(items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> C) -> Self {
+        let last = items.last().filter(|_| items.len() == limit);
+        Self {
+            next: last.map(|last| cursor(last).to_string()),
+            items,
+        }
+    }
 }
 
 /// An item.

@@ -8,9 +8,7 @@
 //! All files are their owner's only. A certificate made again replaces the former one; running nodes take
 //! it up for their next connections.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +22,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
 use crate::failure::Failure;
+use crate::private_file;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a CA made by `grid up` is good, in days.
@@ -107,8 +106,8 @@ impl Certificates {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
-        self.write(&self.ca_key(), &key.serialize_pem())?;
-        self.write(&self.ca(), &certificate.pem())?;
+        private_file::replace(&self.ca_key(), key.serialize_pem().as_bytes())?;
+        private_file::replace(&self.ca(), certificate.pem().as_bytes())?;
         read(&self.ca())
     }
 
@@ -144,8 +143,8 @@ impl Certificates {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &issuer)?;
         let (certificate_file, key_file) = self.node(node);
-        self.write(&key_file, &key.serialize_pem())?;
-        self.write(&certificate_file, &certificate.pem())?;
+        private_file::replace(&key_file, key.serialize_pem().as_bytes())?;
+        private_file::replace(&certificate_file, certificate.pem().as_bytes())?;
         read(&certificate_file)
     }
 
@@ -201,23 +200,6 @@ impl Certificates {
         params.not_before = epoch + now.saturating_sub(DAY);
         params.not_after = epoch + now + DAY * days;
         Ok(params)
-    }
-
-    fn write(&self, path: &Path, text: &str) -> anyhow::Result<()> {
-        let part = path.with_extension("part");
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .open(&part)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&part, path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

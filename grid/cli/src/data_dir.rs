@@ -12,8 +12,6 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -23,6 +21,7 @@ use uuid::Uuid;
 
 use crate::certs::Certificates;
 use crate::failure::Failure;
+use crate::private_file;
 
 /// The layout that this build writes.
 const FORMAT: u32 = 1;
@@ -236,21 +235,7 @@ impl DataDir {
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
-        let path = self.path.join(name);
-        let part = self.path.join(format!("{name}.part"));
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .open(&part)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&part, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        private_file::replace(&self.path.join(name), content)
     }
 }
 

@@ -22,6 +22,7 @@ mod failure;
 mod import;
 mod load;
 mod output;
+mod private_file;
 mod rolling;
 mod sample;
 mod sequence;

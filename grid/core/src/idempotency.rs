@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::FixedHashMap;
+use crate::ShardedMap;
 use crate::time::Timestamp;
 
 /// A record is kept for ten minutes, unless [`RECORDS_MAX`] pushes it out earlier.
@@ -62,7 +62,7 @@ pub enum Seen<'a> {
 pub struct IdempotencyRecords {
     chunks: VecDeque<Arc<Vec<Record>>>,
     /// Key → (chunk's number since the beginning, place in the chunk).
-    places: FixedHashMap<u128, (u64, u32)>,
+    places: ShardedMap<u128, (u64, u32)>,
     first_chunk: u64,
     len: usize,
 }

@@ -29,6 +29,7 @@ pub mod partition;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod position;
+pub mod sharded_map;
 pub mod snapshot;
 pub mod space;
 pub mod state_hash;
@@ -41,12 +42,13 @@ pub use idempotency::IdempotencyKey;
 pub use key::{PartitionId, SLOT_COUNT, Slot, SlotLayout};
 pub use partition::{Applied, ApplyError, ChangeBatch, Outcome, PartitionState};
 pub use position::{Cursor, CursorParseError};
+pub use sharded_map::ShardedMap;
 pub use space::{ApplyContext, Space, SpaceView};
 pub use state_hash::StateHash;
 pub use time::Timestamp;
 
 /// A hash map with a fixed hasher, so that two replicas behave alike. For look-ups only: iterate a
-/// `BTreeMap` or a `Vec` instead.
+/// `BTreeMap` or a `Vec` instead. What may grow beyond some ten thousand entries is a [`ShardedMap`].
 #[expect(
     clippy::disallowed_types,
     reason = "this is the fixed-hasher form that is allowed"

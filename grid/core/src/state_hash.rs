@@ -20,17 +20,6 @@ impl StateHash {
         hasher.update(outputs);
         Self(*hasher.finalize().as_bytes())
     }
-
-    /// The hash of a sequence of byte strings, each preceded by its length.
-    #[must_use]
-    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        Self(*hasher.finalize().as_bytes())
-    }
 }
 
 impl fmt::Display for StateHash {

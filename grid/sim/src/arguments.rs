@@ -43,7 +43,9 @@ pub(crate) struct Run {
     /// Stop at the first seed that fails.
     #[arg(long)]
     pub(crate) first_failure: bool,
-    /// Plant a bug that the simulation must find: skip-fsync, reply-before-commit, drop-dedup-record.
+    /// Plant a bug that the simulation must find: skip-fsync, ignore-sync-error, reply-before-commit,
+    /// drop-dedup-record, endless-lease, believe-own-clock, same-disk,
+    /// same-epoch.
     #[arg(long)]
     pub(crate) bug: Option<String>,
     /// Write every step of the one seed to this file.

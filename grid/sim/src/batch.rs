@@ -12,8 +12,8 @@ use grid_sim::{Outcome, Plan, run};
 use crate::arguments::{Run, Same};
 use crate::report;
 
-/// A seed takes some seconds; one that takes this long goes round in circles, and is killed.
-const SEED_TIME_MAX: Duration = Duration::from_secs(240);
+/// A seed takes a second or two; one that takes this long goes round in circles, and is killed.
+const SEED_TIME_MAX: Duration = Duration::from_secs(120);
 /// How often a seed's process is looked after.
 const CHILD_PERIOD: Duration = Duration::from_millis(30);
 
@@ -43,7 +43,13 @@ pub(crate) fn run_here(arguments: &Run, seed: u64) -> io::Result<bool> {
 #[cfg(feature = "planted-bugs")]
 fn plant(bug: &str) -> io::Result<()> {
     match bug {
-        "skip-fsync" | "reply-before-commit" => simulation::plant(bug),
+        "skip-fsync"
+        | "ignore-sync-error"
+        | "reply-before-commit"
+        | "endless-lease"
+        | "believe-own-clock"
+        | "same-disk"
+        | "same-epoch" => simulation::plant(bug),
         "drop-dedup-record" => grid_core::planted::forget_retries(),
         _ => return Err(io::Error::other(format!("no bug is called {bug}"))),
     }
@@ -86,6 +92,12 @@ fn seeds(arguments: &Run) -> Vec<u64> {
         .collect()
 }
 
+/// The seeds that nobody chose; they come first.
+fn fresh_of<'a>(arguments: &Run, seeds: &'a [u64]) -> &'a [u64] {
+    let count = usize::try_from(arguments.fresh).unwrap_or(usize::MAX);
+    &seeds[..count.min(seeds.len())]
+}
+
 #[derive(Default)]
 struct Tally {
     next: usize,
@@ -100,6 +112,7 @@ pub(crate) fn run_many(arguments: &Run) -> io::Result<bool> {
     if seeds.is_empty() {
         return Err(io::Error::other("say --seed N, --seeds A..B or --fresh N"));
     }
+    report::fresh(fresh_of(arguments, &seeds), arguments.bug.as_deref());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let started = Instant::now();
     let limit = arguments

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::cluster::Cluster;
 use crate::history::History;
 use crate::invariants::{Fact, Violation};
+use crate::plan::Plan;
 use crate::random::Random;
 use crate::requests::{Asked, Request, Result as Ended, Ticket};
 
@@ -26,6 +27,8 @@ const RETRY_MS_MAX: u64 = 300;
 const GIVE_UP_PERCENT: u64 = 15;
 /// Of a hundred commands that were answered, so many are sent again all the same.
 const REPEAT_PERCENT: u64 = 10;
+/// Of a hundred commands of a run with duplicates, so many reach a second node as well.
+const ECHO_PERCENT: u64 = 25;
 
 /// What a check of a fact gives.
 pub(crate) type Checked = Result<(), Violation>;
@@ -48,7 +51,7 @@ impl Job {
     fn key(&self) -> Option<IdempotencyKey> {
         match &self.asked {
             Asked::Execute(request) => Some(request.key),
-            Asked::Query(..) | Asked::Pumped(_) => None,
+            Asked::Query(..) | Asked::Pumped(_) | Asked::Order(_) => None,
         }
     }
 }
@@ -80,6 +83,11 @@ pub(crate) struct Clients {
     shows: Shows,
     clients: Vec<Client>,
     waiting: BTreeMap<Ticket, usize>,
+    /// Requests that were sent to a second node as well; nobody waits for their answers, which must be
+    /// right all the same.
+    echoes: BTreeMap<Ticket, Job>,
+    /// Of a hundred commands, so many reach two nodes.
+    echo_percent: u64,
     /// Commands given up without knowing.
     given_up: Vec<Job>,
     to_create: Vec<Job>,
@@ -91,8 +99,8 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(crate) fn new(seed: u64, count: usize, layout: SlotLayout) -> Self {
-        let mut random = Random::new(seed, 2);
+    pub(crate) fn new(plan: &Plan, layout: SlotLayout) -> Self {
+        let mut random = Random::new(plan.seed, 2);
         let shows = Shows::of(&mut random);
         let client = |number| Client {
             user: UserId(Uuid::from_u128(0x100 + number)),
@@ -102,8 +110,14 @@ impl Clients {
         };
         let mut clients = Self {
             random,
-            clients: (0..count as u128).map(client).collect(),
+            clients: (0..plan.clients as u128).map(client).collect(),
             waiting: BTreeMap::new(),
+            echoes: BTreeMap::new(),
+            echo_percent: if plan.faults.duplicates {
+                ECHO_PERCENT
+            } else {
+                0
+            },
             given_up: Vec::new(),
             to_create: Vec::new(),
             next_ticket: 1,
@@ -168,9 +182,10 @@ impl Clients {
                     continue;
                 }
             };
-            let Some(job) = job else {
+            let Some(mut job) = job else {
                 continue;
             };
+            self.echo(cluster, &mut job);
             let ticket = self.next_ticket;
             let request = Request {
                 ticket,
@@ -187,6 +202,27 @@ impl Clients {
                 let at_ms = now_ms + self.random.between(5, RETRY_MS_MAX);
                 self.clients[number].state = State::Retry { job, at_ms };
             }
+        }
+    }
+
+    /// Sends a command to a node that the client does not wait for.
+    fn echo(&mut self, cluster: &mut Cluster<'_>, job: &mut Job) {
+        if job.key().is_none() || !self.random.chance(self.echo_percent) {
+            return;
+        }
+        let Some(node) = self.random.pick(&cluster.node_ids()).copied() else {
+            return;
+        };
+        let request = Request {
+            ticket: self.next_ticket,
+            partition: job.partition,
+            asked: job.asked.clone(),
+        };
+        if cluster.ask(node, request) {
+            // Whatever the node that is waited for says, the other may have carried it out.
+            job.is_certain = false;
+            self.echoes.insert(self.next_ticket, job.clone());
+            self.next_ticket += 1;
         }
     }
 
@@ -231,7 +267,7 @@ impl Clients {
         check: &mut dyn FnMut(&History, &Fact<'_>) -> Checked,
     ) -> Checked {
         let Some(number) = self.waiting.remove(&ticket) else {
-            return Ok(());
+            return self.echoed(ticket, &ended, history, check);
         };
         let pause = State::Idle {
             until_ms: now_ms + self.random.between(0, PAUSE_MS_MAX),
@@ -263,7 +299,7 @@ impl Clients {
             Ended::Answered(Err(error)) => {
                 return check(history, &Fact::Failed(&error));
             }
-            Ended::Pumped => return Ok(()),
+            Ended::Pumped | Ended::Ordered(_) => return Ok(()),
             Ended::Executed(Err(error)) => Some(error),
             Ended::NodeStopped => None,
         };
@@ -285,6 +321,36 @@ impl Clients {
         }
         let at_ms = now_ms + self.random.between(5, RETRY_MS_MAX);
         self.clients[number].state = State::Retry { job, at_ms };
+        Ok(())
+    }
+
+    /// Takes in what came of a request that nobody waits for.
+    fn echoed(
+        &mut self,
+        ticket: Ticket,
+        ended: &Ended,
+        history: &mut History,
+        check: &mut dyn FnMut(&History, &Fact<'_>) -> Checked,
+    ) -> Checked {
+        let Some((job, key)) = self
+            .echoes
+            .remove(&ticket)
+            .and_then(|job| job.key().map(|key| (job, key)))
+        else {
+            return Ok(());
+        };
+        let Ended::Executed(Ok(executed)) = ended else {
+            return Ok(());
+        };
+        let fact = Fact::Executed {
+            partition: job.partition,
+            key,
+            executed,
+            floor: job.floor,
+        };
+        check(history, &fact)?;
+        let log = history.log(job.partition);
+        log.acknowledged = log.acknowledged.max(executed.position.index);
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid::GridClient;
 use grid::simulation::{self, CrashLoss, DiskFaults};
+use grid::{ClusterMap, GridClient, ReplicaRole};
 use processing_unit::Unit;
 
 use crate::node::{self, Shared, Stopped, host_name};
@@ -18,8 +19,12 @@ pub(crate) const STEP_MS: u64 = 2;
 /// How long a message takes at most when nothing is wrong.
 const LATENCY_MAX: Duration = Duration::from_millis(6);
 
+/// How long a message takes when only that is asked for.
+const LATENCY_USUAL: Duration = Duration::from_millis(2);
+
 /// A running cluster.
 pub(crate) struct Cluster<'a> {
+    plan: Plan,
     sim: turmoil::Sim<'a>,
     nodes: BTreeMap<u64, Rc<RefCell<Shared>>>,
     up: BTreeSet<u64>,
@@ -32,7 +37,7 @@ impl Cluster<'_> {
     /// Starts all nodes of a plan.
     pub(crate) fn start(plan: &Plan) -> Self {
         simulation::begin(plan.seed);
-        let mut sim = turmoil::Builder::new()
+        let sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
             .tick_duration(Duration::from_millis(STEP_MS))
             .simulation_duration(Duration::from_secs(100_000))
@@ -40,23 +45,30 @@ impl Cluster<'_> {
             .max_message_latency(LATENCY_MAX)
             .tcp_capacity(1 << 16)
             .build();
-        let mut nodes = BTreeMap::new();
-        for node in 1..=plan.nodes {
-            let shared = Rc::new(RefCell::new(Shared::default()));
-            let (plan, given) = (plan.clone(), Rc::clone(&shared));
-            sim.host(host_name(node), move || {
-                node::run(plan.clone(), node, Rc::clone(&given))
-            });
-            nodes.insert(node, shared);
-        }
-        let up = nodes.keys().copied().collect();
-        Self {
+        let mut cluster = Self {
+            plan: plan.clone(),
             sim,
-            nodes,
-            up,
+            nodes: BTreeMap::new(),
+            up: BTreeSet::new(),
             under_way: BTreeMap::new(),
             lost: Vec::new(),
+        };
+        for node in 1..=plan.nodes {
+            cluster.add(node);
         }
+        cluster
+    }
+
+    /// Switches a new node on. One that is not of the first asks those to let it in.
+    pub(crate) fn add(&mut self, node: u64) {
+        simulation::trace_note(&format!("add {node}"));
+        let shared = Rc::new(RefCell::new(Shared::default()));
+        let (plan, given) = (self.plan.clone(), Rc::clone(&shared));
+        self.sim.host(host_name(node), move || {
+            node::run(plan.clone(), node, Rc::clone(&given))
+        });
+        self.nodes.insert(node, shared);
+        self.up.insert(node);
     }
 
     /// Goes on by [`STEP_MS`].
@@ -70,6 +82,29 @@ impl Cluster<'_> {
     /// The simulated time since the beginning.
     pub(crate) fn now_ms(&self) -> u64 {
         self.sim.elapsed().as_millis() as u64
+    }
+
+    /// The latest cluster map that a running node has.
+    pub(crate) fn latest_map(&self) -> Option<Arc<ClusterMap>> {
+        let maps = self.nodes.keys().filter_map(|node| self.map_of(*node));
+        maps.max_by_key(|map| map.epoch)
+    }
+
+    /// The cluster map as a running node has it.
+    pub(crate) fn map_of(&self, node: u64) -> Option<Arc<ClusterMap>> {
+        self.client(node)?.cluster_map().borrow().clone()
+    }
+
+    /// The running nodes that lead a partition, as they see it.
+    pub(crate) fn leaders(&self) -> Vec<u64> {
+        let leads = |node: &u64| {
+            let status = self.client(*node).map(|client| client.status());
+            let replicas = status.into_iter().flat_map(|status| status.replicas);
+            replicas
+                .into_iter()
+                .any(|replica| replica.role == ReplicaRole::Leader)
+        };
+        self.up.iter().copied().filter(leads).collect()
     }
 
     /// All nodes' numbers.
@@ -162,12 +197,11 @@ impl Cluster<'_> {
         }
     }
 
-    /// Switches a node on again, with a sound disk and the right time.
+    /// Switches a node on again, with a sound disk.
     pub(crate) fn restart(&mut self, node: u64) {
         if self.up.insert(node) {
             simulation::trace_note(&format!("restart {node}"));
             simulation::disk_faults(node, DiskFaults::default());
-            simulation::set_wall_skew(node, 0);
             self.sim.bounce(host_name(node));
         }
     }
@@ -188,7 +222,28 @@ impl Cluster<'_> {
     pub(crate) fn delay(&mut self, a: u64, b: u64, delay: Option<Duration>) {
         simulation::trace_note(&format!("delay {a} {b} {delay:?}"));
         let (a, b) = (host_name(a), host_name(b));
-        let delay = delay.unwrap_or(Duration::from_millis(2));
-        self.sim.set_link_latency(a, b, delay);
+        self.sim
+            .set_link_latency(a, b, delay.unwrap_or(LATENCY_USUAL));
+    }
+
+    /// Lets each message between two nodes take up to so long, each its own time, so that they overtake
+    /// each other; `None` for the usual.
+    pub(crate) fn jitter(&mut self, a: u64, b: u64, most: Option<Duration>) {
+        simulation::trace_note(&format!("jitter {a} {b} {most:?}"));
+        let (a, b) = (host_name(a), host_name(b));
+        let most = most.unwrap_or(LATENCY_MAX);
+        self.sim.set_link_max_message_latency(a, b, most);
+    }
+
+    /// Keeps all messages between two nodes back.
+    pub(crate) fn hold(&mut self, a: u64, b: u64) {
+        simulation::trace_note(&format!("hold {a} {b}"));
+        self.sim.hold(host_name(a), host_name(b));
+    }
+
+    /// Lets them all go at once.
+    pub(crate) fn release(&mut self, a: u64, b: u64) {
+        simulation::trace_note(&format!("release {a} {b}"));
+        self.sim.release(host_name(a), host_name(b));
     }
 }

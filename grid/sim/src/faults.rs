@@ -1,11 +1,17 @@
 //! What breaks, when, and for how long.
 //!
 //! Every so often one of the run's kinds of fault strikes and is undone some time later; several may
-//! be at work at once. A change of membership is to become one more kind: it would be begun here and
-//! left to the cluster to finish.
+//! be at work at once. Orders about the members ([`orders`]) come beside them and are not undone.
 //!
-//! Only what the grid promises to stand is done to it. Of flipped bits: at most one node a run, since
-//! a second damaged copy may be the last one.
+//! Only what the grid promises to stand is done to it. Of flipped bits and of lost disks: at most one
+//! node a run, since a second damaged copy may be the last one. Of wrong clocks: fewer than half.
+//!
+//! On the wire only what TCP permits happens: within a connection nothing is lost, doubled or out of
+//! order, but whole connections are late, and overtake each other. A request that comes twice is
+//! therefore a client's doing (`clients`).
+
+mod clocks;
+mod orders;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,13 +21,15 @@ use grid::simulation::{self, CrashLoss, DiskFaults};
 use crate::cluster::Cluster;
 use crate::plan::{FaultMix, Plan};
 use crate::random::Random;
+use clocks::Clocks;
+use orders::Orders;
 
 /// The time between two faults, in simulated milliseconds.
 const PAUSE_MS: (u64, u64) = (150, 2_500);
 /// How long a fault lasts.
 const LASTS_MS: (u64, u64) = (100, 5_000);
-/// How far a wall clock jumps at most; far less than replies are remembered for.
-const CLOCK_JUMP_MS_MAX: u64 = 60_000;
+/// Of a hundred faults of one node's clock or disk, so many are of a node that leads something.
+const LEADER_PERCENT: u64 = 60;
 /// Disk errors are not yet seen by the node when they are undone; so long it is excused after.
 const EXCUSE_MS: u64 = 2_000;
 
@@ -34,6 +42,8 @@ enum What {
         next_ms: u64,
     },
     Slow(u64, u64),
+    Jitter(u64, u64),
+    Held(u64, u64),
     Disk(u64),
     Clock(u64),
 }
@@ -51,10 +61,14 @@ pub(crate) struct Faults {
     active: Vec<Active>,
     /// The node whose files were tampered with, if one was.
     flipped: Option<u64>,
+    /// The node that has lost its disk, if one has.
+    wiped: Option<u64>,
+    clocks: Clocks,
+    orders: Orders,
     /// Nodes that must not start again.
     gone: BTreeSet<u64>,
     excused: Vec<(u64, u64)>,
-    pub(crate) count: u64,
+    count: u64,
 }
 
 type Strike = fn(&mut Faults, &mut Cluster<'_>, u64);
@@ -68,10 +82,23 @@ impl Faults {
             next_ms: 1_500,
             active: Vec::new(),
             flipped: None,
+            wiped: None,
+            clocks: Clocks::new(plan),
+            orders: Orders::new(plan),
             gone: BTreeSet::new(),
             excused: Vec::new(),
             count: 0,
         }
+    }
+
+    /// How many have struck, orders included.
+    pub(crate) fn count(&self) -> u64 {
+        self.count + self.orders.count()
+    }
+
+    /// Whether the grid was told to let a node go.
+    pub(crate) fn has_ordered_out(&self, node: u64) -> bool {
+        self.orders.has_ordered_out(node)
     }
 
     /// Undoes what is over and does what is due.
@@ -102,20 +129,26 @@ impl Faults {
                 }
             }
         }
+        if self.mix.membership {
+            self.orders.act(cluster, now_ms);
+        }
         if now_ms < self.next_ms {
             return;
         }
         self.next_ms = now_ms + self.random.between(PAUSE_MS.0, PAUSE_MS.1);
         let mix = self.mix;
-        let kinds: [(bool, Strike); 8] = [
+        let kinds: [(bool, Strike); 11] = [
             (mix.crashes || mix.bit_flips, Self::crash),
             (mix.power_cuts, Self::power_cut),
             (mix.partitions, Self::partition),
             (mix.delays, Self::slow_link),
+            (mix.reordering, Self::overtaking),
+            (mix.reordering, Self::keep_back),
             (mix.clock_jumps, Self::clock_jump),
             (mix.slow_disks, Self::slow_disk),
             (mix.failing_disks, Self::failing_disk),
             (mix.full_disks, Self::full_disk),
+            (mix.wiped_disks, Self::wipe),
         ];
         let kinds: Vec<Strike> = kinds
             .into_iter()
@@ -145,10 +178,17 @@ impl Faults {
                 .any(|(of, until_ms)| *of == node && now_ms <= *until_ms)
     }
 
-    /// Switches a node off that stopped by itself; for good if its files are damaged.
-    pub(crate) fn retire(&mut self, cluster: &mut Cluster<'_>, node: u64, damaged: bool, now: u64) {
+    /// Switches a node off that stopped by itself; for good if its files are damaged or the grid has
+    /// removed it.
+    pub(crate) fn retire(
+        &mut self,
+        cluster: &mut Cluster<'_>,
+        node: u64,
+        for_good: bool,
+        now: u64,
+    ) {
         cluster.crash(node, CrashLoss::Some);
-        if damaged {
+        if for_good {
             self.gone.insert(node);
         } else {
             self.keep(What::Down(node), now);
@@ -173,16 +213,33 @@ impl Faults {
                 }
             }
             What::Slow(a, b) => cluster.delay(a, b, None),
+            What::Jitter(a, b) => cluster.jitter(a, b, None),
+            What::Held(a, b) => cluster.release(a, b),
             What::Disk(node) => {
                 self.excused.push((node, now_ms + EXCUSE_MS));
                 simulation::disk_faults(node, DiskFaults::default());
             }
-            What::Clock(node) => simulation::set_wall_skew(node, 0),
+            What::Clock(node) => self.clocks.set_right(node, now_ms),
         }
     }
 
     fn any_up(&mut self, cluster: &Cluster<'_>) -> Option<u64> {
         self.random.pick(&cluster.up()).copied()
+    }
+
+    /// A node that is up, rather one that leads.
+    fn leader_mostly(&mut self, cluster: &Cluster<'_>) -> Option<u64> {
+        let leaders = cluster.leaders();
+        if !leaders.is_empty() && self.random.chance(LEADER_PERCENT) {
+            return self.random.pick(&leaders).copied();
+        }
+        self.any_up(cluster)
+    }
+
+    fn any_two(&mut self, cluster: &Cluster<'_>) -> Option<(u64, u64)> {
+        let nodes = cluster.node_ids();
+        let (a, b) = (*self.random.pick(&nodes)?, *self.random.pick(&nodes)?);
+        (a != b).then_some((a, b))
     }
 
     fn crash(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
@@ -248,32 +305,58 @@ impl Faults {
     }
 
     fn slow_link(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
-        let nodes = cluster.node_ids();
-        let (Some(a), Some(b)) = (
-            self.random.pick(&nodes).copied(),
-            self.random.pick(&nodes).copied(),
-        ) else {
-            return;
-        };
-        if a != b {
+        if let Some((a, b)) = self.any_two(cluster) {
             let delay = Duration::from_millis(self.random.between(20, 1_500));
             cluster.delay(a, b, Some(delay));
             self.keep(What::Slow(a, b), now_ms);
         }
     }
 
+    fn overtaking(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
+        if let Some((a, b)) = self.any_two(cluster) {
+            let most = Duration::from_millis(self.random.between(20, 600));
+            cluster.jitter(a, b, Some(most));
+            self.keep(What::Jitter(a, b), now_ms);
+        }
+    }
+
+    fn keep_back(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
+        if let Some((a, b)) = self.any_two(cluster) {
+            cluster.hold(a, b);
+            self.keep(What::Held(a, b), now_ms);
+        }
+    }
+
+    /// Takes a node's disk away, as when it is replaced by an empty one. Only when all others are
+    /// there: what a minority has promised may rest on this copy.
+    fn wipe(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
+        let up = cluster.up();
+        let is_whole = up.len() + self.gone.len() == cluster.node_ids().len()
+            && up.iter().all(|node| cluster.map_of(*node).is_some());
+        let Some(node) = self.any_up(cluster) else {
+            return;
+        };
+        if !is_whole || self.wiped.is_some() {
+            return;
+        }
+        cluster.crash(node, CrashLoss::All);
+        simulation::trace_note(&format!("wipe {node}"));
+        simulation::wipe_disk(node);
+        self.wiped = Some(node);
+        self.keep(What::Down(node), now_ms);
+    }
+
     fn clock_jump(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
-        if let Some(node) = self.any_up(cluster) {
-            let skew_ms = self.random.between(0, 2 * CLOCK_JUMP_MS_MAX) as i64;
-            let skew_ms = skew_ms - CLOCK_JUMP_MS_MAX as i64;
-            simulation::trace_note(&format!("clock {node} {skew_ms}"));
-            simulation::set_wall_skew(node, skew_ms);
+        let Some(node) = self.leader_mostly(cluster) else {
+            return;
+        };
+        if self.clocks.jump(&mut self.random, node, now_ms) {
             self.keep(What::Clock(node), now_ms);
         }
     }
 
     fn disk(&mut self, cluster: &mut Cluster<'_>, now_ms: u64, faults: DiskFaults) {
-        if let Some(node) = self.any_up(cluster) {
+        if let Some(node) = self.leader_mostly(cluster) {
             simulation::trace_note(&format!("disk {node} {faults:?}"));
             simulation::disk_faults(node, faults);
             self.keep(What::Disk(node), now_ms);

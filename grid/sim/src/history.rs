@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use grid_core::{
-    ChangeBatch, Entry, IdempotencyKey, Outcome, PartitionId, PartitionState, StateHash,
+    ChangeBatch, Entry, IdempotencyKey, Outcome, PartitionId, PartitionState, StateHash, Timestamp,
 };
 use processing_unit::{Change, Reply, Unit};
 
@@ -20,6 +20,10 @@ pub(crate) struct Committed {
     pub(crate) by: u64,
     /// Its bytes; `None` for one that carries nothing for the space.
     pub(crate) entry: Option<Vec<u8>>,
+    /// The state's time after it.
+    pub(crate) clock: Timestamp,
+    /// The true time when it was first seen to be applied.
+    pub(crate) seen_at: Timestamp,
     /// The state hash that the node had after it.
     pub(crate) hash: StateHash,
     /// The state hash by the rules.
@@ -76,9 +80,8 @@ impl History {
     /// When the rules cannot apply it or entries before it are missing.
     pub(crate) fn applied(
         &mut self,
-        node: u64,
-        partition: PartitionId,
-        index: u64,
+        seen_at: Timestamp,
+        (node, partition, index): (u64, PartitionId, u64),
         entry: Option<Vec<u8>>,
         hash: StateHash,
     ) -> Result<Option<Committed>, String> {
@@ -107,6 +110,8 @@ impl History {
             index,
             by: node,
             entry,
+            clock: log.reference.clock(),
+            seen_at,
             hash,
             reference_hash: log.reference.hash(),
             outcomes,
@@ -134,13 +139,23 @@ impl Log {
         Some((index, self.outcome_at(index, key)?))
     }
 
-    /// What the rules say to a key at an index.
+    /// What the rules say to a key at an index, first.
     #[must_use]
     pub(crate) fn outcome_at(&self, index: u64, key: IdempotencyKey) -> Option<&Outcome<Reply>> {
-        let outcomes = &self.entries.get(&index)?.outcomes;
+        self.outcomes_at(index, key).next()
+    }
+
+    /// Everything that the rules say to a key at an index: a retry may be in the same batch.
+    pub(crate) fn outcomes_at(
+        &self,
+        index: u64,
+        key: IdempotencyKey,
+    ) -> impl Iterator<Item = &Outcome<Reply>> {
+        let outcomes = self.entries.get(&index).map(|entry| &entry.outcomes);
         outcomes
-            .iter()
-            .find(|(found, _)| *found == key)
+            .into_iter()
+            .flatten()
+            .filter(move |(found, _)| *found == key)
             .map(|(_, outcome)| outcome)
     }
 }

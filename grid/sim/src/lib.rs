@@ -23,35 +23,24 @@
 //! The simulation needs the cargo feature `cluster`; without it this crate is empty.
 //!
 //! What it deliberately does not do: real sockets, files, processes (the end-to-end tests do), SQL, the
-//! WebSocket protocol, changes of membership (their place is `faults.rs`).
+//! WebSocket protocol.
 
-#[cfg(all(feature = "cluster", not(tokio_unstable)))]
+#![cfg(feature = "cluster")]
+
+#[cfg(not(tokio_unstable))]
 compile_error!("without --cfg tokio_unstable no run can be repeated; use scripts/simulate");
 
-#[cfg(feature = "cluster")]
 mod clients;
-#[cfg(feature = "cluster")]
 mod cluster;
-#[cfg(feature = "cluster")]
 pub mod faults;
-#[cfg(feature = "cluster")]
 mod history;
-#[cfg(feature = "cluster")]
 pub mod invariants;
-#[cfg(feature = "cluster")]
 mod model;
-#[cfg(feature = "cluster")]
 mod node;
-#[cfg(feature = "cluster")]
 mod plan;
-#[cfg(feature = "cluster")]
 mod random;
-#[cfg(feature = "cluster")]
 mod requests;
-#[cfg(feature = "cluster")]
 mod run;
 
-#[cfg(feature = "cluster")]
 pub use plan::Plan;
-#[cfg(feature = "cluster")]
 pub use run::{Outcome, Summary, run};

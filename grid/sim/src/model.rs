@@ -50,6 +50,7 @@ pub(crate) struct Standing {
     pub(crate) bids: u32,
     pub(crate) highest: Option<(i64, UserId)>,
     minimum_next: i64,
+    ends_at: Timestamp,
     pub(crate) has_ended: bool,
 }
 
@@ -69,7 +70,7 @@ impl Model {
         for change in &batch.changes {
             match change {
                 Change::BoxOffice(change) => self.take_seats(batch, change)?,
-                Change::Auction(change) => self.take_auction(batch.index, change)?,
+                Change::Auction(change) => self.take_auction(batch, change)?,
             }
         }
         Ok(())
@@ -156,13 +157,19 @@ impl Model {
         Ok(())
     }
 
-    fn take_auction(&mut self, index: u64, change: &auction::Change) -> Result<(), String> {
+    fn take_auction(
+        &mut self,
+        batch: &ChangeBatch<Change>,
+        change: &auction::Change,
+    ) -> Result<(), String> {
         use auction::Change as C;
+        let index = batch.index;
         if let C::AuctionCreated { auction, .. } = change {
             let standing = Standing {
                 bids: 0,
                 highest: None,
                 minimum_next: auction.starting_price,
+                ends_at: auction.end_time,
                 has_ended: false,
             };
             let created = Timeline::new(index, standing);
@@ -203,7 +210,14 @@ impl Model {
                 standing.highest = Some((*amount, *bidder));
                 standing.minimum_next = *minimum_next;
             }
+            C::AuctionExtended { end_time, .. } => standing.ends_at = *end_time,
             C::AuctionEnded { outcome, .. } => {
+                if batch.at < standing.ends_at {
+                    return Err(format!(
+                        "it ends at {} and not later: {standing:?}",
+                        batch.at
+                    ));
+                }
                 let winner = match outcome {
                     Outcome::Sold { winner, amount, .. } => Some((*amount, *winner)),
                     Outcome::NotSold { .. } => None,

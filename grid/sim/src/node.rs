@@ -2,12 +2,12 @@
 //! driver.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use grid::simulation::{Listener, enter};
-use grid::{FeedError, GridClient, GridNode, NodeOptions, StartError};
+use grid::{FeedError, GridClient, GridNode, MemberChange, NodeOptions, StartError};
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{Cursor, PartitionId};
 use processing_unit::Unit;
@@ -20,6 +20,8 @@ use crate::requests::{Asked, Fed, REQUEST_TIMEOUT_MS, Request, Result, Ticket};
 const PORT: u16 = 7_000;
 /// How often a node looks for requests.
 const INBOX_PERIOD: Duration = Duration::from_millis(2);
+/// How often a node looks for partitions that it follows not yet.
+const FOLLOW_PERIOD: Duration = Duration::from_millis(20);
 /// The pause before a feed that cannot go on is followed again.
 const FEED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -32,6 +34,8 @@ pub(crate) enum Stopped {
     NotStarted(String),
     /// It ran, and gave up.
     Failed(String),
+    /// The grid has removed it.
+    Removed,
 }
 
 /// What the driver and a node's software share.
@@ -65,7 +69,7 @@ fn options(plan: &Plan, node: u64, listener: Listener) -> NodeOptions {
         node_id: node,
         members: (1..=plan.nodes).map(address).collect::<BTreeMap<_, _>>(),
         seeds: Vec::new(),
-        peer_address: None,
+        peer_address: Some(address(node).1),
         gateway_address: String::new(),
         listener,
         cluster: cluster_settings(plan),
@@ -91,6 +95,7 @@ pub(crate) async fn run(plan: Plan, node: u64, shared: Rc<RefCell<Shared>>) -> t
             let text = error.to_string();
             let stopped = match error {
                 StartError::Damaged(_) => Stopped::Damaged(text),
+                StartError::Removed { .. } => Stopped::Removed,
                 _ => Stopped::NotStarted(text),
             };
             shared.borrow_mut().stopped = Some(stopped);
@@ -98,7 +103,7 @@ pub(crate) async fn run(plan: Plan, node: u64, shared: Rc<RefCell<Shared>>) -> t
         }
     };
     let client = running.client();
-    tokio::task::spawn_local(follow_held(client.clone(), plan, Rc::clone(&shared)));
+    tokio::task::spawn_local(follow_held(client.clone(), Rc::clone(&shared)));
     shared.borrow_mut().client = Some(client.clone());
     let serving = async {
         loop {
@@ -111,7 +116,14 @@ pub(crate) async fn run(plan: Plan, node: u64, shared: Rc<RefCell<Shared>>) -> t
     };
     tokio::select! {
         biased;
-        reason = running.failed() => shared.borrow_mut().stopped = Some(Stopped::Failed(reason)),
+        reason = running.failed() => {
+            let stopped = if running.was_removed() {
+                Stopped::Removed
+            } else {
+                Stopped::Failed(reason)
+            };
+            shared.borrow_mut().stopped = Some(stopped);
+        }
         () = serving => {}
     }
     std::future::pending().await
@@ -136,33 +148,49 @@ async fn serve(client: GridClient<Unit>, request: Request, shared: Rc<RefCell<Sh
             let _ = client.record_pumped(partition, index, deadline).await;
             Result::Pumped
         }
+        Asked::Order(action) => {
+            let change = MemberChange {
+                action,
+                dry_run: false,
+            };
+            let answered = client.change_members(change, deadline).await;
+            Result::Ordered(format!("{answered:?}"))
+        }
     };
     shared.borrow_mut().results.push((ticket, result));
 }
 
-/// Follows each partition that the node holds, once it has its replicas.
-async fn follow_held(client: GridClient<Unit>, plan: Plan, shared: Rc<RefCell<Shared>>) {
-    let mut map = client.cluster_map();
-    let known = map.wait_for(Option::is_some).await;
-    let held = known.ok().and_then(|map| map.clone()).map_or(0, |map| {
-        let groups = map.groups.iter();
-        let held = groups.filter(|(partition, group)| {
-            partition.0 < plan.partitions && group.holders().any(|node| node == client.node_id())
-        });
-        held.count()
-    });
-    while client.local_partitions().count() < held {
-        tokio::time::sleep(INBOX_PERIOD).await;
-    }
-    for partition in client.local_partitions() {
-        tokio::task::spawn_local(feed(client.clone(), partition, Rc::clone(&shared)));
+/// Follows each partition that the node holds, as long as it holds it.
+async fn follow_held(client: GridClient<Unit>, shared: Rc<RefCell<Shared>>) {
+    let followed = Rc::new(RefCell::new(BTreeSet::new()));
+    let mut feeds = 0;
+    loop {
+        for partition in client.local_partitions() {
+            if !followed.borrow_mut().insert(partition) {
+                continue;
+            }
+            feeds += 1;
+            let following = feed(client.clone(), partition, feeds, Rc::clone(&shared));
+            let ended = Rc::clone(&followed);
+            tokio::task::spawn_local(async move {
+                following.await;
+                ended.borrow_mut().remove(&partition);
+            });
+        }
+        tokio::time::sleep(FOLLOW_PERIOD).await;
     }
 }
 
-/// Follows a partition from its beginning, or from where the log begins.
-async fn feed(client: GridClient<Unit>, partition: PartitionId, shared: Rc<RefCell<Shared>>) {
+/// Follows a partition from its beginning, or from where the log begins, until the node no longer
+/// holds it.
+async fn feed(
+    client: GridClient<Unit>,
+    partition: PartitionId,
+    number: u64,
+    shared: Rc<RefCell<Shared>>,
+) {
     let mut from = Cursor::after_entry(partition, 0);
-    loop {
+    while client.local_partitions().any(|held| held == partition) {
         let began_after = from.index;
         let mut feed = client.follow(partition, Some(from));
         loop {
@@ -171,6 +199,7 @@ async fn feed(client: GridClient<Unit>, partition: PartitionId, shared: Rc<RefCe
                     from = feed.cursor();
                     shared.borrow_mut().fed.push(Fed {
                         partition,
+                        feed: number,
                         began_after,
                         slice,
                     });

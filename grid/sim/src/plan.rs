@@ -7,7 +7,7 @@ use crate::random::Random;
 pub struct Plan {
     /// The seed it came from.
     pub seed: u64,
-    /// How many nodes there are: 3 or 5.
+    /// How many nodes the grid begins with: 3 or 5.
     pub nodes: u64,
     /// How many partitions.
     pub partitions: u32,
@@ -36,9 +36,13 @@ pub struct FaultMix {
     pub partitions: bool,
     /// Messages between two nodes take long.
     pub delays: bool,
-    /// A node's wall clock jumps.
+    /// Messages overtake each other, or are kept back and come all at once.
+    pub reordering: bool,
+    /// A request reaches two nodes.
+    pub duplicates: bool,
+    /// A node's wall clock jumps by up to an hour, on leaders mostly; it may stay wrong to the end.
     pub clock_jumps: bool,
-    /// Syncs take long.
+    /// Syncs take long, on leaders as on others.
     pub slow_disks: bool,
     /// Writes or syncs fail.
     pub failing_disks: bool,
@@ -46,6 +50,10 @@ pub struct FaultMix {
     pub full_disks: bool,
     /// A bit of an older file flips while the node is down; at most one node a run.
     pub bit_flips: bool,
+    /// Nodes join, drain, are removed and replaced.
+    pub membership: bool,
+    /// A node loses its disk and comes back with an empty one; at most one node a run.
+    pub wiped_disks: bool,
 }
 
 impl Plan {
@@ -53,17 +61,25 @@ impl Plan {
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed, 1);
-        let faults = FaultMix {
+        let mut faults = FaultMix {
             crashes: random.chance(75),
-            power_cuts: random.chance(40),
+            power_cuts: random.chance(35),
             partitions: random.chance(60),
-            delays: random.chance(40),
+            delays: random.chance(30),
+            reordering: random.chance(40),
+            duplicates: random.chance(40),
             clock_jumps: random.chance(40),
             slow_disks: random.chance(35),
             failing_disks: random.chance(25),
             full_disks: random.chance(20),
             bit_flips: random.chance(15),
+            membership: random.chance(35),
+            wiped_disks: random.chance(20),
         };
+        // Each takes a node's copy away; only one a run may go, since the next could be the last.
+        if faults.membership || faults.wiped_disks {
+            faults.bit_flips = false;
+        }
         Self {
             seed,
             nodes: if random.chance(70) { 3 } else { 5 },
@@ -75,5 +91,17 @@ impl Plan {
             has_pump: random.chance(50),
             faults,
         }
+    }
+
+    /// How many nodes' clocks may be wrong at a time.
+    #[must_use]
+    pub fn wrong_clocks_max(&self) -> usize {
+        // The grid never has fewer nodes than three, and may shrink to them.
+        let nodes = if self.faults.membership {
+            3
+        } else {
+            self.nodes
+        };
+        (nodes as usize).saturating_sub(1) / 2
     }
 }

@@ -67,6 +67,13 @@ pub(crate) fn died(seed: u64, how: &str, bug: Option<&str>) {
     println!("  again: {}", repeat_command(seed, bug));
 }
 
+/// The seeds that nobody chose, before they are run: whatever happens, they can be run again.
+pub(crate) fn fresh(seeds: &[u64], bug: Option<&str>) {
+    for seed in seeds {
+        println!("fresh seed {seed}: {}", repeat_command(*seed, bug));
+    }
+}
+
 /// A child's own words.
 pub(crate) fn passed_on(text: &str) {
     print!("{text}");

@@ -3,7 +3,7 @@
 //! The way between a client and a node is not simulated: a request reaches its node at once, or is
 //! lost with it.
 
-use grid::{Answered, CommandRequest, Executed, FeedSlice, GridError, Read};
+use grid::{Answered, CommandRequest, Executed, FeedSlice, GridError, MemberAction, Read};
 use grid_core::PartitionId;
 use processing_unit::{Answer, Change, Command, Query, Reply};
 
@@ -23,6 +23,8 @@ pub(crate) enum Asked {
     Query(Query, Read),
     /// To note how far the pump is.
     Pumped(u64),
+    /// To give an order about the members.
+    Order(MemberAction),
 }
 
 /// A request on its way.
@@ -39,6 +41,9 @@ pub(crate) enum Result {
     Executed(std::result::Result<Executed<Reply>, GridError>),
     Answered(std::result::Result<Answered<Answer>, GridError>),
     Pumped,
+    /// What the grid said to an order, in words.
+    #[expect(dead_code, reason = "the trace has it")]
+    Ordered(String),
     /// The node stopped with the request in hand.
     NodeStopped,
 }
@@ -47,7 +52,9 @@ pub(crate) enum Result {
 #[derive(Debug)]
 pub(crate) struct Fed {
     pub(crate) partition: PartitionId,
-    /// The feed began after this entry.
+    /// The feed's number on its node.
+    pub(crate) feed: u64,
+    /// It began after this entry.
     pub(crate) began_after: u64,
     pub(crate) slice: FeedSlice<Change>,
 }

@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use grid::ReplicaRole;
-use grid::simulation::{self, Observation};
-use grid_core::{PartitionId, SlotLayout};
+use grid::simulation::{self, Observation, WALL_EPOCH_MS};
+use grid::{ClusterMap, META, ReplicaRole};
+use grid_core::{PartitionId, SlotLayout, Timestamp};
 
 use crate::clients::Clients;
 use crate::cluster::{Cluster, STEP_MS};
@@ -101,7 +101,7 @@ pub fn run(plan: &Plan) -> Outcome {
     };
     let mut run = Run {
         cluster: Cluster::start(plan),
-        clients: Clients::new(plan.seed, plan.clients, layout),
+        clients: Clients::new(plan, layout),
         faults: Faults::new(plan),
         history: History::default(),
         invariants: Invariants::default(),
@@ -132,7 +132,7 @@ impl Run<'_> {
             commands: counts.commands,
             queries: counts.queries,
             unknown: counts.unknown,
-            faults: self.faults.count,
+            faults: self.faults.count(),
         }
     }
 
@@ -224,6 +224,7 @@ impl Run<'_> {
     }
 
     fn observe(&mut self) -> Result<(), Violation> {
+        let seen_at = Timestamp::from_millis(WALL_EPOCH_MS + self.cluster.now_ms());
         for observation in simulation::take_observations() {
             match observation {
                 Observation::Applied {
@@ -233,9 +234,8 @@ impl Run<'_> {
                     entry,
                     hash,
                 } => {
-                    let committed =
-                        self.history
-                            .applied(node, partition, index, entry.clone(), hash);
+                    let place = (node, partition, index);
+                    let committed = self.history.applied(seen_at, place, entry.clone(), hash);
                     let committed = committed.map_err(|detail| Violation {
                         invariant: "replicas_agree",
                         detail,
@@ -263,6 +263,10 @@ impl Run<'_> {
                     index,
                     hash,
                 })?,
+                Observation::Opened { node, partition } => {
+                    self.fed.remove(&(node, partition));
+                    self.check(&Fact::Opened { node, partition })?;
+                }
                 Observation::SwitchedOff { node } => {
                     self.fed.retain(|(of, _), _| *of != node);
                     self.check(&Fact::Crashed { node })?;
@@ -274,7 +278,10 @@ impl Run<'_> {
 
     fn look_after_stopped(&mut self, now_ms: u64) -> Result<(), Violation> {
         for (node, stopped) in self.cluster.stopped() {
-            let is_excused = self.faults.excuses(node, now_ms);
+            let is_excused = match stopped {
+                Stopped::Removed => self.faults.has_ordered_out(node),
+                _ => self.faults.excuses(node, now_ms),
+            };
             let reason = format!("{stopped:?}");
             simulation::trace_note(&format!("stopped {node} {reason}"));
             self.check(&Fact::Stopped {
@@ -282,9 +289,9 @@ impl Run<'_> {
                 reason: &reason,
                 is_excused,
             })?;
-            let is_damaged = matches!(stopped, Stopped::Damaged(_));
+            let is_for_good = matches!(stopped, Stopped::Damaged(_) | Stopped::Removed);
             self.faults
-                .retire(&mut self.cluster, node, is_damaged, now_ms);
+                .retire(&mut self.cluster, node, is_for_good, now_ms);
         }
         Ok(())
     }
@@ -297,6 +304,9 @@ impl Run<'_> {
                     node,
                     status: &status,
                 })?;
+            }
+            if let Some(map) = self.cluster.map_of(node) {
+                self.check(&Fact::Map { node, map: &map })?;
             }
         }
         Ok(())
@@ -343,8 +353,49 @@ impl Run<'_> {
         }
     }
 
+    /// What of the membership is not yet as it must be at the end.
+    fn unsettled_members(&self) -> Option<String> {
+        let Some(map) = self.cluster.latest_map() else {
+            return Some("the grid is not founded".to_owned());
+        };
+        if let Some((partition, group)) = map.moving() {
+            return Some(format!("partition {partition} is being moved: {group:?}"));
+        }
+        let eligible = map.eligible();
+        let copies = eligible.len().min(map.replicas as usize);
+        for (partition, group) in &map.groups {
+            let placed = group.replicas.iter().filter(|node| eligible.contains(node));
+            // A node that is down for good cannot be moved away from without an order.
+            if placed.count() != copies || group.replicas.len() != copies {
+                return Some(format!("partition {partition} is not in place: {group:?}"));
+            }
+        }
+        let up = self.cluster.up();
+        up.into_iter()
+            .find_map(|node| self.unsettled_node(node, &map))
+    }
+
+    fn unsettled_node(&self, node: u64, map: &ClusterMap) -> Option<String> {
+        let Some(client) = self.cluster.client(node) else {
+            return Some(format!("node {node} has not started"));
+        };
+        let epoch = self.cluster.map_of(node).map_or(0, |map| map.epoch);
+        if epoch != map.epoch {
+            return Some(format!("node {node} has the map of epoch {epoch}"));
+        }
+        let held: Vec<PartitionId> = client.local_partitions().collect();
+        let groups = map.groups.iter().filter(|(partition, group)| {
+            **partition != META && group.holders().any(|holder| holder == node)
+        });
+        let wanted: Vec<PartitionId> = groups.map(|(partition, _)| *partition).collect();
+        (held != wanted).then(|| format!("node {node} holds {held:?} and should {wanted:?}"))
+    }
+
     /// What is not yet as it must be at the end.
     fn unsettled(&self) -> Option<String> {
+        if let Some(what) = self.unsettled_members() {
+            return Some(what);
+        }
         for (partition, log) in self.history.logs() {
             let last = log.last_index();
             let mut has_leader = false;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use grid_core::{PartitionId, Space, codec};
+use grid_core::{PartitionId, Space};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -18,7 +18,6 @@ use crate::error::GridError;
 use crate::members::{Members, remaining};
 use crate::node::NodeId;
 use crate::platform::monotonic_now;
-use crate::transport::Lane;
 
 /// How long the meta leader may take for an order.
 const ORDER_WAIT: Duration = Duration::from_secs(5);
@@ -234,7 +233,7 @@ impl<S: Space> GridClient<S> {
     /// The cluster map as this node knows it, as it changes; `None` before the grid is founded.
     #[must_use]
     pub fn cluster_map(&self) -> watch::Receiver<Option<Arc<ClusterMap>>> {
-        self.members().map.subscribe()
+        self.members.map.subscribe()
     }
 
     /// The members and what is being done about them, from the meta leader.
@@ -242,7 +241,7 @@ impl<S: Space> GridClient<S> {
     /// # Errors
     /// [`GridError::Unavailable`] when no majority of the map's holders answers in time.
     pub async fn membership(&self, deadline: Instant) -> Result<MembershipStatus, GridError> {
-        match ask(self.members(), AdminRequest::Status, deadline).await? {
+        match ask(&self.members, AdminRequest::Status, deadline).await? {
             AdminReply::Status(status) => Ok(*status),
             _ => Err(GridError::Unavailable),
         }
@@ -253,7 +252,7 @@ impl<S: Space> GridClient<S> {
     /// # Errors
     /// [`GridError::Unavailable`] when there is none before the deadline.
     pub async fn leader_of_map(&self, deadline: Instant) -> Result<NodeId, GridError> {
-        let known = self.members().leaderships.get(&META);
+        let known = self.members.leaderships.get(&META);
         let mut known = known.ok_or(GridError::Unavailable)?.subscribe();
         let led = known.wait_for(|leadership| leadership.leader.is_some());
         match tokio::time::timeout_at(deadline.into(), led).await {
@@ -273,7 +272,7 @@ impl<S: Space> GridClient<S> {
         change: MemberChange,
         deadline: Instant,
     ) -> Result<Result<MovePlan, Refusal>, GridError> {
-        match ask(self.members(), AdminRequest::Change(change), deadline).await? {
+        match ask(&self.members, AdminRequest::Change(change), deadline).await? {
             AdminReply::Changed(changed) => Ok(changed),
             _ => Err(GridError::Unavailable),
         }
@@ -290,13 +289,8 @@ async fn ask<S: Space>(
         let reply = match meta_leader(members, attempt) {
             Some(node) if node == members.node => Some(administer(members, request.clone()).await),
             Some(node) => {
-                let payload = codec::encode(&request).map_err(|_| GridError::Malformed)?;
                 let timeout = remaining(deadline).min(ATTEMPT_TIMEOUT);
-                let asked = members
-                    .transport
-                    .request(node, Lane::Control, SERVICE_ADMIN, payload.into(), timeout)
-                    .await;
-                asked.ok().and_then(|bytes| codec::decode(&bytes).ok())
+                members.ask(node, SERVICE_ADMIN, &request, timeout).await
             }
             None => None,
         };

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use grid_core::{PartitionId, Space, codec};
+use grid_core::{PartitionId, Space, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
 use super::admin::{AdminReply, AdminRequest, administer};
@@ -15,8 +15,9 @@ use super::space::{MapCommand, Refusal};
 use super::step::GroupView;
 use crate::members::Members;
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
+use crate::platform::{monotonic_now, wall_now};
 use crate::raft::{MembershipChange, MembershipError};
+use crate::service::reply_with;
 use crate::transport::Replier;
 
 /// Service, for guests: who are you, and do you know a grid?
@@ -68,6 +69,8 @@ pub(super) struct News {
     pub(super) map: Option<ClusterMap>,
     /// The epoch of the map that the node has acted upon.
     pub(super) adopted_epoch: u64,
+    /// What the node's own clock says.
+    pub(super) clock: Timestamp,
     /// Who leads, with the term, as this node's own replicas know it.
     pub(super) leaders: Vec<(PartitionId, NodeId, u64)>,
 }
@@ -82,13 +85,6 @@ pub(super) struct GroupRequest {
 
 /// What it says: the membership, unless it was to be changed.
 pub(super) type GroupReply = Result<Option<GroupView>, MembershipError>;
-
-fn reply_with<T: Serialize>(reply: Replier, value: &T) {
-    match codec::encode(value) {
-        Ok(bytes) => reply.send(bytes.into()),
-        Err(error) => tracing::error!(%error, "a reply could not be encoded"),
-    }
-}
 
 /// Serves a member's request.
 pub(crate) fn serve<S: Space>(
@@ -198,6 +194,7 @@ fn news<S: Space>(members: &Members<S>, epoch: u64) -> News {
     News {
         map: newer.map(|map| ClusterMap::clone(&map)),
         adopted_epoch: members.adopted_epoch.load(Ordering::Relaxed),
+        clock: wall_now(),
         leaders: led.collect(),
     }
 }

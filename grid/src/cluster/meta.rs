@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use grid_core::{IdempotencyKey, Outcome, Space, codec};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 use super::map::META;
 use super::messages::SERVICE_META;
@@ -15,8 +14,9 @@ use crate::admission::CommandClass;
 use crate::error::GridError;
 use crate::members::{Members, remaining};
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
-use crate::transport::Lane;
+use crate::platform::{monotonic_now, whole_ms};
+use crate::raft::ProposalError;
+use crate::transport::TransportError;
 
 /// One attempt to reach the meta leader.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_000);
@@ -56,25 +56,14 @@ pub(super) async fn execute_here<S: Space>(
     let (Ok(key), Ok(body)) = (crate::platform::random::u64(), codec::encode(command)) else {
         return MetaReply::NotLeader(None);
     };
-    let (sender, decision) = oneshot::channel();
-    let submitted = meta.submit(
-        IdempotencyKey(u128::from(key)),
-        0,
-        CommandClass::Draining,
-        Bytes::from(body),
-        deadline,
-        move |decided| {
-            // The caller may have stopped waiting; the decision stands.
-            let _ = sender.send(decided);
-        },
-    );
-    if submitted.is_err() {
-        return MetaReply::NotLeader(None);
-    }
-    match tokio::time::timeout_at(deadline.into(), decision).await {
-        Ok(Ok(Ok((Outcome::Reply { reply, .. }, _)))) => MetaReply::Decided(reply),
-        Ok(Ok(Err(crate::raft::ProposalError::NotLeader(leader)))) => MetaReply::NotLeader(leader),
-        _ => MetaReply::Unknown,
+    let (key, body) = (IdempotencyKey(u128::from(key)), Bytes::from(body));
+    let executing = meta.execute(key, 0, CommandClass::Draining, body, deadline);
+    match executing.await {
+        Ok((Outcome::Reply { reply, .. }, _)) => MetaReply::Decided(reply),
+        Err(ProposalError::NotLeader(leader)) => MetaReply::NotLeader(leader),
+        // Whoever asks tries again.
+        Err(ProposalError::Overloaded { .. }) => MetaReply::NotLeader(None),
+        Ok(_) | Err(ProposalError::Unknown) => MetaReply::Unknown,
     }
 }
 
@@ -95,16 +84,13 @@ pub(super) async fn execute_meta<S: Space>(
         let reply = if node == Some(members.node) {
             Some(execute_here(members, command, monotonic_now() + timeout).await)
         } else if let Some(node) = node {
-            let remaining_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            let remaining_ms = whole_ms(timeout);
             let payload =
                 codec::encode(&(command, remaining_ms)).map_err(|_| GridError::Malformed)?;
-            let asked = members
-                .transport
-                .request(node, Lane::Control, SERVICE_META, payload.into(), timeout)
-                .await;
+            let asked = members.request(node, SERVICE_META, payload, timeout).await;
             unknown |= asked
                 .as_ref()
-                .is_err_and(crate::transport::TransportError::may_have_been_sent);
+                .is_err_and(TransportError::may_have_been_sent);
             asked.ok().and_then(|bytes| codec::decode(&bytes).ok())
         } else {
             None

@@ -1,26 +1,29 @@
-//! Keeps a node up to date: it asks its peers in turn for a later map and for the leaders of groups
-//! that it does not hold, says when its own addresses have changed, and notices that it was removed.
+//! Keeps a node up to date: it asks its peers in turn for a later map, for the leaders of groups that it
+//! does not hold and for the time, says when its own addresses have changed, and notices that it was
+//! removed.
 //!
 //! The meta leader also pushes each new map; this is what makes up for a push that was lost.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid_core::{Space, codec};
+use grid_core::Space;
 use tokio_util::sync::CancellationToken;
 
-use super::map::META;
+use super::map::{GroupEntry, META};
 use super::messages::{News, SERVICE_NEWS};
 use super::meta::execute_meta;
 use super::space::MapCommand;
+use crate::clock::Electorate;
 use crate::members::Members;
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
-use crate::transport::{Lane, RefusalReason};
+use crate::platform::{monotonic_now, wall_now};
+use crate::transport::RefusalReason;
 
 /// How often one peer is asked.
 const PERIOD: Duration = Duration::from_millis(1_000);
-/// And while the leader of some group is not known.
+/// And while the time or the leader of some group is not known.
 const URGENT_PERIOD: Duration = Duration::from_millis(100);
 /// How long a peer may take.
 const ANSWER_WAIT: Duration = Duration::from_millis(1_000);
@@ -30,12 +33,14 @@ const ANNOUNCE_WAIT: Duration = Duration::from_millis(3_000);
 /// Works until stopped.
 pub(crate) async fn gather<S: Space>(members: Arc<Members<S>>, stop: CancellationToken) {
     let mut turn = 0;
+    look_at_clocks(&members);
     loop {
         let leaderless = members
             .leaderships
             .values()
             .any(|known| known.borrow().leader.is_none());
-        let period = if leaderless { URGENT_PERIOD } else { PERIOD };
+        let is_urgent = leaderless || members.opener.clock.now().is_none();
+        let period = if is_urgent { URGENT_PERIOD } else { PERIOD };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -44,6 +49,7 @@ pub(crate) async fn gather<S: Space>(members: Arc<Members<S>>, stop: Cancellatio
         let work = async {
             notice_removal(&members);
             ask_one(&members, turn).await;
+            look_at_clocks(&members);
             announce(&members).await;
         };
         if stop.run_until_cancelled(work).await.is_none() {
@@ -72,9 +78,12 @@ async fn ask_one<S: Space>(members: &Members<S>, turn: usize) {
     let Some(peer) = peers.get(turn % peers.len().max(1)) else {
         return;
     };
+    let asked = monotonic_now();
     let Some(news) = ask(members, *peer).await else {
         return;
     };
+    let clock = &members.opener.clock;
+    clock.note(*peer, news.clock, asked, monotonic_now());
     if let Some(map) = news.map {
         members.learn_map(map);
     }
@@ -83,21 +92,36 @@ async fn ask_one<S: Space>(members: &Members<S>, turn: usize) {
     }
 }
 
+/// Takes the clocks that are known for what the time is. Before there is a map it is not known whose
+/// clocks count.
+fn look_at_clocks<S: Space>(members: &Members<S>) {
+    let Some(map) = members.present_map() else {
+        return;
+    };
+    let is_peer = |peer: NodeId| {
+        let mut nodes = map.members();
+        peer != members.node && nodes.any(|(node, _)| node == peer)
+    };
+    let own = members.node;
+    let shared = map
+        .groups
+        .values()
+        .filter(|group| group.holders().any(|node| node == own));
+    let sharers: BTreeSet<NodeId> = shared.flat_map(GroupEntry::holders).collect();
+    let electorate = Electorate {
+        members: map.members().count(),
+        sharers: sharers.len(),
+    };
+    members
+        .opener
+        .clock
+        .agree(wall_now(), electorate, is_peer, monotonic_now());
+}
+
 /// What a peer has that this node has not.
 pub(super) async fn ask<S: Space>(members: &Members<S>, peer: NodeId) -> Option<News> {
     let epoch = members.present_map().map_or(0, |map| map.epoch);
-    let payload = codec::encode(&epoch).ok()?;
-    let asked = members
-        .transport
-        .request(
-            peer,
-            Lane::Control,
-            SERVICE_NEWS,
-            payload.into(),
-            ANSWER_WAIT,
-        )
-        .await;
-    codec::decode(&asked.ok()?).ok()
+    members.ask(peer, SERVICE_NEWS, &epoch, ANSWER_WAIT).await
 }
 
 /// Tells the map where this node is, when it says otherwise.

@@ -291,10 +291,12 @@ async fn ask_leader<S: Space>(
             group: partition,
             change: change.clone(),
         };
-        let reply = if node == members.node {
+        let reply: Option<GroupReply> = if node == members.node {
             Some(group_here(members, request).await)
         } else {
-            ask(members, node, &request).await
+            members
+                .ask(node, SERVICE_GROUP, &request, CHANGE_WAIT)
+                .await
         };
         match reply {
             Some(Ok(view)) => {
@@ -313,23 +315,4 @@ async fn ask_leader<S: Space>(
         }
     }
     Err(last)
-}
-
-async fn ask<S: Space>(
-    members: &Members<S>,
-    node: NodeId,
-    request: &GroupRequest,
-) -> Option<GroupReply> {
-    let payload = codec::encode(request).ok()?;
-    let asked = members
-        .transport
-        .request(
-            node,
-            Lane::Control,
-            SERVICE_GROUP,
-            payload.into(),
-            CHANGE_WAIT,
-        )
-        .await;
-    codec::decode(&asked.ok()?).ok()
 }

@@ -11,6 +11,7 @@
 //! of the rest: no clock, file, socket or thread is reached but through here, and no logic depends on
 //! the order of a randomly seeded map. (tokio's own randomness is seeded by turmoil.)
 
+mod delegated;
 #[cfg(not(feature = "sim"))]
 mod machine;
 #[cfg(not(feature = "sim"))]
@@ -35,13 +36,18 @@ use machine::wall_clock_ms;
 #[cfg(feature = "sim")]
 use simulated::wall_clock_ms;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use grid_core::Timestamp;
 
 /// The monotonic clock: the system's, or the paused one of a test or simulation.
 pub(crate) fn monotonic_now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A duration's whole milliseconds.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The time of day, which may jump.

@@ -16,6 +16,8 @@ use openraft::AsyncRuntime;
 use openraft::{Instant, OptionalSend};
 use openraft_rt_tokio::{TokioInstant, TokioRuntime};
 
+use super::delegated::delegated_to_tokio;
+
 /// The distance of the moments at which sleeps end: short against a heartbeat's interval, from which
 /// every other time of consensus follows.
 const GRID: Duration = Duration::from_millis(25);
@@ -46,30 +48,9 @@ fn on_grid(origin: TokioInstant, deadline: TokioInstant) -> TokioInstant {
 pub(crate) struct GridRuntime(TokioRuntime);
 
 impl AsyncRuntime for GridRuntime {
-    type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
-    type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
-    type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
-    type Instant = TokioInstant;
-    type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> =
-        <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    delegated_to_tokio!();
+
     type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
-    type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
-    type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
-    type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
-
-    fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
-    where
-        T: Future + OptionalSend + 'static,
-        T::Output: OptionalSend + 'static,
-    {
-        TokioRuntime::spawn(future)
-    }
-
-    fn sleep(duration: Duration) -> Self::Sleep {
-        TokioRuntime::sleep(duration)
-    }
 
     fn sleep_until(deadline: TokioInstant) -> Self::Sleep {
         match ORIGIN.get() {
@@ -80,37 +61,8 @@ impl AsyncRuntime for GridRuntime {
         }
     }
 
-    fn timeout<R, F: Future<Output = R> + OptionalSend>(
-        duration: Duration,
-        future: F,
-    ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout(duration, future)
-    }
-
-    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
-        deadline: TokioInstant,
-        future: F,
-    ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout_at(deadline, future)
-    }
-
-    fn is_panic(join_error: &Self::JoinError) -> bool {
-        TokioRuntime::is_panic(join_error)
-    }
-
     fn thread_rng() -> Self::ThreadLocalRng {
         TokioRuntime::thread_rng()
-    }
-
-    fn new(threads: usize) -> Self {
-        Self(TokioRuntime::new(threads))
-    }
-
-    fn block_on<F, T>(&mut self, future: F) -> T
-    where
-        F: Future<Output = T>,
-    {
-        self.0.block_on(future)
     }
 }
 

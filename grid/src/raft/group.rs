@@ -1,39 +1,29 @@
-//! One Raft group on this node: the handle that the rest of the grid uses.
+//! One Raft group on this node: the handle that the rest of the grid uses. What is known of it, what it
+//! serves to its peers, who leads it and who its members are have files of their own.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use grid_config::ClusterSettings;
-use grid_core::{Space, codec};
-use openraft::async_runtime::watch::WatchReceiver;
-use openraft::metrics::RaftMetrics;
+use grid_core::Space;
 use openraft::raft::ReadPolicy;
-use openraft::storage::Snapshot;
-use openraft::type_config::alias::SerdeInstantOf;
-use openraft::{Config, Instant as _, Raft, ServerState, SnapshotPolicy};
-#[cfg(not(feature = "sim"))]
-use tokio::io::AsyncWriteExt;
+use openraft::{Config, Raft, SnapshotPolicy};
 
 use super::leadership::Lease;
 use super::log_store::LogStore;
-use super::network::{PeerNetwork, RaftEnvelope, RaftRequest, SnapshotHeader};
+use super::network::PeerNetwork;
 use super::state_machine::StateMachine;
 use super::types::{
-    Callback, EntryBytes, LeaderTerm, Outcomes, ProposalError, SnapshotPosition, TypeConfig,
-    WriteResult,
+    Callback, EntryBytes, Outcomes, ProposalError, SnapshotPosition, TypeConfig, WriteResult,
 };
-use crate::client::Leadership;
 use crate::error::StartError;
-use crate::platform::AsyncFile;
 use crate::replica::ReplicaState;
-use crate::snapshot::{SnapshotFile, SnapshotStore};
-use crate::status::{FollowerStatus, ReplicaRole};
-use crate::transport::{Replier, StreamReceiver, StreamSender, Transport};
+use crate::snapshot::SnapshotStore;
+use crate::status::ReplicaRole;
+use crate::transport::Transport;
 use crate::wal::{RecoveredGroup, Wal};
 
 /// The most log entries that go to a peer in one message.
@@ -54,24 +44,6 @@ pub(crate) struct GroupOptions<'a, S: Space> {
     pub(crate) restored: Option<SnapshotPosition>,
 }
 
-/// What is known of a group here and now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GroupState {
-    pub(crate) role: ReplicaRole,
-    pub(crate) term: u64,
-    pub(crate) leader: Option<u64>,
-    pub(crate) last_log_index: u64,
-    pub(crate) applied_index: u64,
-    pub(crate) snapshot_index: u64,
-    pub(crate) purged_index: u64,
-    pub(crate) fault: Option<String>,
-    pub(crate) voters: Vec<u64>,
-    pub(crate) learners: Vec<u64>,
-    pub(crate) voters_change: bool,
-    pub(crate) quorum_silent_ms: Option<u64>,
-    pub(crate) followers: Vec<FollowerStatus>,
-}
-
 /// Why a linearizable read is not possible here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadRefusal {
@@ -85,9 +57,8 @@ pub(crate) enum ReadRefusal {
 pub(crate) struct Group<S: Space> {
     pub(super) raft: Raft<TypeConfig, StateMachine<S>>,
     pub(super) lease: Arc<Lease>,
-    snapshots: SnapshotStore,
+    pub(super) snapshots: SnapshotStore,
     log: LogStore,
-    may_lead: Arc<AtomicBool>,
 }
 
 impl<S: Space> Clone for Group<S> {
@@ -97,43 +68,7 @@ impl<S: Space> Clone for Group<S> {
             lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
-            may_lead: Arc::clone(&self.may_lead),
         }
-    }
-}
-
-/// How long ago.
-fn silent_ms(since: SerdeInstantOf<TypeConfig>) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The other replicas as their leader sees them.
-fn followers(metrics: &RaftMetrics<TypeConfig>) -> Vec<FollowerStatus> {
-    let Some(replication) = &metrics.replication else {
-        return Vec::new();
-    };
-    replication
-        .iter()
-        .filter(|(node, _)| **node != metrics.id)
-        .map(|(node, matched)| FollowerStatus {
-            node_id: *node,
-            matched_index: matched.map_or(0, |id| id.index),
-            silent_ms: metrics
-                .heartbeat
-                .as_ref()
-                .and_then(|heartbeats| *heartbeats.get(node)?)
-                .map(silent_ms),
-        })
-        .collect()
-}
-
-fn role_of(state: ServerState) -> ReplicaRole {
-    match state {
-        ServerState::Shutdown => ReplicaRole::Stopped,
-        ServerState::Leader => ReplicaRole::Leader,
-        ServerState::Follower => ReplicaRole::Follower,
-        ServerState::Candidate => ReplicaRole::Candidate,
-        ServerState::Learner => ReplicaRole::Learner,
     }
 }
 
@@ -186,7 +121,7 @@ impl<S: Space> Group<S> {
         )
         .await
         .map_err(|error| StartError::Raft(error.to_string()))?;
-        Ok(Self {
+        let group = Self {
             raft,
             lease: Arc::new(Lease::new(
                 options.cluster.election_timeout_max_ms,
@@ -194,8 +129,9 @@ impl<S: Space> Group<S> {
             )),
             snapshots: options.snapshots,
             log,
-            may_lead: Arc::new(AtomicBool::new(true)),
-        })
+        };
+        group.begin_elections();
+        Ok(group)
     }
 
     /// Whether the group has a log, as far as is known here.
@@ -275,56 +211,6 @@ impl<S: Space> Group<S> {
             .unwrap_or(Err(ReadRefusal::NoQuorum))
     }
 
-    /// Where the group stands.
-    pub(crate) fn state(&self) -> GroupState {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let index = |id: &Option<super::types::LogId>| id.map_or(0, |id| id.index);
-        let fault = metrics
-            .running_state
-            .as_ref()
-            .err()
-            .map(ToString::to_string);
-        GroupState {
-            role: match fault {
-                Some(_) => ReplicaRole::Stopped,
-                None => role_of(metrics.state),
-            },
-            term: metrics.current_term,
-            leader: metrics.current_leader,
-            last_log_index: metrics.last_log_index.unwrap_or(0),
-            applied_index: index(&metrics.last_applied),
-            snapshot_index: index(&metrics.snapshot),
-            purged_index: index(&metrics.purged),
-            fault,
-            voters: metrics.membership_config.membership().voter_ids().collect(),
-            learners: metrics
-                .membership_config
-                .membership()
-                .learner_ids()
-                .collect(),
-            voters_change: metrics
-                .membership_config
-                .membership()
-                .get_joint_config()
-                .len()
-                > 1,
-            quorum_silent_ms: metrics.last_quorum_acked.map(silent_ms),
-            followers: followers(&metrics),
-        }
-    }
-
-    /// Lets this replica lead, or not: then it stands for no election and takes no leadership.
-    pub(crate) fn set_may_lead(&self, may_lead: bool) {
-        self.may_lead.store(may_lead, Ordering::Relaxed);
-        self.raft.runtime_config().elect(may_lead);
-    }
-
-    /// Whether this replica may stand for election and take leaderships.
-    pub(super) fn may_lead(&self) -> bool {
-        self.may_lead.load(Ordering::Relaxed)
-    }
-
     /// Gives the leadership, if it is here, to the voter that is nearest to it.
     pub(crate) async fn step_aside(&self) {
         let state = self.state();
@@ -343,33 +229,6 @@ impl<S: Space> Group<S> {
             "the leadership is given away"
         );
         self.begin_handover(best.node_id).await;
-    }
-
-    /// Calls `seen` with the leadership and the role, now and whenever one of them changes, until the
-    /// group ends.
-    pub(crate) async fn watch_leadership(
-        &self,
-        mut seen: impl FnMut(Leadership, ReplicaRole) + Send,
-    ) {
-        // Not `metrics()`, which changes with every entry; and what is seen is read from here too,
-        // since `metrics()` is published after it and would still hold what was before.
-        let mut metrics = self.raft.server_metrics();
-        loop {
-            let (leadership, role) = {
-                let metrics = metrics.borrow_and_update();
-                let leader = metrics.current_leader;
-                let leadership = Leadership {
-                    leader,
-                    term: metrics.vote.leader_id.term,
-                    is_local: metrics.state == ServerState::Leader && leader == Some(metrics.id),
-                };
-                (leadership, role_of(metrics.state))
-            };
-            seen(leadership, role);
-            if metrics.changed().await.is_err() {
-                return;
-            }
-        }
     }
 
     /// Committed entries for a replay, see [`LogStore::read_for_replay`].
@@ -405,157 +264,4 @@ impl<S: Space> Group<S> {
             tracing::warn!(%error, "a group ended badly");
         }
     }
-
-    /// Serves a request of the same group on another node.
-    pub(crate) async fn serve(&self, request: RaftRequest, reply: Replier) {
-        let bytes = match request {
-            RaftRequest::Append(request) => self
-                .raft
-                .append_entries(request)
-                .await
-                .ok()
-                .map(|reply| codec::encode(&reply)),
-            RaftRequest::Vote(request) => {
-                self.lease.until_free().await;
-                let reply = self.raft.vote(request).await;
-                reply.ok().map(|reply| codec::encode(&reply))
-            }
-            RaftRequest::PreVote(request) => self
-                .raft
-                .pre_vote(request)
-                .await
-                .ok()
-                .map(|reply| codec::encode(&reply)),
-            RaftRequest::TransferLeader(_) if !self.may_lead.load(Ordering::Relaxed) => None,
-            RaftRequest::TransferLeader(request) => self
-                .raft
-                .handle_transfer_leader(request)
-                .await
-                .ok()
-                .map(|reply| codec::encode(&reply)),
-        };
-        // Without an answer the replier is dropped, which the peer sees as a failure.
-        if let Some(Ok(bytes)) = bytes {
-            reply.send(bytes.into());
-        }
-    }
-
-    /// Serves a stream of append requests.
-    pub(crate) async fn serve_appends(&self, sender: StreamSender, receiver: StreamReceiver) {
-        let requests = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            let bytes = receiver.recv().await?.ok()?;
-            let request = codec::decode(&bytes).ok()?;
-            Some((request, receiver))
-        });
-        #[cfg(feature = "planted-bugs")]
-        if crate::platform::simulated::is_planted("reply-before-commit") {
-            return self.serve_appends_too_early(sender, requests).await;
-        }
-        let replies = self.raft.stream_append(requests);
-        futures_util::pin_mut!(replies);
-        while let Some(Ok(result)) = replies.next().await {
-            let Ok(bytes) = codec::encode(&result) else {
-                return;
-            };
-            if sender.send(bytes.into()).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The planted bug: says yes to entries that were received, before they are checked and synced.
-    #[cfg(feature = "planted-bugs")]
-    async fn serve_appends_too_early(
-        &self,
-        sender: StreamSender,
-        requests: impl futures_util::Stream<Item = openraft::raft::AppendEntriesRequest<TypeConfig>>
-        + Send
-        + 'static,
-    ) {
-        use super::types::AppendResult;
-        let (forward, received) = tokio::sync::mpsc::channel(64);
-        let received = futures_util::stream::unfold(received, |mut received| async move {
-            Some((received.recv().await?, received))
-        });
-        let raft = self.raft.clone();
-        tokio::spawn(async move {
-            let replies = raft.stream_append(received);
-            futures_util::pin_mut!(replies);
-            while replies.next().await.is_some() {}
-        });
-        futures_util::pin_mut!(requests);
-        while let Some(request) = requests.next().await {
-            let last = request.entries.last().map(|entry| entry.log_id);
-            let early: AppendResult = Ok(last.or(request.prev_log_id));
-            if forward.send(request).await.is_err() {
-                return;
-            }
-            let Ok(bytes) = codec::encode(&early) else {
-                return;
-            };
-            if sender.send(bytes.into()).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Receives a snapshot and installs it.
-    pub(crate) async fn serve_snapshot(
-        &self,
-        header: SnapshotHeader,
-        sender: StreamSender,
-        mut receiver: StreamReceiver,
-    ) {
-        let received = self.receive_snapshot(&header, &sender, &mut receiver).await;
-        let snapshot = match received {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                tracing::warn!(%error, "a snapshot from a peer was not received");
-                return;
-            }
-        };
-        let snapshot: Snapshot<LeaderTerm, u64, (), SnapshotFile> = Snapshot {
-            meta: header.meta,
-            snapshot,
-        };
-        match self.raft.install_full_snapshot(header.vote, snapshot).await {
-            Ok(response) => {
-                if let Ok(bytes) = codec::encode(&response) {
-                    // If the peer is gone it will ask again.
-                    let _ = sender.send(bytes.into()).await;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "a snapshot was not installed"),
-        }
-    }
-
-    async fn receive_snapshot(
-        &self,
-        header: &SnapshotHeader,
-        sender: &StreamSender,
-        receiver: &mut StreamReceiver,
-    ) -> io::Result<SnapshotFile> {
-        let file = self
-            .snapshots
-            .incoming(&SnapshotPosition(header.meta.clone()));
-        let mut out = AsyncFile::create(&file.path).await?;
-        let mut left = header.bytes;
-        while left > 0 {
-            let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let chunk = chunk.map_err(io::Error::other)?;
-            left = left
-                .checked_sub(chunk.len() as u64)
-                .ok_or(io::ErrorKind::InvalidData)?;
-            out.write_all(&chunk).await?;
-            sender.send(Bytes::new()).await.map_err(io::Error::other)?;
-        }
-        out.sync_all().await?;
-        Ok(file)
-    }
-}
-
-/// Reads the envelope of a request from a peer.
-pub(crate) fn open_envelope(payload: &[u8]) -> Option<(u32, RaftRequest)> {
-    let envelope: RaftEnvelope = codec::decode(payload).ok()?;
-    Some((envelope.group, envelope.request))
 }

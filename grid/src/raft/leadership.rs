@@ -1,5 +1,5 @@
-//! Leading a group: what the leader knows of its followers, handing the lead over, and the lease under
-//! which it may answer reads by itself.
+//! Leading a group: who stands for election, handing the lead over, and the lease under which a leader may
+//! answer reads by itself.
 //!
 //! The lease: a follower that acknowledged this leader at time *t* helps nobody else to the lead before
 //! *t* + the lease. So until then, counted from when the acknowledged message was *sent* and less a
@@ -11,14 +11,14 @@
 //! does not remember whom it acknowledged when, so it keeps every promise that it may have made: for as
 //! long as one lasts it neither votes nor stands for election.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use grid_core::Space;
 use openraft::ServerState;
-use openraft::async_runtime::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
+use parking_lot::Mutex;
 
 use super::group::Group;
 use super::types::TypeConfig;
@@ -30,6 +30,17 @@ const LEASE_DRIFT_DIVISOR: u32 = 10;
 /// Replicas that are started again begin to stand for election within this part of the lease's length.
 const STAND_SPREAD_DIVISOR: f64 = 3.0;
 
+/// What keeps this replica from standing for election: each by itself, whatever becomes of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Obstacles {
+    /// Its node is about to stop.
+    is_leaving: bool,
+    /// Before it was started it may have promised to help nobody else to the lead.
+    is_bound: bool,
+    /// Its state differs from the others'.
+    is_wrong: bool,
+}
+
 /// The state of a group's lease, shared by all handles on it.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -38,8 +49,7 @@ pub(crate) struct Lease {
     length: Duration,
     /// Until when a promise from before the start may bind this replica.
     bound_until: Option<tokio::time::Instant>,
-    /// Whether this replica never stands for election again.
-    is_leaving: AtomicBool,
+    obstacles: Mutex<Obstacles>,
     /// The term in which a handover was last begun.
     handed_over_term: AtomicU64,
 }
@@ -53,7 +63,10 @@ impl Lease {
             promised,
             length: promised - promised / LEASE_DRIFT_DIVISOR,
             bound_until: has_voted.then(|| tokio::time::Instant::now() + promised),
-            is_leaving: AtomicBool::new(false),
+            obstacles: Mutex::new(Obstacles {
+                is_bound: has_voted,
+                ..Obstacles::default()
+            }),
             handed_over_term: AtomicU64::new(0),
         }
     }
@@ -69,49 +82,20 @@ impl Lease {
         }
     }
 
+    /// Changes what keeps the replica from standing for election, and has it stand or not. One after the
+    /// other, so that the last change decides.
+    fn change(&self, change: impl FnOnce(&mut Obstacles), stand: impl FnOnce(bool)) {
+        let mut obstacles = self.obstacles.lock();
+        change(&mut obstacles);
+        stand(*obstacles == Obstacles::default());
+    }
+
     fn has_ended_for(&self, term: u64) -> bool {
         self.handed_over_term.load(Ordering::SeqCst) >= term
     }
 }
 
-/// Another voter of a group, as its leader sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FollowerProgress {
-    /// The node.
-    pub(crate) node: u64,
-    /// Entries that it is behind the leader's log.
-    pub(crate) lag: u64,
-    /// How long ago the message was sent that it acknowledged last.
-    pub(crate) silent_for: Duration,
-}
-
 impl<S: Space> Group<S> {
-    /// The other voters; empty unless this node leads.
-    pub(crate) fn followers(&self) -> Vec<FollowerProgress> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let (Some(replication), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
-            return Vec::new();
-        };
-        let last = metrics.last_log_index.unwrap_or(0);
-        let now = TypeConfig::now();
-        let voters = metrics.membership_config.membership().voter_ids();
-        voters
-            .filter(|node| *node != metrics.id)
-            .map(|node| {
-                let matched = replication.get(&node).copied().flatten();
-                let acknowledged = heard.get(&node).copied().flatten();
-                FollowerProgress {
-                    node,
-                    lag: last.saturating_sub(matched.map_or(0, |id| id.index)),
-                    silent_for: acknowledged.map_or(Duration::MAX, |at| {
-                        now.saturating_duration_since(at.into_inner())
-                    }),
-                }
-            })
-            .collect()
-    }
-
     /// Begins to hand the lead over to a voter. This node leads no longer in this term, and proposes
     /// nothing more, even if the voter does not take it: then the others elect a leader after their
     /// timeout. Does nothing on a node that does not lead.
@@ -123,10 +107,29 @@ impl<S: Space> Group<S> {
         }
     }
 
+    fn change_obstacles(&self, change: impl FnOnce(&mut Obstacles)) {
+        let stand = |stands| self.raft.runtime_config().elect(stands);
+        self.lease.change(change, stand);
+    }
+
+    /// Has openraft know from the first moment on whether this replica stands for election.
+    pub(super) fn begin_elections(&self) {
+        self.change_obstacles(|_| ());
+    }
+
     /// This replica does not stand for election from now on.
     pub(crate) fn leave_elections(&self) {
-        self.lease.is_leaving.store(true, Ordering::SeqCst);
-        self.raft.runtime_config().elect(false);
+        self.change_obstacles(|obstacles| obstacles.is_leaving = true);
+    }
+
+    /// Lets this replica lead, or not: then it stands for no election and takes no leadership.
+    pub(crate) fn set_may_lead(&self, may_lead: bool) {
+        self.change_obstacles(|obstacles| obstacles.is_wrong = !may_lead);
+    }
+
+    /// Whether this replica takes a leadership that is offered to it.
+    pub(super) fn may_lead(&self) -> bool {
+        !self.lease.obstacles.lock().is_wrong
     }
 
     /// Asks the other voters whether they would elect this replica, and stands for election if most of
@@ -135,7 +138,8 @@ impl<S: Space> Group<S> {
     pub(crate) async fn stand_if_wanted(&self) {
         let now = tokio::time::Instant::now();
         let is_bound = self.lease.bound_until.is_some_and(|until| now < until);
-        if is_bound || self.lease.is_leaving.load(Ordering::SeqCst) || !self.may_lead() {
+        let obstacles = *self.lease.obstacles.lock();
+        if is_bound || obstacles.is_leaving || obstacles.is_wrong {
             return;
         }
         if let Err(error) = self.raft.trigger().elect(true).await {
@@ -149,15 +153,12 @@ impl<S: Space> Group<S> {
         if self.lease.bound_until.is_none() {
             return;
         }
-        self.raft.runtime_config().elect(false);
         self.lease.until_free().await;
         // Without the system's randomness an election may have to be repeated.
         let number = random::u64().unwrap_or_default() as u16;
         let share = f64::from(number) / f64::from(u16::MAX);
         tokio::time::sleep(self.lease.promised.mul_f64(share / STAND_SPREAD_DIVISOR)).await;
-        if !self.lease.is_leaving.load(Ordering::SeqCst) {
-            self.raft.runtime_config().elect(true);
-        }
+        self.change_obstacles(|obstacles| obstacles.is_bound = false);
     }
 
     /// Whether this replica leads, nobody else can lead just now, and its state holds every
@@ -169,6 +170,10 @@ impl<S: Space> Group<S> {
             return false;
         };
         let term = metrics.current_term;
+        #[cfg(feature = "planted-bugs")]
+        if crate::platform::simulated::is_planted("endless-lease") {
+            return metrics.state == ServerState::Leader;
+        }
         let has_applied_own = metrics
             .last_applied
             .is_some_and(|id| id.leader_id.term == term);
@@ -207,5 +212,24 @@ mod tests {
         );
         Lease::new(1_000, true).until_free().await;
         assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn whatever_ends_what_else_keeps_a_replica_from_standing_still_does() {
+        let lease = Lease::new(1_000, true);
+        let stands = |change: fn(&mut Obstacles)| {
+            let mut stands = None;
+            lease.change(change, |now| stands = Some(now));
+            stands.expect("decided")
+        };
+        assert!(!stands(|_| ()), "it may have made a promise");
+        assert!(!stands(|obstacles| obstacles.is_wrong = true));
+        assert!(
+            !stands(|obstacles| obstacles.is_bound = false),
+            "it differs"
+        );
+        assert!(stands(|obstacles| obstacles.is_wrong = false), "rebuilt");
+        assert!(!stands(|obstacles| obstacles.is_leaving = true));
+        assert!(!stands(|obstacles| obstacles.is_wrong = false), "it leaves");
     }
 }

@@ -19,10 +19,14 @@ mod leadership;
 mod log_store;
 mod membership;
 mod network;
+mod serving;
+mod standing;
 mod state_machine;
 mod types;
 
-pub(crate) use group::{Group, GroupOptions, ReadRefusal, open_envelope};
+pub(crate) use group::{Group, GroupOptions, ReadRefusal};
 pub(crate) use membership::{MembershipChange, MembershipError};
 pub(crate) use network::{SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader};
+pub(crate) use serving::open_envelope;
+pub(crate) use standing::GroupState;
 pub(crate) use types::{Outcomes, ProposalError, SnapshotPosition};

@@ -142,6 +142,11 @@ pub(crate) enum ProposalError {
     NotLeader(Option<u64>),
     /// Proposed, but its fate is not known here: it may yet be carried out.
     Unknown,
+    /// There is too much to do; certainly not carried out.
+    Overloaded {
+        /// How long to wait before asking again.
+        retry_after_ms: u64,
+    },
 }
 
 impl ProposalError {

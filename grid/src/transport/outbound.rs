@@ -244,7 +244,9 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
             tokio::select! {
                 biased;
                 () = &mut closed => return WriteEnd::Closed,
-                () = outbound.work.notified() => {}
+                // The task that pushed is often one of many that are about to: whoever is ready now
+                // has its turn before the write, and its frame goes with it.
+                () = outbound.work.notified() => tokio::task::yield_now().await,
                 () = silence.due() => match silence.look(connection.received()) {
                     Ok(true) => connection.probe(Kind::Ping),
                     Ok(false) => {}

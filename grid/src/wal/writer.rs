@@ -400,7 +400,7 @@ impl Writer {
             #[cfg(not(feature = "planted-bugs"))]
             let skip = false;
             if !skip {
-                self.active.file.sync_data()?;
+                sync_segment(&self.active)?;
             }
             self.synced = self.number;
             let took = monotonic_now().saturating_duration_since(started);
@@ -475,6 +475,15 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+fn sync_segment(segment: &Segment) -> io::Result<()> {
+    let synced = segment.file.sync_data();
+    #[cfg(feature = "planted-bugs")]
+    if crate::platform::simulated::is_planted("ignore-sync-error") {
+        return Ok(());
+    }
+    synced
 }
 
 fn check(failure: Option<&str>) -> io::Result<()> {

@@ -65,8 +65,7 @@ impl AuctionSpace {
         let alias = *self
             .index
             .aliases
-            .entry((auction_id, bidder))
-            .or_insert_with(|| {
+            .get_or_insert_with((auction_id, bidder), || {
                 auction.bidders.push(bidder);
                 auction.bidders.len() as u32
             });

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use grid_core::{FixedHashMap, Timestamp};
+use grid_core::{FixedHashMap, ShardedMap, Timestamp};
 
 use super::messages::WithdrawalPolicy;
 use super::state::Auction;
@@ -18,7 +18,7 @@ pub(super) struct AuctionIndex {
     pub(super) deadlines: BTreeSet<(Timestamp, AuctionId)>,
     /// The unfinished auction of an item.
     pub(super) unfinished: FixedHashMap<ItemId, AuctionId>,
-    pub(super) aliases: FixedHashMap<(AuctionId, UserId), u32>,
+    pub(super) aliases: ShardedMap<(AuctionId, UserId), u32>,
     /// A bidder's bids by time; the last part is the bid's place in its auction.
     pub(super) by_bidder: BTreeSet<(UserId, Timestamp, AuctionId, u32)>,
     /// Only for unfinished auctions whose bids may be withdrawn.
@@ -31,7 +31,7 @@ pub(super) struct AuctionIndex {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StandingBids {
     pub(super) places: BTreeSet<u32>,
-    pub(super) place_of: FixedHashMap<BidId, u32>,
+    pub(super) place_of: ShardedMap<BidId, u32>,
 }
 
 impl AuctionIndex {

@@ -29,4 +29,6 @@ mod state;
 mod terms;
 
 pub use messages::*;
-pub use space::{AuctionSpace, AuctionSpaceView};
+pub use space::AuctionSpace;
+
+pub(crate) use state::AuctionSlot;

@@ -8,6 +8,7 @@ use super::index::AuctionIndex;
 use super::messages::{Change, Command, Refusal, Reply};
 use super::state::{Auction, AuctionSlot, Item};
 use crate::ids::{AuctionId, ItemId};
+use crate::slots::SlotState;
 
 /// All auctions and items of a partition.
 ///
@@ -16,12 +17,6 @@ use crate::ids::{AuctionId, ItemId};
 pub struct AuctionSpace {
     pub(super) slots: SlotMap<AuctionSlot>,
     pub(super) index: AuctionIndex,
-}
-
-/// The auction space at one log position.
-#[derive(Debug)]
-pub struct AuctionSpaceView {
-    slots: SlotMap<AuctionSlot>,
 }
 
 impl AuctionSpace {
@@ -85,12 +80,9 @@ impl AuctionSpace {
         }
     }
 
-    /// Takes a view: one pointer a slot.
-    #[must_use]
-    pub fn view(&self) -> AuctionSpaceView {
-        AuctionSpaceView {
-            slots: self.slots.clone(),
-        }
+    /// Takes a view of all slots: one pointer a slot.
+    pub(crate) fn view(&self) -> SlotMap<AuctionSlot> {
+        self.slots.clone()
     }
 
     /// Reads one slot's state at the start of `bytes`, rebuilds what is derived from it, and returns
@@ -122,23 +114,5 @@ impl AuctionSpace {
     pub(super) fn item(&self, item_id: ItemId) -> Option<&Item> {
         let slot = self.slots.get(Slot::of(item_id.0))?;
         slot.items.get(&item_id).map(Arc::as_ref)
-    }
-}
-
-impl AuctionSpaceView {
-    /// The slots that hold anything, ascending.
-    pub fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.slots.iter().map(|(slot, _)| slot)
-    }
-
-    /// Appends one slot's state; an empty slot has an encoding too.
-    ///
-    /// # Errors
-    /// When a value cannot be encoded, a bug of the types.
-    pub fn encode_slot(&self, slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        match self.slots.get(slot) {
-            Some(state) => state.encode(out),
-            None => AuctionSlot::default().encode(out),
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! One slot's items and auctions: exactly what a snapshot holds.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use grid_core::{CodecError, CowVec, Slot, SlotMap, Timestamp, codec};
@@ -9,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::increment::increment_at;
 use super::messages::{NewAuction, NewItem, NotSoldReason, Outcome, Status};
 use crate::ids::{AuctionId, BidId, ItemId, UserId};
+use crate::slots::{Entities, SlotState, decode_entities, encode_entities};
 
 /// What the auction space keeps in one slot. Entities are shared with views until they are written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AuctionSlot {
-    pub(super) items: BTreeMap<ItemId, Arc<Item>>,
-    pub(super) auctions: BTreeMap<AuctionId, Arc<Auction>>,
+pub(crate) struct AuctionSlot {
+    pub(super) items: Entities<ItemId, Item>,
+    pub(super) auctions: Entities<AuctionId, Auction>,
 }
 
 /// An item that can be auctioned.
@@ -136,34 +136,17 @@ pub(super) fn auction_mut(
     Some(Arc::make_mut(auction))
 }
 
-impl AuctionSlot {
-    /// Appends the slot's encoding: counts, then entities one by one, so that no single decoded value
-    /// grows with the number of entities.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+impl SlotState for AuctionSlot {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         codec::encode_into(&(self.items.len() as u64, self.auctions.len() as u64), out)?;
-        for entry in &self.items {
-            codec::encode_into(&entry, out)?;
-        }
-        for entry in &self.auctions {
-            codec::encode_into(&entry, out)?;
-        }
-        Ok(())
+        encode_entities(&self.items, out)?;
+        encode_entities(&self.auctions, out)
     }
 
-    /// Reads what [`Self::encode`] wrote and returns what follows it.
-    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), CodecError> {
-        let mut slot = Self::default();
-        let ((items, auctions), mut rest): ((u64, u64), _) = codec::decode_prefix(bytes)?;
-        for _ in 0..items {
-            let ((item_id, item), after) = codec::decode_prefix(rest)?;
-            slot.items.insert(item_id, Arc::new(item));
-            rest = after;
-        }
-        for _ in 0..auctions {
-            let ((auction_id, auction), after) = codec::decode_prefix(rest)?;
-            slot.auctions.insert(auction_id, Arc::new(auction));
-            rest = after;
-        }
-        Ok((slot, rest))
+    fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), CodecError> {
+        let ((items, auctions), rest): ((u64, u64), _) = codec::decode_prefix(bytes)?;
+        let (items, rest) = decode_entities(items, rest)?;
+        let (auctions, rest) = decode_entities(auctions, rest)?;
+        Ok((Self { items, auctions }, rest))
     }
 }

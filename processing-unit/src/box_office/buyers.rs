@@ -4,7 +4,7 @@
 //! list, and each hold knows its place in it, so that one buyer with a hundred thousand holds costs
 //! no more than a hundred thousand buyers.
 
-use grid_core::FixedHashMap;
+use grid_core::ShardedMap;
 use smallvec::SmallVec;
 
 use crate::ids::UserId;
@@ -12,7 +12,7 @@ use crate::ids::UserId;
 /// The buyers of an event.
 #[derive(Debug, Default)]
 pub(super) struct Buyers {
-    buyers: FixedHashMap<UserId, Buyer>,
+    buyers: ShardedMap<UserId, Buyer>,
     /// By the number of a hold: its place in its buyer's list. Stale for numbers not in use.
     place_of_hold: Vec<u32>,
 }
@@ -46,7 +46,7 @@ impl Buyers {
 
     /// Notes a new hold.
     pub(super) fn add_hold(&mut self, buyer: UserId, hold: u32, seats: u32) {
-        let entry = self.buyers.entry(buyer).or_default();
+        let entry = self.buyers.get_or_insert_with(buyer, Buyer::default);
         entry.seats += seats;
         let place = entry.holds.len() as u32;
         entry.holds.push(hold);
@@ -79,14 +79,14 @@ impl Buyers {
 
     /// Notes a sale whose seats are `seats` more than the buyer had.
     pub(super) fn add_sale(&mut self, buyer: UserId, sale: u32, seats: u32) {
-        let entry = self.buyers.entry(buyer).or_default();
+        let entry = self.buyers.get_or_insert_with(buyer, Buyer::default);
         entry.seats += seats;
         entry.sales.push(sale);
     }
 
     /// The most seats that one buyer has.
     pub(super) fn most_seats(&self) -> u32 {
-        let seats = self.buyers.values().map(|buyer| buyer.seats);
+        let seats = self.buyers.iter().map(|(_, buyer)| buyer.seats);
         seats.max().unwrap_or(0)
     }
 

@@ -1,7 +1,7 @@
 //! What is derived from an event's state and kept beside it for speed: never in a snapshot, rebuilt
 //! by a restore, compared with a recount by the invariants' check.
 
-use grid_core::FixedHashMap;
+use grid_core::ShardedMap;
 
 use super::buyers::Buyers;
 use super::layout::Layout;
@@ -17,9 +17,9 @@ pub(super) struct EventIndex {
     pub(super) row_free: Vec<u32>,
     pub(super) sections: Vec<SectionCounters>,
     /// Numbers in the event's slab.
-    pub(super) holds: FixedHashMap<HoldId, u32>,
+    pub(super) holds: ShardedMap<HoldId, u32>,
     /// Remembered expired holds with their buyers.
-    pub(super) expired: FixedHashMap<HoldId, UserId>,
+    pub(super) expired: ShardedMap<HoldId, UserId>,
     pub(super) buyers: Buyers,
 }
 
@@ -46,7 +46,7 @@ impl EventIndex {
         let mut index = Self {
             row_free: vec![0; layout.rows.len()],
             sections: vec![SectionCounters::default(); layout.sections.len()],
-            holds: FixedHashMap::default(),
+            holds: ShardedMap::default(),
             expired: event.expired.iter().copied().collect(),
             buyers: Buyers::default(),
             layout,

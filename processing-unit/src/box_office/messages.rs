@@ -323,15 +323,6 @@ pub struct SectionCount {
     pub sold: u32,
 }
 
-/// A seat's state without who holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "plain names")]
-pub enum SeatState {
-    Available,
-    Held,
-    Sold,
-}
-
 /// The states of a run of seats in the layout's order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeatStates {

@@ -38,5 +38,7 @@ mod state;
 mod terms;
 
 pub use messages::*;
-pub use space::{BoxOfficeSpace, BoxOfficeSpaceView};
+pub use space::BoxOfficeSpace;
 pub use state::EXPIRED_HOLDS_KEPT;
+
+pub(crate) use state::BoxOfficeSlot;

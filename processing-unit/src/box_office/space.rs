@@ -11,6 +11,7 @@ use super::seat::{Occupancy, Seat};
 use super::state::{BoxOfficeSlot, Event, ExpiredHolds, HoldSlab, event_mut};
 use super::terms;
 use crate::ids::{EventId, HoldId, UserId};
+use crate::slots::SlotState;
 
 /// All events of a partition with their seats.
 ///
@@ -23,12 +24,6 @@ pub struct BoxOfficeSpace {
     pub(super) ids: BTreeSet<EventId>,
     /// When each open hold expires.
     pub(super) expiries: BTreeSet<(Timestamp, EventId, HoldId)>,
-}
-
-/// The box-office space at one log position.
-#[derive(Debug)]
-pub struct BoxOfficeSpaceView {
-    slots: SlotMap<BoxOfficeSlot>,
 }
 
 /// An event for writing, with its index and the expiries.
@@ -139,12 +134,9 @@ impl BoxOfficeSpace {
         }
     }
 
-    /// Takes a view: one pointer a slot.
-    #[must_use]
-    pub fn view(&self) -> BoxOfficeSpaceView {
-        BoxOfficeSpaceView {
-            slots: self.slots.clone(),
-        }
+    /// Takes a view of all slots: one pointer a slot.
+    pub(crate) fn view(&self) -> SlotMap<BoxOfficeSlot> {
+        self.slots.clone()
     }
 
     /// Reads one slot's state at the start of `bytes`, rebuilds what is derived from it, and returns
@@ -214,23 +206,5 @@ impl Event {
         }
         let free = self.seats.iter().filter(|seat| seat.is_free()).count();
         self.seats.len() == laid_out && held + sold + free == laid_out
-    }
-}
-
-impl BoxOfficeSpaceView {
-    /// The slots that hold anything, ascending.
-    pub fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.slots.iter().map(|(slot, _)| slot)
-    }
-
-    /// Appends one slot's state; an empty slot has an encoding too.
-    ///
-    /// # Errors
-    /// When a value cannot be encoded, a bug of the types.
-    pub fn encode_slot(&self, slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        match self.slots.get(slot) {
-            Some(state) => state.encode(out),
-            None => BoxOfficeSlot::default().encode(out),
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! One slot's events with their seats, holds and sales: exactly what a snapshot holds.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use grid_core::{CodecError, CowVec, Slot, SlotMap, Timestamp, codec};
@@ -10,14 +9,15 @@ use smallvec::SmallVec;
 use super::messages::{NewEvent, SeatIndex};
 use super::seat::Seat;
 use crate::ids::{EventId, HoldId, TicketId, UserId};
+use crate::slots::{Entities, SlotState, decode_entities, encode_entities};
 
 /// How many expired holds of an event are remembered; the oldest is forgotten first.
 pub const EXPIRED_HOLDS_KEPT: usize = 4096;
 
 /// What the box office keeps in one slot. Events are shared with views until they are written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BoxOfficeSlot {
-    pub(super) events: BTreeMap<EventId, Arc<Event>>,
+pub(crate) struct BoxOfficeSlot {
+    pub(super) events: Entities<EventId, Event>,
 }
 
 /// An event with the state of its sale.
@@ -169,26 +169,15 @@ pub(super) fn event_mut(
     Some(Arc::make_mut(event))
 }
 
-impl BoxOfficeSlot {
-    /// Appends the slot's encoding: a count, then events one by one, so that no single decoded value
-    /// grows with the number of events.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+impl SlotState for BoxOfficeSlot {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         codec::encode_into(&(self.events.len() as u64), out)?;
-        for entry in &self.events {
-            codec::encode_into(&entry, out)?;
-        }
-        Ok(())
+        encode_entities(&self.events, out)
     }
 
-    /// Reads what [`Self::encode`] wrote and returns what follows it.
-    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), CodecError> {
-        let mut slot = Self::default();
-        let (events, mut rest): (u64, _) = codec::decode_prefix(bytes)?;
-        for _ in 0..events {
-            let ((event_id, event), after) = codec::decode_prefix(rest)?;
-            slot.events.insert(event_id, Arc::new(event));
-            rest = after;
-        }
-        Ok((slot, rest))
+    fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), CodecError> {
+        let (events, rest): (u64, _) = codec::decode_prefix(bytes)?;
+        let (events, rest) = decode_entities(events, rest)?;
+        Ok((Self { events }, rest))
     }
 }

@@ -7,6 +7,8 @@
 //! read the node's data directory or was given the token by someone who may.
 
 mod guard;
+mod members;
+mod operate;
 mod status;
 
 use std::sync::Arc;
@@ -14,7 +16,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
-use super::{members, operate};
 use crate::state::Shared;
 
 pub(crate) use guard::AdminGate;

@@ -9,9 +9,8 @@ use grid::{NodeId, NodeReport, ReplicaDigest};
 use grid_core::PartitionId;
 use serde::Serialize;
 
-use crate::failure::Failure;
-use crate::http::ok;
 use crate::http::problem::Problem;
+use crate::http::{extract, ok};
 use crate::refusals;
 use crate::state::Shared;
 
@@ -52,10 +51,7 @@ pub(super) async fn digests(
     State(shared): State<Arc<Shared>>,
     Path(partition): Path<String>,
 ) -> Result<Response, Problem> {
-    let partition = partition
-        .parse()
-        .map(PartitionId)
-        .map_err(|_| Failure::bad_request("a partition is a number"))?;
+    let partition = extract::partition(&partition)?;
     let replicas = shared
         .client
         .digests(partition, shared.deadline())

@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::private_file;
 use crate::supervise::{DatabaseAddress, Order, reserve_ports};
 
 /// How often it looks whether `grid up` has a database by now.
@@ -107,8 +108,7 @@ impl JoinFile {
         };
         std::fs::create_dir_all(directory).map_err(unusable)?;
         let text = serde_json::to_vec_pretty(self)?;
-        std::fs::write(Self::path(directory), text).map_err(unusable)?;
-        Ok(())
+        private_file::replace(&Self::path(directory), &text)
     }
 }
 

@@ -11,7 +11,7 @@ use clap::Args;
 use data_pump::pump::{LaneStatus, Pump, PumpOptions};
 use gateway::{Gateway, GatewayOptions, Mode};
 use grid::{GridClient, GridNode, NodeId, NodeOptions, StartError};
-use grid_config::{PumpSettings, Settings};
+use grid_config::{PARTITIONS_MAX, PumpSettings, Settings};
 use processing_unit::Unit;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -78,7 +78,7 @@ pub(crate) struct NodeArgs {
     #[arg(long, conflicts_with = "certs")]
     pub(super) allow_plaintext: bool,
     /// Partitions of the grid, instead of the configured number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(PARTITIONS_MAX)))]
     pub(super) partitions: Option<u32>,
     /// The configuration
     #[arg(long, value_name = "FILE")]

@@ -127,8 +127,7 @@ async fn compare_replicas(
     api: &Api,
     deadline: Instant,
 ) -> anyhow::Result<Vec<Digests>> {
-    let cluster: ClusterStatus = api.get("/admin/v1/status").await?;
-    let partitions: Vec<u32> = cluster.partitions();
+    let partitions = ClusterStatus::ask(api).await?.partitions();
     let bar = context.output.bar(partitions.len() as u64, "partitions");
     let mut all = Vec::with_capacity(partitions.len());
     for partition in partitions {
@@ -191,14 +190,8 @@ async fn compare_database(
         .map_err(|error| database(&error))?
     {
         differences.push(format!(
-            "a change is parked: {} of {} at {}:{}:{}, {} ({})",
-            letter.kind,
-            letter.entity,
-            letter.partition,
-            letter.log_index,
-            letter.seq,
-            letter.reason,
-            letter.error
+            "a change is parked: {letter}, {} ({})",
+            letter.reason, letter.error
         ));
     }
     verifier.pause().await;

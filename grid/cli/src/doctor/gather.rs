@@ -204,18 +204,7 @@ async fn ask_database(url: Option<String>) -> DatabaseFacts {
             examples: letters
                 .iter()
                 .take(EXAMPLES_MAX)
-                .map(|letter| {
-                    format!(
-                        "{} of {} at {}:{}:{}: {} ({})",
-                        letter.kind,
-                        letter.entity,
-                        letter.partition,
-                        letter.log_index,
-                        letter.seq,
-                        letter.reason,
-                        letter.error
-                    )
-                })
+                .map(|letter| format!("{letter}: {} ({})", letter.reason, letter.error))
                 .collect(),
         },
         Ok(Err(error)) => DatabaseFacts::Unreachable(error.to_string()),

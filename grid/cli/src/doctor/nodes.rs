@@ -263,7 +263,9 @@ fn leaders(facts: &Facts) -> Option<Finding> {
             .iter()
             .map(|node| format!("node {} leads {}", node.node_id, node.leads))
             .collect(),
-        action: "`grid leaders balance`".to_owned(),
+        action: "they spread by themselves once the grid is at rest, unless node.balance_leaders is off; \
+                 `grid leaders` shows them"
+            .to_owned(),
     })
 }
 

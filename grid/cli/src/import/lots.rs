@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::Mistake;
 
-const COLUMNS: &[&str] = &[
+/// The columns beside those of pictures.
+pub(crate) const COLUMNS: &[&str] = &[
     "lot",
     "title",
     "category",

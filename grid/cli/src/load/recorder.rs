@@ -79,6 +79,7 @@ pub(crate) struct Recorder {
     gave_up: AtomicU64,
     last_answer_us: AtomicU64,
     timeline: Vec<AtomicU32>,
+    slowest_us: Vec<AtomicU32>,
     gaps: Vec<GapMeter>,
     marks: Mutex<Marks>,
 }
@@ -164,6 +165,9 @@ pub(crate) struct Figures {
     pub(crate) longest_gap_at_s: f64,
     /// Successes in every second.
     pub(crate) timeline: Vec<u32>,
+    /// The longest latency of the answers in every second, in milliseconds: whether slow answers came
+    /// in one place or everywhere.
+    pub(crate) slowest_timeline_ms: Vec<f64>,
 }
 
 impl Figures {
@@ -197,6 +201,7 @@ impl Recorder {
             gave_up: AtomicU64::default(),
             last_answer_us: AtomicU64::default(),
             timeline: (0..seconds).map(|_| AtomicU32::default()).collect(),
+            slowest_us: (0..seconds).map(|_| AtomicU32::default()).collect(),
             gaps: (0..subjects.max(1)).map(|_| GapMeter::default()).collect(),
             marks: Mutex::default(),
         })
@@ -211,6 +216,10 @@ impl Recorder {
         }
         let now_us = now.saturating_duration_since(self.start).as_micros() as u64;
         self.last_answer_us.fetch_max(now_us, Ordering::Relaxed);
+        if let Some(slowest_us) = self.slowest_us.get((now_us / 1_000_000) as usize) {
+            let latency_us = u32::try_from(latency_us).unwrap_or(u32::MAX);
+            slowest_us.fetch_max(latency_us, Ordering::Relaxed);
+        }
         now_us
     }
 
@@ -315,12 +324,12 @@ impl Recorder {
             counted.filter(|(_, count)| *count > 0).collect()
         };
         let succeeded = named(&self.succeeded, &KINDS);
-        let mut timeline: Vec<u32> = self
-            .timeline
-            .iter()
-            .map(|second| second.load(Ordering::Relaxed))
-            .collect();
-        timeline.truncate(seconds.ceil() as usize);
+        let by_second = |counters: &[AtomicU32]| -> Vec<u32> {
+            let counters = counters.iter().take(seconds.ceil() as usize);
+            counters
+                .map(|second| second.load(Ordering::Relaxed))
+                .collect()
+        };
         let longest = self.gaps.iter().max_by_key(|gap| read(&gap.longest_us));
         let us = |counter: Option<&AtomicU64>| counter.map_or(0, read) as f64;
         Ok(Figures {
@@ -343,7 +352,11 @@ impl Recorder {
             gave_up: read(&self.gave_up),
             longest_gap_ms: us(longest.map(|gap| &gap.longest_us)) / 1e3,
             longest_gap_at_s: us(longest.map(|gap| &gap.longest_at_us)) / 1e6,
-            timeline,
+            timeline: by_second(&self.timeline),
+            slowest_timeline_ms: by_second(&self.slowest_us)
+                .into_iter()
+                .map(|slowest_us| f64::from(slowest_us) / 1e3)
+                .collect(),
         })
     }
 }
@@ -383,6 +396,8 @@ mod tests {
             (1, 2)
         );
         assert_eq!(figures.timeline.iter().sum::<u32>(), 10);
+        let slowest_ms = figures.slowest_timeline_ms.iter().copied();
+        assert!(slowest_ms.fold(0.0, f64::max) >= 1_000.0);
         assert!(figures.latency.p50_ms >= 1_000.0, "{figures:?}");
         assert!(figures.longest_gap_ms >= 1_000.0, "{figures:?}");
     }

@@ -1,5 +1,6 @@
 //! An auction house's catalogue: 500 lots in twelve categories.
 
+use crate::import::lots::COLUMNS;
 use crate::sequence::Sequence;
 
 const LOTS: u64 = 500;
@@ -236,18 +237,7 @@ fn rounded(amount: u64) -> u64 {
 pub(crate) fn lots() -> anyhow::Result<String> {
     let mut sequence = Sequence::new(SEED);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record([
-        "lot",
-        "title",
-        "category",
-        "description",
-        "estimate_low",
-        "estimate_high",
-        "starting_price",
-        "reserve",
-        "currency",
-        "image",
-    ])?;
+    writer.write_record(COLUMNS.iter().chain(&["image"]))?;
     for lot in 1..=LOTS {
         let (category, makers, things, remarks, (least, most)) = sequence.pick(CATEGORIES);
         let (maker, thing, remark) = (

@@ -1,13 +1,11 @@
 //! Nodes that join a running grid, leave it and come back empty, as processes of their own.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Child;
-use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use crate::support::{Grid, PATIENCE, is_running, kill_at_once, person, sample, text, wait_for};
+use crate::support::{Grid, is_running, kill_at_once, person, ready_line, sample, text, wait_for};
 
 /// A `grid node join`. Dropping it kills it.
 struct Joined {
@@ -20,17 +18,7 @@ impl Joined {
         let mut all = vec!["node", "join"];
         all.extend(arguments);
         let mut process = grid.spawn(&all);
-        let output = process.stdout.take().expect("piped");
-        let (sender, line) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            // The test may have ended.
-            let _ = BufReader::new(output)
-                .read_line(&mut line)
-                .map(|_| sender.send(line));
-        });
-        let line = line.recv_timeout(PATIENCE).expect("a ready line");
-        let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("JSON: {line}"));
+        let ready = ready_line(&mut process);
         Self { process, ready }
     }
 }

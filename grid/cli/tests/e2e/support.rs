@@ -81,6 +81,21 @@ pub(crate) fn kill_at_once(pid: i32) {
     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
+/// The JSON line by which a command says that it is ready, once it does.
+pub(crate) fn ready_line(process: &mut Child) -> Value {
+    let output = process.stdout.take().expect("piped");
+    let (sender, line) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        // The test may have ended.
+        let _ = BufReader::new(output)
+            .read_line(&mut line)
+            .map(|_| sender.send(line));
+    });
+    let line = line.recv_timeout(PATIENCE).expect("a ready line");
+    serde_json::from_str(&line).unwrap_or_else(|_| panic!("JSON: {line}"))
+}
+
 /// A running `grid up`. Dropping it kills it, and with it its nodes and its database.
 pub(crate) struct Grid {
     up: Child,
@@ -115,17 +130,7 @@ impl Grid {
             .stderr(Stdio::inherit())
             .spawn()
             .expect("the binary is built");
-        let output = up.stdout.take().expect("piped");
-        let (sender, line) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            // The test may have ended.
-            let _ = BufReader::new(output)
-                .read_line(&mut line)
-                .map(|_| sender.send(line));
-        });
-        let line = line.recv_timeout(PATIENCE).expect("a ready line");
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("JSON: {line}"));
+        let ready = ready_line(&mut up);
         assert_eq!(ready["ready"], true, "{ready}");
         let http = reqwest::Client::builder()
             .no_proxy()

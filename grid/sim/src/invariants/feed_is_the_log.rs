@@ -12,8 +12,8 @@ use crate::history::History;
 /// See the module.
 #[derive(Default)]
 pub(super) struct FeedIsTheLog {
-    /// Up to where each node's present feed has given everything.
-    covered: BTreeMap<(u64, PartitionId), u64>,
+    /// Each node's present feed, and up to where it has given everything.
+    covered: BTreeMap<(u64, PartitionId), (u64, u64)>,
 }
 
 impl Invariant for FeedIsTheLog {
@@ -26,9 +26,11 @@ impl Invariant for FeedIsTheLog {
             Fact::Fed { node, fed } => {
                 let partition = fed.partition;
                 let place = format!("node {node} partition {partition}");
-                let covered = self.covered.entry((*node, partition)).or_insert(0);
+                let covered = self.covered.get(&(*node, partition));
+                // A replica that has gone and come back has a feed of its own.
+                let covered = covered.filter(|(feed, _)| *feed == fed.feed);
                 // A feed that was told that the log is gone began anew further on.
-                let after = (*covered).max(fed.began_after);
+                let after = covered.map_or(0, |(_, upto)| *upto).max(fed.began_after);
                 let upto = fed.slice.upto_index;
                 if upto < after {
                     return Err(format!(
@@ -49,7 +51,7 @@ impl Invariant for FeedIsTheLog {
                         after + 1
                     ));
                 }
-                *covered = upto;
+                self.covered.insert((*node, partition), (fed.feed, upto));
             }
             Fact::Crashed { node } => self.covered.retain(|(of, _), _| of != node),
             _ => {}

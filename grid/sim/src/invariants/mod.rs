@@ -9,12 +9,14 @@ mod linearizable;
 mod nodes_stand;
 mod once;
 mod one_leader;
+mod one_owner;
 mod refused_is_not_done;
 mod replicas_agree;
 mod seats_and_bids;
 mod space_rules;
+mod time_is_kept;
 
-use grid::{Answered, Executed, GridError, NodeStatus, Read};
+use grid::{Answered, ClusterMap, Executed, GridError, NodeStatus, Read};
 use grid_core::{IdempotencyKey, PartitionId, StateHash};
 use processing_unit::{Answer, Query, Reply};
 
@@ -31,6 +33,10 @@ pub(crate) enum Fact<'a> {
         entry: Option<&'a [u8]>,
         hash: StateHash,
     },
+    /// A node opened a replica; what it knew of an earlier one under that number no longer counts.
+    Opened { node: u64, partition: PartitionId },
+    /// A node showed its cluster map.
+    Map { node: u64, map: &'a ClusterMap },
     /// A node took over a snapshot.
     Restored {
         node: u64,
@@ -132,7 +138,9 @@ impl Default for Invariants {
             Box::new(linearizable::Linearizable::default()),
             Box::new(feed_is_the_log::FeedIsTheLog::default()),
             Box::new(one_leader::OneLeader::default()),
+            Box::new(one_owner::OneOwner::default()),
             Box::new(space_rules::SpaceRules),
+            Box::new(time_is_kept::TimeIsKept::default()),
             Box::new(nodes_stand::NodesStand),
         ])
     }

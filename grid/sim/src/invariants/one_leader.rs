@@ -28,6 +28,11 @@ impl Invariant for OneLeader {
                 self.terms.retain(|(of, _), _| of != node);
                 return Ok(());
             }
+            Fact::Opened { node, partition } => {
+                // The replica was not here for a while: it comes back as one that knows nothing.
+                self.terms.remove(&(*node, *partition));
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         for replica in &status.replicas {

@@ -68,6 +68,9 @@ impl Invariant for ReplicasAgree {
                     ));
                 }
             }
+            Fact::Opened { node, partition } => {
+                self.last.remove(&(*node, *partition));
+            }
             Fact::Crashed { node } => self.last.retain(|(of, _), _| of != node),
             Fact::Settled { standing } => {
                 for replica in *standing {

@@ -44,6 +44,13 @@ pub enum Observation {
         /// The state hash there.
         hash: StateHash,
     },
+    /// It was opened, as new or from the node's files.
+    Opened {
+        /// The node.
+        node: u64,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// Its power was cut.
     SwitchedOff {
         /// The node.
@@ -216,6 +223,16 @@ pub(crate) fn observe(
         "node {node} partition {partition} at {index} {hash}"
     ));
     with(|world| world.observations.push(observation));
+}
+
+/// Notes that the current node opened a replica.
+pub(crate) fn observe_opened(partition: PartitionId) {
+    let Some(node) = current_node() else {
+        return;
+    };
+    trace_note(&format!("node {node} opens partition {partition}"));
+    let opened = Observation::Opened { node, partition };
+    with(|world| world.observations.push(opened));
 }
 
 /// What was observed since the last call.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use data_pump::database::DatabaseOptions;
+use grid_config::PARTITIONS_MAX;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -49,7 +50,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "PORT", default_value_t = 7700)]
     port: u16,
     /// Partitions of a new grid [default: the configured number, 16]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(PARTITIONS_MAX)))]
     partitions: Option<u32>,
     /// A PostgreSQL to write to, instead of a private one (also DATABASE_URL)
     #[arg(long, value_name = "URL", conflicts_with = "no_database")]

@@ -11,10 +11,10 @@ use grid::{
 use grid_core::PartitionId;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Known, json};
-use super::ok;
-use super::problem::Problem;
 use crate::failure::{Detail, Failure};
+use crate::http::extract::{Known, json};
+use crate::http::ok;
+use crate::http::problem::Problem;
 use crate::protocol::code::ErrorCode;
 use crate::refusals;
 use crate::state::Shared;
@@ -180,13 +180,12 @@ pub(super) async fn change(
     let node: NodeId = node
         .parse()
         .map_err(|_| Failure::bad_request("a node is a number"))?;
-    let (order, _): (Order, _) = json(&shared, body).await?;
     let Order {
         dry_run,
         fewer_copies,
         drain,
         with,
-    } = order;
+    } = json(&shared, body).await?;
     let action = match (action.as_str(), with) {
         ("drain", None) => MemberAction::Drain { node, fewer_copies },
         ("activate", None) => MemberAction::Activate { node },

@@ -1,7 +1,4 @@
-//! For operators: this node's own state, its metrics, and the orders that rebuild a replica, take a
-//! snapshot or fetch one.
-//!
-//! All but the metrics are under `/admin/`, where operators' addresses are.
+//! This node's own state, and the orders that rebuild a replica, take a snapshot or fetch one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +12,9 @@ use grid_core::PartitionId;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
-use super::extract;
-use super::ok;
-use super::problem::Problem;
 use crate::failure::Failure;
+use crate::http::problem::Problem;
+use crate::http::{extract, ok};
 use crate::limits::{OPERATION_TIMEOUT_MS, SNAPSHOT_CHUNK_BYTES};
 use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
@@ -58,10 +54,15 @@ fn refused(error: &OperationError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-fn partition(text: &str) -> Result<PartitionId, Failure> {
-    text.parse()
-        .map(PartitionId)
-        .map_err(|_| Failure::bad_request("a partition is a number"))
+/// The replica that an order is about: the partition's in the address, on the node of the body.
+async fn replica(
+    shared: &Shared,
+    partition: &str,
+    body: Body,
+) -> Result<(PartitionId, NodeId), Failure> {
+    let partition = extract::partition(partition)?;
+    let Target { node } = extract::json(shared, body).await?;
+    Ok((partition, node))
 }
 
 fn deadline() -> Instant {
@@ -76,29 +77,16 @@ pub(super) async fn node(State(shared): State<Arc<Shared>>) -> Result<Response, 
     })
 }
 
-/// Prometheus' text format.
-pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let reading = tokio::task::spawn_blocking(move || shared.metrics_text.read());
-    let text = reading
-        .await
-        .ok()
-        .flatten()
-        .ok_or_else(|| Failure::not_found("this node keeps no metrics"))?;
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
-}
-
 /// Makes a replica anew from its leader.
 pub(super) async fn rebuild(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let partition = partition(&id)?;
-    let (target, _) = extract::json::<Target>(&shared, body).await?;
+    let (partition, node) = replica(&shared, &id, body).await?;
     let rebuilt = shared
         .client
-        .rebuild(target.node, partition, deadline())
+        .rebuild(node, partition, deadline())
         .await
         .map_err(|error| refused(&error))?;
     ok(&rebuilt)
@@ -110,16 +98,15 @@ pub(super) async fn take_snapshot(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let partition = partition(&id)?;
-    let (target, _) = extract::json::<Target>(&shared, body).await?;
+    let (partition, node) = replica(&shared, &id, body).await?;
     let index = shared
         .client
-        .take_snapshot(target.node, partition, deadline())
+        .take_snapshot(node, partition, deadline())
         .await
         .map_err(|error| refused(&error))?;
     ok(&Taken {
         partition,
-        node_id: target.node,
+        node_id: node,
         index,
     })
 }
@@ -129,7 +116,7 @@ pub(super) async fn fetch_snapshot(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let partition = partition(&id)?;
+    let partition = extract::partition(&id)?;
     let newest = shared.client.newest_snapshot(partition);
     let (index, path) =
         newest.ok_or_else(|| Failure::not_found("this node has no snapshot of the partition"))?;

@@ -1,0 +1,168 @@
+//! The routing client: finds the partition's leader, hands the command over, retries under the same
+//! key until the deadline.
+//!
+//! Here is the routing; `commands` carries commands out, `reads` answers queries and follows changes,
+//! `operator` asks and orders what is about nodes.
+
+mod commands;
+mod reads;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use grid_core::{PartitionId, SlotLayout, Space};
+use tokio::sync::watch;
+
+use crate::error::GridError;
+use crate::members::{Members, remaining};
+use crate::node::NodeId;
+
+pub use commands::{CommandRequest, Executed};
+pub use reads::{Answered, Read};
+
+/// One attempt to reach a leader; after it the client looks for the leader again.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(3_000);
+/// The pause before trying again when nothing tells that the leader has changed.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The target of log lines about single requests, off by default: `RUST_LOG=info,request=debug`. A line
+/// names a command by its idempotency key.
+pub const REQUEST_LOG: &str = "request";
+
+/// Who leads a partition, as this node knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// The Raft term.
+    pub term: u64,
+    /// Whether it is this node.
+    pub is_local: bool,
+}
+
+/// A handle on the grid, cheap to clone.
+pub struct GridClient<S: Space> {
+    pub(crate) members: Arc<Members<S>>,
+}
+
+impl<S: Space> Clone for GridClient<S> {
+    fn clone(&self) -> Self {
+        Self {
+            members: Arc::clone(&self.members),
+        }
+    }
+}
+
+impl<S: Space> std::fmt::Debug for GridClient<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GridClient(node {})", self.members.node)
+    }
+}
+
+impl<S: Space> GridClient<S> {
+    pub(crate) fn new(members: Arc<Members<S>>) -> Self {
+        Self { members }
+    }
+
+    /// Which partition owns which key.
+    #[must_use]
+    pub fn layout(&self) -> SlotLayout {
+        self.members.layout
+    }
+
+    /// The node this client lives on.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.members.node
+    }
+
+    /// Who leads a partition; changes are seen through the receiver. Of a partition without a replica
+    /// on this node the leader is known a little later, and its term not always.
+    ///
+    /// # Errors
+    /// [`GridError::UnknownPartition`].
+    pub fn leadership(
+        &self,
+        partition: PartitionId,
+    ) -> Result<watch::Receiver<Leadership>, GridError> {
+        self.members
+            .leaderships
+            .get(&partition)
+            .map(watch::Sender::subscribe)
+            .ok_or(GridError::UnknownPartition)
+    }
+
+    /// The partitions that have a replica on this node, at this moment.
+    pub fn local_partitions(&self) -> impl Iterator<Item = PartitionId> + use<S> {
+        let replicas = self.members.replicas();
+        replicas.into_iter().map(|(partition, _)| partition)
+    }
+
+    /// How long writes to the partition take just now from proposal to applied, smoothed; zero when
+    /// this node does not lead it or nobody writes. Background work steps back by it.
+    #[must_use]
+    pub fn commit_delay(&self, partition: PartitionId) -> Duration {
+        let member = self.members.get(partition);
+        member.map_or(Duration::ZERO, |member| {
+            member.replica.commit_delay().present()
+        })
+    }
+
+    pub(crate) fn known(&self, partition: PartitionId) -> Result<(), GridError> {
+        if partition.0 < self.members.layout.partitions() {
+            Ok(())
+        } else {
+            Err(GridError::UnknownPartition)
+        }
+    }
+
+    /// The partition's leader as far as it is known here.
+    fn leader(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
+        self.known(partition)?;
+        let leader = self.members.leader(partition);
+        if leader.is_some() || self.members.is_serving(partition) {
+            return Ok(leader);
+        }
+        Ok(self.first_reachable(&self.members.holders(partition)))
+    }
+
+    /// A node that holds the partition and can be reached.
+    fn nearest(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
+        self.known(partition)?;
+        let own = self.members.get(partition);
+        if own.is_some_and(|member| member.is_serving() && !member.replica.has_diverged()) {
+            return Ok(Some(self.members.node));
+        }
+        let leader = self.members.leader(partition);
+        let leader = leader.filter(|node| self.members.transport.is_reachable(*node));
+        Ok(leader.or_else(|| self.first_reachable(&self.members.holders(partition))))
+    }
+
+    fn first_reachable(&self, holders: &[NodeId]) -> Option<NodeId> {
+        holders
+            .iter()
+            .copied()
+            .find(|node| self.members.transport.is_reachable(*node))
+    }
+
+    /// Remembers where a partition without a replica here is led, or forgets a wrong hint.
+    fn hint(&self, partition: PartitionId, leader: Option<NodeId>) {
+        self.members.note_leader(partition, leader, 0);
+    }
+
+    /// Waits a moment, less when the leader changes meanwhile.
+    async fn pause(&self, partition: PartitionId, deadline: Instant) {
+        let pause = RETRY_PAUSE.min(remaining(deadline));
+        if let Some(member) = self.members.get(partition) {
+            let mut leadership = member.leadership.clone();
+            leadership.borrow_and_update();
+            let changed = tokio::time::timeout(pause, leadership.changed()).await;
+            // A replica that has ended has no leadership to wait for, and says so at once.
+            if let Ok(Err(_)) = changed {
+                tokio::time::sleep(pause).await;
+            }
+        } else {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
