@@ -20,8 +20,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use grid_core::{PartitionId, Space};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Leadership;
 use crate::cluster::META;
 use crate::members::{Member, Members};
 use crate::node::NodeId;
@@ -36,64 +38,116 @@ pub(crate) async fn run<S: Space>(members: Arc<Members<S>>, stop: CancellationTo
     let _ = stop.run_until_cancelled(succeed(&members)).await;
 }
 
+/// A leader to which the way was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Loss {
+    leader: NodeId,
+    term: u64,
+    /// This node's place in the order in which the group's other voters stand.
+    place: usize,
+    /// When the lease has ended that the leader may have had then.
+    due: Instant,
+}
+
 async fn succeed<S: Space>(members: &Members<S>) {
     let lease = Duration::from_millis(members.opener.cluster.election_timeout_max_ms);
     let mut losses = members.transport.losses();
-    while losses.changed().await.is_ok() {
-        if orphans(members).is_empty() {
-            continue;
-        }
-        tokio::time::sleep(lease).await;
-        for _ in 0..TURNS_MAX {
-            let mut left = orphans(members);
-            let Some(last) = left.values().copied().max() else {
-                break;
-            };
-            for place in 0..=last {
-                // Another one may have been elected meanwhile.
-                left = orphans(members);
-                for (partition, _) in left.iter().filter(|(_, own)| **own == place) {
-                    stand(members, *partition).await;
+    // At most one a group.
+    let mut lost: BTreeMap<PartitionId, Loss> = BTreeMap::new();
+    loop {
+        let due = lost.values().map(|loss| loss.due).min();
+        tokio::select! {
+            changed = losses.changed() => {
+                if changed.is_err() {
+                    return;
                 }
-                tokio::time::sleep(STAND_APART).await;
+                for (partition, loss) in orphans(members, Instant::now() + lease) {
+                    lost.entry(partition).or_insert(loss);
+                }
+            }
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                let now = Instant::now();
+                let (ended, waiting) = lost.into_iter().partition(|(_, loss)| loss.due <= now);
+                lost = waiting;
+                stand_in_turns(members, ended).await;
             }
         }
     }
 }
 
-/// The groups whose leader cannot be reached, with this node's place in the order in which their other
-/// voters stand.
-fn orphans<S: Space>(members: &Members<S>) -> BTreeMap<PartitionId, usize> {
+/// Stands for the groups that still have no other leader. Whether the lost one can be reached again
+/// does not matter: a process that was killed may have been started anew, and leads nothing.
+async fn stand_in_turns<S: Space>(members: &Members<S>, mut lost: BTreeMap<PartitionId, Loss>) {
+    for _ in 0..TURNS_MAX {
+        lost.retain(|partition, loss| is_unsucceeded(members, *partition, loss));
+        let Some(last) = lost.values().map(|loss| loss.place).max() else {
+            return;
+        };
+        for place in 0..=last {
+            // Another one may have been elected meanwhile.
+            lost.retain(|partition, loss| is_unsucceeded(members, *partition, loss));
+            for (partition, _) in lost.iter().filter(|(_, loss)| loss.place == place) {
+                stand(members, *partition).await;
+            }
+            tokio::time::sleep(STAND_APART).await;
+        }
+    }
+}
+
+fn is_unsucceeded<S: Space>(members: &Members<S>, partition: PartitionId, loss: &Loss) -> bool {
+    let leadership = if partition == META {
+        members.meta().map(|meta| *meta.leadership.borrow())
+    } else {
+        members
+            .get(partition)
+            .map(|member| *member.leadership.borrow())
+    };
+    leadership
+        .is_some_and(|now| now.leader.is_none_or(|now| now == loss.leader) && now.term == loss.term)
+}
+
+/// The groups whose leader cannot be reached.
+fn orphans<S: Space>(members: &Members<S>, due: Instant) -> BTreeMap<PartitionId, Loss> {
     if members.draining.load(Ordering::SeqCst) {
         return BTreeMap::new();
     }
     let replicas = members.replicas().into_iter();
-    let mut found: BTreeMap<PartitionId, usize> = replicas
-        .filter_map(|(partition, member)| Some((partition, place(members, partition, &member)?)))
+    let mut found: BTreeMap<PartitionId, Loss> = replicas
+        .filter_map(|(partition, member)| {
+            Some((partition, loss(members, partition, &member, due)?))
+        })
         .collect();
     if let Some(meta) = members.meta()
-        && let Some(own) = place(members, META, &meta)
+        && let Some(lost) = loss(members, META, &meta, due)
     {
-        found.insert(META, own);
+        found.insert(META, lost);
     }
     found
 }
 
-/// This node's place among the voters of a group that has lost its leader; `None` when it has not, as
-/// far as this node can tell, or when this node has no vote.
-fn place<S: Space, T: Space>(
+/// What a group has lost; `None` when it has its leader, as far as this node can tell, or when this node
+/// has no vote.
+fn loss<S: Space, T: Space>(
     members: &Members<S>,
     partition: PartitionId,
     member: &Member<T>,
-) -> Option<usize> {
-    let leader = member.leadership.borrow().leader?;
+    due: Instant,
+) -> Option<Loss> {
+    let Leadership { leader, term, .. } = *member.leadership.borrow();
+    let leader = leader?;
     if leader == members.node || members.transport.is_reachable(leader) {
         return None;
     }
     let voters = member.group.state().voters;
-    order(partition, voters, leader)
+    let place = order(partition, voters, leader)
         .into_iter()
-        .position(|node| node == members.node)
+        .position(|node| node == members.node)?;
+    Some(Loss {
+        leader,
+        term,
+        place,
+        due,
+    })
 }
 
 /// The order in which the voters beside the leader stand: each begins with some groups.
