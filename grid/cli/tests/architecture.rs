@@ -159,3 +159,30 @@ fn a_file_holds_one_idea_and_says_which() {
         }
     }
 }
+
+#[test]
+fn tests_that_the_documents_name_exist() {
+    let text = fs::read_to_string(root().join("docs/consistency.md")).expect("a document");
+    let table = text.split("\n## Faults, and the tests").nth(1);
+    let quoted = table
+        .expect("the table of faults")
+        .split('`')
+        .skip(1)
+        .step_by(2);
+    let is_a_name =
+        |word: &&str| word.matches('_').count() > 2 && !word.contains([' ', '-', '/', '.']);
+    let names: Vec<&str> = quoted.filter(is_a_name).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let own = ["grid", "gateway", "data-pump", "processing-unit"].map(|part| root().join(part));
+    let code: String = own
+        .iter()
+        .flat_map(|folder| sources(folder))
+        .map(|file| fs::read_to_string(file).expect("text"))
+        .collect();
+    for name in names {
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "there is no test {name}"
+        );
+    }
+}

@@ -15,6 +15,8 @@ use crate::link::{Links, Way};
 use crate::namespaces::Namespaces;
 use crate::support::{Outcome, PATIENCE, grid, grid_command, person, wait_for};
 
+/// Of each node's log, when a test fails.
+const LOG_LINES_SHOWN: usize = 40;
 /// What admin addresses are shown.
 const ADMIN_TOKEN: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
 pub(crate) const NODES: [u64; 3] = [1, 2, 3];
@@ -318,8 +320,27 @@ pub(crate) fn leader_in(status: &Value, partition: u32) -> Option<u64> {
     found.map(|(_, node)| node)
 }
 
+impl Nodes {
+    /// The ends of the logs, for whoever looks into a failure; the files go with the test.
+    fn print_logs(&self) {
+        for id in self.children.keys() {
+            let log = self.log(*id);
+            let lines = log.lines().filter(|line| !line.contains(" request: "));
+            let lines: Vec<&str> = lines.collect();
+            let end = lines.len().saturating_sub(LOG_LINES_SHOWN);
+            println!(
+                "--- node {id}, the end of its log:\n{}",
+                lines[end..].join("\n")
+            );
+        }
+    }
+}
+
 impl Drop for Nodes {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+        }
         for child in self.children.values_mut() {
             // Some are dead already.
             let _ = child.kill();

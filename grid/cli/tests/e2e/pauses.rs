@@ -90,7 +90,7 @@ async fn a_dead_node_costs_the_idle_others_nothing() {
     let lost = disconnects(&nodes, 1).await;
     let degraded = measure(&nodes).await;
     assert!(
-        disconnects(&nodes, 1).await - lost < f64::EPSILON,
+        disconnects(&nodes, 1).await <= lost,
         "dialling a dead node disturbs no other connection"
     );
     println!(
