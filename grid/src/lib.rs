@@ -22,9 +22,11 @@ mod client;
 mod cluster;
 mod commit_delay;
 mod disk;
+mod disk_guard;
 mod divergence;
 mod error;
 mod feed;
+mod fitness;
 mod gauges;
 mod handover;
 pub mod health;
@@ -40,6 +42,7 @@ mod rebuild;
 mod replay;
 mod replica;
 mod retention;
+mod scrubber;
 mod service;
 mod snapshot;
 mod status;
@@ -62,7 +65,7 @@ pub use platform::align_timers;
 pub use platform::simulated as simulation;
 pub use rebuild::Rebuilt;
 pub use status::{
-    Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus,
-    SnapshotStatus, WalStatus,
+    DamagedFile, DiskTrouble, Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest,
+    ReplicaRole, ReplicaStatus, ScrubStatus, SnapshotStatus, WalStatus,
 };
 pub use transport::certificate_names;

@@ -34,7 +34,10 @@ enum What {
         next_ms: u64,
     },
     Slow(u64, u64),
+    /// Its disk fails: it may stop.
     Disk(u64),
+    /// Its disk is full or slow, which is no reason to stop.
+    Trouble(u64),
     Clock(u64),
 }
 
@@ -177,6 +180,7 @@ impl Faults {
                 self.excused.push((node, now_ms + EXCUSE_MS));
                 simulation::disk_faults(node, DiskFaults::default());
             }
+            What::Trouble(node) => simulation::disk_faults(node, DiskFaults::default()),
             What::Clock(node) => simulation::set_wall_skew(node, 0),
         }
     }
@@ -272,11 +276,16 @@ impl Faults {
         }
     }
 
-    fn disk(&mut self, cluster: &mut Cluster<'_>, now_ms: u64, faults: DiskFaults) {
+    fn disk(
+        &mut self,
+        cluster: &mut Cluster<'_>,
+        now_ms: u64,
+        (what, faults): (fn(u64) -> What, DiskFaults),
+    ) {
         if let Some(node) = self.any_up(cluster) {
             simulation::trace_note(&format!("disk {node} {faults:?}"));
             simulation::disk_faults(node, faults);
-            self.keep(What::Disk(node), now_ms);
+            self.keep(what(node), now_ms);
         }
     }
 
@@ -285,7 +294,7 @@ impl Faults {
             sync_delay_ms: self.random.between(5, 700),
             ..DiskFaults::default()
         };
-        self.disk(cluster, now_ms, faults);
+        self.disk(cluster, now_ms, (What::Trouble, faults));
     }
 
     fn failing_disk(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
@@ -295,7 +304,7 @@ impl Faults {
             fail_syncs: !fail_writes,
             ..DiskFaults::default()
         };
-        self.disk(cluster, now_ms, faults);
+        self.disk(cluster, now_ms, (What::Disk, faults));
     }
 
     fn full_disk(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
@@ -303,6 +312,6 @@ impl Faults {
             is_full: true,
             ..DiskFaults::default()
         };
-        self.disk(cluster, now_ms, faults);
+        self.disk(cluster, now_ms, (What::Trouble, faults));
     }
 }

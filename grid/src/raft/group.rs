@@ -12,7 +12,7 @@ use grid_config::ClusterSettings;
 use grid_core::{Space, codec};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftMetrics;
-use openraft::raft::ReadPolicy;
+use openraft::raft::{AppendEntriesRequest, ReadPolicy};
 use openraft::storage::Snapshot;
 use openraft::type_config::alias::SerdeInstantOf;
 use openraft::{Config, Instant as _, Raft, ServerState, SnapshotPolicy};
@@ -29,9 +29,9 @@ use super::types::{
 };
 use crate::client::Leadership;
 use crate::error::StartError;
-use crate::platform::AsyncFile;
+use crate::platform::{self, AsyncFile};
 use crate::replica::ReplicaState;
-use crate::snapshot::{SnapshotFile, SnapshotStore};
+use crate::snapshot::{self, SnapshotFile, SnapshotStore};
 use crate::status::{FollowerStatus, ReplicaRole};
 use crate::transport::{Replier, StreamReceiver, StreamSender, Transport};
 use crate::wal::{RecoveredGroup, Wal};
@@ -403,6 +403,11 @@ impl<S: Space> Group<S> {
     /// Serves a request of the same group on another node.
     pub(crate) async fn serve(&self, request: RaftRequest, reply: Replier) {
         let bytes = match request {
+            RaftRequest::Append(request)
+                if !request.entries.is_empty() && !self.log.wait_for_room().await =>
+            {
+                None
+            }
             RaftRequest::Append(request) => self
                 .raft
                 .append_entries(request)
@@ -434,13 +439,19 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Serves a stream of append requests.
+    /// Serves a stream of append requests. While the disk has no room, entries are not taken: the stream
+    /// ends, and the leader, whose heartbeats are still answered, offers them again.
     pub(crate) async fn serve_appends(&self, sender: StreamSender, receiver: StreamReceiver) {
-        let requests = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            let bytes = receiver.recv().await?.ok()?;
-            let request = codec::decode(&bytes).ok()?;
-            Some((request, receiver))
-        });
+        let log = self.log.clone();
+        let requests =
+            futures_util::stream::unfold((receiver, log), |(mut receiver, log)| async move {
+                let bytes = receiver.recv().await?.ok()?;
+                let request: AppendEntriesRequest<TypeConfig> = codec::decode(&bytes).ok()?;
+                if !request.entries.is_empty() && !log.wait_for_room().await {
+                    return None;
+                }
+                Some((request, (receiver, log)))
+            });
         #[cfg(feature = "planted-bugs")]
         if crate::platform::simulated::is_planted("reply-before-commit") {
             return self.serve_appends_too_early(sender, requests).await;
@@ -462,9 +473,7 @@ impl<S: Space> Group<S> {
     async fn serve_appends_too_early(
         &self,
         sender: StreamSender,
-        requests: impl futures_util::Stream<Item = openraft::raft::AppendEntriesRequest<TypeConfig>>
-        + Send
-        + 'static,
+        requests: impl futures_util::Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
     ) {
         use super::types::AppendResult;
         let (forward, received) = tokio::sync::mpsc::channel(64);
@@ -523,6 +532,7 @@ impl<S: Space> Group<S> {
         }
     }
 
+    /// Receives a snapshot into a file and checks it: one that is damaged must not be installed.
     async fn receive_snapshot(
         &self,
         header: &SnapshotHeader,
@@ -532,19 +542,31 @@ impl<S: Space> Group<S> {
         let file = self
             .snapshots
             .incoming(&SnapshotPosition(header.meta.clone()));
-        let mut out = AsyncFile::create(&file.path).await?;
-        let mut left = header.bytes;
-        while left > 0 {
-            let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let chunk = chunk.map_err(io::Error::other)?;
-            left = left
-                .checked_sub(chunk.len() as u64)
-                .ok_or(io::ErrorKind::InvalidData)?;
-            out.write_all(&chunk).await?;
-            sender.send(Bytes::new()).await.map_err(io::Error::other)?;
+        let received = async {
+            self.snapshots.check_room(header.bytes)?;
+            let mut out = AsyncFile::create(&file.path).await?;
+            let mut left = header.bytes;
+            while left > 0 {
+                let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let chunk = chunk.map_err(io::Error::other)?;
+                left = left
+                    .checked_sub(chunk.len() as u64)
+                    .ok_or(io::ErrorKind::InvalidData)?;
+                out.write_all(&chunk).await?;
+                sender.send(Bytes::new()).await.map_err(io::Error::other)?;
+            }
+            out.sync_all().await?;
+            let (snapshots, checked) = (self.snapshots.clone(), file.clone());
+            let checking = platform::blocking(move || snapshots.check(&checked));
+            checking.await.map_err(io::Error::other)?
+        };
+        match received.await {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                snapshot::discard(&file.path);
+                Err(error)
+            }
         }
-        out.sync_all().await?;
-        Ok(file)
     }
 }
 
