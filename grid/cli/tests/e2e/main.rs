@@ -7,8 +7,10 @@
 )]
 
 mod backups;
+mod disk;
 mod doctor;
 mod faults;
+mod faulty_disk;
 mod files;
 mod members;
 mod nodes;

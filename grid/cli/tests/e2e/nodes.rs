@@ -60,6 +60,9 @@ pub(crate) struct Nodes {
     urls: BTreeMap<u64, String>,
     doors: Arc<BTreeMap<(u64, u64), Door>>,
     directory: PathBuf,
+    peers: BTreeMap<u64, SocketAddr>,
+    database: String,
+    environment: BTreeMap<String, String>,
 }
 
 fn free_address() -> SocketAddr {
@@ -70,6 +73,15 @@ fn free_address() -> SocketAddr {
 impl Nodes {
     /// Starts three nodes of a new grid and waits until they are ready.
     pub(crate) async fn start(directory: &Path, database: &str) -> Self {
+        Self::start_with(directory, database, &[]).await
+    }
+
+    /// The same with variables of the environment, in which `{id}` stands for a node's number.
+    pub(crate) async fn start_with(
+        directory: &Path,
+        database: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let peers: BTreeMap<u64, SocketAddr> = NODES.map(|id| (id, free_address())).into();
         let mut doors = BTreeMap::new();
         for from in NODES {
@@ -83,60 +95,101 @@ impl Nodes {
         std::fs::write(&token, "0a".repeat(32)).expect("written");
         let owner_only = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&token, owner_only).expect("our file");
+        let gateways = NODES.map(|id| (id, format!("http://{}", free_address())));
+        let variable = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut nodes = Self {
             children: BTreeMap::new(),
-            urls: BTreeMap::new(),
+            urls: gateways.into(),
             doors: Arc::new(doors),
             directory: directory.to_owned(),
+            peers,
+            database: database.to_owned(),
+            environment: environment.iter().map(variable).collect(),
         };
         for id in NODES {
-            let gateway = free_address();
-            let members: Vec<String> = NODES
-                .iter()
-                .map(|to| match nodes.doors.get(&(id, *to)) {
-                    Some(door) => format!("{to}={}", door.address),
-                    None => format!("{to}={}", peers[to]),
-                })
-                .collect();
-            let log = std::fs::File::create(directory.join(format!("node-{id}.log")));
-            let child = grid_command()
-                .args(["node", "--grid-id=5bace9d1-0000-4000-8000-000000000001"])
-                .args([
-                    format!("--node-id={id}"),
-                    format!("--members={}", members.join(",")),
-                ])
-                .args([
-                    format!("--raft-listen={}", peers[&id]),
-                    // Nothing listens there, so that the others come through their doors: a node has
-                    // one address in the cluster map, but a door for each that dials it.
-                    format!("--peer-address=127.0.0.1:{id}"),
-                    format!("--gateway-listen={gateway}"),
-                    format!(
-                        "--node-dir={}",
-                        directory.join(format!("node-{id}")).display()
-                    ),
-                    format!("--ticket-key={}", key.display()),
-                    format!("--admin-token-file={}", token.display()),
-                    "--partitions=4".to_owned(),
-                    database.to_owned(),
-                ])
-                .env("RUST_LOG", "info,openraft=warn,request=debug")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log.expect("a log file"))
-                .spawn()
-                .expect("the binary is built");
-            nodes.children.insert(id, child);
-            nodes.urls.insert(id, format!("http://{gateway}"));
+            nodes.launch(id);
         }
-        for url in nodes.urls.values() {
-            wait_for("a node is ready", async || {
-                let response = reqwest::get(format!("{url}/ready")).await.ok()?;
-                response.status().is_success().then_some(())
-            })
-            .await;
+        for id in NODES {
+            nodes.becomes_ready(id).await;
         }
         nodes
+    }
+
+    /// Starts a node, for the first time or again.
+    pub(crate) fn launch(&mut self, id: u64) {
+        let members: Vec<String> = NODES
+            .iter()
+            .map(|to| match self.doors.get(&(id, *to)) {
+                Some(door) => format!("{to}={}", door.address),
+                None => format!("{to}={}", self.peers[to]),
+            })
+            .collect();
+        let gateway = self.urls[&id].trim_start_matches("http://");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.join(format!("node-{id}.log")));
+        let environment = self.environment.iter();
+        let child = grid_command()
+            .args(["node", "--grid-id=5bace9d1-0000-4000-8000-000000000001"])
+            .args([
+                format!("--node-id={id}"),
+                format!("--members={}", members.join(",")),
+            ])
+            .args([
+                format!("--raft-listen={}", self.peers[&id]),
+                // Nothing listens there, so that the others come through their doors: a node has
+                // one address in the cluster map, but a door for each that dials it.
+                format!("--peer-address=127.0.0.1:{id}"),
+                format!("--gateway-listen={gateway}"),
+                format!("--node-dir={}", self.node_directory(id).display()),
+                format!(
+                    "--ticket-key={}",
+                    self.directory.join("ticket.key").display()
+                ),
+                format!(
+                    "--admin-token-file={}",
+                    self.directory.join("admin.token").display()
+                ),
+                "--partitions=4".to_owned(),
+                self.database.clone(),
+            ])
+            .envs(environment.map(|(name, value)| (name, value.replace("{id}", &id.to_string()))))
+            .env("RUST_LOG", "info,openraft=warn,request=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log file"))
+            .spawn()
+            .expect("the binary is built");
+        self.children.insert(id, child);
+    }
+
+    /// Waits until a node is ready.
+    pub(crate) async fn becomes_ready(&self, id: u64) {
+        let url = &self.urls[&id];
+        wait_for("a node is ready", async || {
+            let response = reqwest::get(format!("{url}/ready")).await.ok()?;
+            response.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a node ends by itself; its exit code.
+    pub(crate) async fn ends(&mut self, id: u64) -> Option<i32> {
+        let child = self.children.get_mut(&id).expect("one of three");
+        let status = wait_for("a node ends", async || child.try_wait().expect("our child"));
+        status.await.code()
+    }
+
+    /// Whether a node's process runs.
+    pub(crate) fn runs(&mut self, id: u64) -> bool {
+        let child = self.children.get_mut(&id).expect("one of three");
+        child.try_wait().expect("our child").is_none()
+    }
+
+    /// Where a node keeps its files.
+    pub(crate) fn node_directory(&self, id: u64) -> PathBuf {
+        self.directory.join(format!("node-{id}"))
     }
 
     /// Runs a command against all gateways, or against those of some nodes.
