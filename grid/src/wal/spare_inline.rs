@@ -38,6 +38,7 @@ pub(super) struct Spares {
     state: Arc<SpareState>,
     directory: PathBuf,
     bytes: u64,
+    keep_free_bytes: u64,
     freed: Option<PathBuf>,
     ready: Option<PathBuf>,
     made: u64,
@@ -51,6 +52,7 @@ impl Spares {
             state,
             directory: options.directory.clone(),
             bytes: options.segment_bytes,
+            keep_free_bytes: options.keep_free_bytes,
             freed: None,
             ready: None,
             made: 0,
@@ -75,7 +77,7 @@ impl Spares {
         let path = spare_path(&self.directory, self.made);
         let begun = match self.freed.take() {
             Some(freed) => take_freed(&self.directory, &freed, &path),
-            None => check_room(&self.directory, self.bytes),
+            None => check_room(&self.directory, self.bytes + self.keep_free_bytes),
         };
         let made = begun.and_then(|()| fill_with_zeros(&path, self.bytes, &AtomicBool::new(false)));
         if let Err(error) = made {
