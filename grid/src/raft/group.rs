@@ -453,7 +453,7 @@ impl<S: Space> Group<S> {
                 Some((request, (receiver, log)))
             });
         #[cfg(feature = "planted-bugs")]
-        if crate::platform::simulated::is_planted("reply-before-commit") {
+        if platform::simulated::is_planted("reply-before-commit") {
             return self.serve_appends_too_early(sender, requests).await;
         }
         let replies = self.raft.stream_append(requests);

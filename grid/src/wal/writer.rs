@@ -286,7 +286,7 @@ impl Writer {
 
     /// Where the log is.
     #[cfg(feature = "sim")]
-    pub(super) fn directory(&self) -> &std::path::Path {
+    pub(super) fn directory(&self) -> &Path {
         &self.options.directory
     }
 
