@@ -119,6 +119,18 @@ pub struct NodeSettings {
     pub tls_allow_plaintext: bool,
     /// Whether leaderships are moved by themselves so that every node has its share. Default true.
     pub balance_leaders: bool,
+    /// With less than this free on the disk, new commands get `overloaded` and leaderships go to nodes with
+    /// room; with less than half of it, entries of other leaders wait too. What is left is for snapshots,
+    /// after which old log goes. At least twice the largest partition's snapshot. Default 256 MiB; 0
+    /// refuses only when there is no room for a segment.
+    pub disk_reserve_bytes: u64,
+    /// A node whose syncs usually take longer than this, and four times as long as another's, leads
+    /// nothing while others can. Default 100 ms; 0 for never.
+    pub slow_sync_ms: u64,
+    /// Stored files are read again and checked at most this fast. Default 4 MiB a second; 0 for never.
+    pub scrub_bytes_per_s: u64,
+    /// The pause after all of them were checked. Default 3,600 s.
+    pub scrub_interval_s: u64,
 }
 
 impl Default for NodeSettings {
@@ -136,6 +148,10 @@ impl Default for NodeSettings {
             tls_key_file: None,
             tls_allow_plaintext: false,
             balance_leaders: true,
+            disk_reserve_bytes: 256 << 20,
+            slow_sync_ms: 100,
+            scrub_bytes_per_s: 4 << 20,
+            scrub_interval_s: 3_600,
         }
     }
 }
@@ -286,6 +302,7 @@ impl Settings {
                 "node.queue_delay_target_ms",
                 self.node.queue_delay_target_ms > 0,
             ),
+            ("node.scrub_interval_s", self.node.scrub_interval_s > 0),
             ("gateway.connections_max", self.gateway.connections_max > 0),
             ("gateway.send_queue_max", self.gateway.send_queue_max > 0),
             (

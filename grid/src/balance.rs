@@ -44,7 +44,7 @@ pub struct Led {
 /// What a plan is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// Nodes that answer and are not about to stop.
+    /// Nodes that answer, are not about to stop, and have a disk fit to lead.
     pub nodes: BTreeSet<NodeId>,
     /// Every group that has a leader.
     pub led: Vec<Led>,
@@ -63,12 +63,13 @@ impl View {
             let Some(status) = status else {
                 continue;
             };
-            if !status.draining {
+            let takes_none = status.draining || status.wal.trouble.is_some();
+            if !takes_none {
                 view.nodes.insert(node);
             }
             for replica in &status.replicas {
                 let group = groups.entry(replica.partition).or_default();
-                group.push((node, status.draining, replica));
+                group.push((node, takes_none, replica));
             }
         }
         for (partition, replicas) in groups {
@@ -83,7 +84,7 @@ impl View {
                 continue;
             };
             let mut candidates = BTreeSet::new();
-            for (node, draining, replica) in &replicas {
+            for (node, takes_none, replica) in &replicas {
                 if node == leader {
                     continue;
                 }
@@ -92,7 +93,7 @@ impl View {
                     let text =
                         format!("node {node} is {lag} entries behind in partition {partition}");
                     view.obstacles.push(text);
-                } else if !draining {
+                } else if !takes_none {
                     candidates.insert(*node);
                 }
             }

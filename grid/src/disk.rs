@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::platform::fs;
+
 /// A file system's room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DiskRoom {
@@ -13,16 +15,7 @@ pub(crate) struct DiskRoom {
 
 /// The room of the file system that a path is on; `None` where the system does not say.
 pub(crate) fn room(path: &Path) -> Option<DiskRoom> {
-    if cfg!(feature = "sim") {
-        // Simulated disks have no end, and the real one must not show.
-        return None;
-    }
-    let found = nix::sys::statvfs::statvfs(path).ok()?;
-    let unit = found.fragment_size();
-    Some(DiskRoom {
-        free_bytes: found.blocks_available().saturating_mul(unit),
-        total_bytes: found.blocks().saturating_mul(unit),
-    })
+    fs::room(path)
 }
 
 #[cfg(test)]

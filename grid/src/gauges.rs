@@ -30,6 +30,15 @@ fn publish_node(status: &NodeStatus) {
     gauge!("grid_wal_segments").set(wal.segments as f64);
     gauge!("grid_wal_bytes").set(wal.bytes as f64);
     gauge!("grid_wal_writable").set(flag(wal.writable));
+    if let Some(usual_us) = wal.usual_sync_us {
+        gauge!("grid_wal_usual_fsync_seconds").set(usual_us as f64 / 1e6);
+    }
+    gauge!("grid_disk_fit_to_lead").set(flag(wal.trouble.is_none()));
+    gauge!("grid_scrub_passes").set(wal.scrub.passes as f64);
+    gauge!("grid_scrub_checked_bytes").set(wal.scrub.checked_bytes as f64);
+    let damaged = wal.scrub.damaged.iter();
+    let unrepaired = damaged.filter(|found| found.repaired_at_ms.is_none());
+    gauge!("grid_scrub_damaged_files").set(unrepaired.count() as f64);
     gauge!("grid_wal_slowest_fsync_seconds").set(wal.slowest_sync_us as f64 / 1e6);
     // The partition whose old entries keep the oldest segment; -1 for none.
     gauge!("grid_wal_pinning_partition").set(wal.pinned_by.map_or(-1.0, f64::from));

@@ -149,7 +149,8 @@ fn led_here<S: Space>(members: &Members<S>) -> Vec<(PartitionId, Arc<Member<S>>)
         .collect()
 }
 
-/// The candidate that leads least and is not about to stop itself.
+/// The candidate that leads least and is not about to stop itself; one whose disk is in trouble only if
+/// there is no other.
 async fn choose<S: Space, T: Space>(
     client: &GridClient<S>,
     members: &Members<S>,
@@ -164,11 +165,17 @@ async fn choose<S: Space, T: Space>(
         let leads = leads(members);
         choice.sort_by_key(|node| (leads.get(node).copied().unwrap_or(0), *node));
         let is_anyone_here = !choice.is_empty();
+        let mut next_best = None;
         for node in choice {
             let status = client.node_status(node, monotonic_now() + ASK_WAIT).await;
-            if status.is_some_and(|status| !status.draining) {
-                return Some(node);
+            match status.filter(|status| !status.draining) {
+                Some(status) if status.wal.trouble.is_none() => return Some(node),
+                Some(_) => next_best = next_best.or(Some(node)),
+                None => {}
             }
+        }
+        if next_best.is_some() {
+            return next_best;
         }
         // Where all that could are about to stop, waiting would not help.
         if is_anyone_here || *looks_left == 0 {

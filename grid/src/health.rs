@@ -16,7 +16,7 @@ use grid_core::PartitionId;
 use serde::{Deserialize, Serialize};
 
 use crate::node::NodeId;
-use crate::status::{NodeReport, NodeStatus, ReplicaRole, ReplicaStatus};
+use crate::status::{DiskTrouble, NodeReport, NodeStatus, ReplicaRole, ReplicaStatus};
 
 /// A replica with more entries than this to catch up on is not in step.
 pub const LAG_ENTRIES_MAX: u64 = 2_000;
@@ -162,6 +162,16 @@ fn assess_node(report: &NodeReport, partitions: &[PartitionHealth]) -> NodeHealt
     if !status.wal.writable {
         let reason = "its log takes no writes: it failed, or the disk has no room";
         note(HealthState::ReadOnly, reason.to_owned());
+    }
+    if status.wal.trouble == Some(DiskTrouble::Slow) {
+        let ms = status.wal.usual_sync_us.unwrap_or(0) / 1_000;
+        let reason = format!("its disk is slow ({ms} ms a sync); others lead in its place");
+        note(HealthState::Degraded, reason);
+    }
+    let damaged = status.wal.scrub.damaged.iter();
+    for found in damaged.filter(|found| found.repaired_at_ms.is_none()) {
+        let reason = format!("a stored file is damaged: {}: {}", found.file, found.what);
+        note(HealthState::Degraded, reason);
     }
     if !status.unreachable.is_empty() {
         let nodes = list(&status.unreachable);

@@ -23,10 +23,12 @@ mod clock;
 mod cluster;
 mod commit_delay;
 mod disk;
+mod disk_guard;
 mod divergence;
 mod error;
 mod feed;
 mod files;
+mod fitness;
 mod gauges;
 mod handover;
 pub mod health;
@@ -42,6 +44,7 @@ mod rebuild;
 mod replay;
 mod replica;
 mod retention;
+mod scrubber;
 mod service;
 mod snapshot;
 mod status;
@@ -65,7 +68,7 @@ pub use platform::align_timers;
 pub use platform::simulated as simulation;
 pub use rebuild::Rebuilt;
 pub use status::{
-    Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus,
-    SnapshotStatus, WalStatus,
+    DamagedFile, DiskTrouble, Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest,
+    ReplicaRole, ReplicaStatus, ScrubStatus, SnapshotStatus, WalStatus,
 };
 pub use transport::certificate_names;

@@ -27,7 +27,7 @@ use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
 use crate::service::{Freshness, QueryReply};
 use crate::snapshot::SnapshotStore;
-use crate::status::{NodeStatus, ReplicaStatus, WalStatus};
+use crate::status::{DiskTrouble, NodeStatus, ReplicaStatus, ScrubStatus, WalStatus};
 use crate::transport::{Lane, Transport, TransportError};
 use crate::wal::Wal;
 
@@ -83,6 +83,10 @@ pub(crate) struct Members<S: Space> {
     pub(crate) attached: RwLock<BTreeMap<&'static str, Attachment>>,
     /// Set when the node gives its leaderships away and takes no more.
     pub(crate) draining: AtomicBool,
+    /// Why the disk is not fit to lead, if so.
+    pub(crate) disk_trouble: Mutex<Option<DiskTrouble>>,
+    /// What reading the stored files again has found.
+    pub(crate) scrub: Mutex<ScrubStatus>,
 }
 
 /// Says something for the status.
@@ -248,6 +252,10 @@ impl<S: Space> Members<S> {
                 segment_bytes: wal.segment_bytes,
                 disk_free_bytes: room.map(|room| room.free_bytes),
                 disk_total_bytes: room.map(|room| room.total_bytes),
+                disk_reserve_bytes: self.opener.settings.disk_reserve_bytes,
+                usual_sync_us: wal.usual_sync_us,
+                trouble: *self.disk_trouble.lock(),
+                scrub: self.scrub.lock().clone(),
             },
             clock_ms: wall_now().as_millis(),
             lease_ms: self.opener.cluster.election_timeout_max_ms,

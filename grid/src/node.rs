@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings, PARTITIONS_MAX, WalSync};
 use grid_core::{PartitionId, SlotLayout, Space};
@@ -20,6 +20,7 @@ use crate::balancer;
 use crate::client::{GridClient, Leadership};
 use crate::clock::GridClock;
 use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
+use crate::disk_guard::{self, GuardPolicy};
 use crate::divergence;
 use crate::error::StartError;
 use crate::feed::REPLAYS_MAX;
@@ -30,10 +31,14 @@ use crate::opening::Opener;
 use crate::platform;
 use crate::platform::net::Listener;
 use crate::retention::{self, RetentionPolicy};
+use crate::scrubber::{self, ScrubPolicy};
 use crate::service::Services;
 use crate::succession;
 use crate::transport::{PeerSpec, PeerTable, Security, SecurityError, Transport, TransportOptions};
-use crate::wal::{Recovered, Wal, WalError, WalOptions};
+use crate::wal::{Recovered, RoomLevel, Wal, WalError, WalOptions};
+
+/// A segment of the log is not made ready when it would leave less than this part of the reserve.
+const SEGMENT_RESERVE_DIVISOR: u64 = 4;
 
 /// A node's number, from 1.
 pub type NodeId = u64;
@@ -102,6 +107,7 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
         grid_id: options.grid_id,
         node_id: options.node_id,
         sync: options.cluster.wal_sync == WalSync::Always,
+        keep_free_bytes: options.settings.disk_reserve_bytes / SEGMENT_RESERVE_DIVISOR,
         ..WalOptions::default()
     };
     let opened = platform::blocking(move || Wal::open(wal_options)).await;
@@ -110,6 +116,7 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
         WalError::ForeignLog { .. } | WalError::NewerFormat { .. } => {
             StartError::Options(error.to_string())
         }
+        WalError::Io { what, source } => StartError::Io { what, source },
         error => StartError::Damaged(error.to_string()),
     })?;
     if let Some(torn) = &recovered.torn_tail {
@@ -186,6 +193,9 @@ impl<S: Space> GridNode<S> {
             &services,
         )?;
         let (tasks, stop) = (members.opener.tasks.clone(), members.opener.stop.clone());
+        let reserve_bytes = options.settings.disk_reserve_bytes;
+        // Before the first command is taken.
+        let level = disk_guard::look_at_room(&members, RoomLevel::Plenty, reserve_bytes);
         services.open(Arc::clone(&members));
 
         let founding = Founding {
@@ -213,6 +223,23 @@ impl<S: Space> GridNode<S> {
             keep_for_pump: options.keep_for_pump,
         };
         tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
+        tasks.spawn(stop_with_log(Arc::clone(&members), stop.clone()));
+        let guard = GuardPolicy {
+            reserve_bytes,
+            slow_sync_ms: options.settings.slow_sync_ms,
+        };
+        tasks.spawn(disk_guard::run(
+            GridClient::new(Arc::clone(&members)),
+            Arc::clone(&members),
+            guard,
+            level,
+            stop.clone(),
+        ));
+        let scrub = ScrubPolicy {
+            bytes_per_s: options.settings.scrub_bytes_per_s,
+            interval: Duration::from_secs(options.settings.scrub_interval_s),
+        };
+        tasks.spawn(scrubber::run(Arc::clone(&members), scrub, stop.clone()));
         if options.settings.balance_leaders {
             tasks.spawn(balancer::run(
                 GridClient::new(Arc::clone(&members)),
@@ -306,6 +333,8 @@ impl<S: Space> GridNode<S> {
             rebuilding: Semaphore::new(1),
             attached: RwLock::default(),
             draining: AtomicBool::new(false),
+            disk_trouble: Mutex::default(),
+            scrub: Mutex::default(),
         });
         let rest = Options {
             members: options.members,
@@ -362,6 +391,15 @@ impl<S: Space> GridNode<S> {
         // They may hold handles on the node itself.
         self.members.attached.write().clear();
         self.members.wal.close();
+    }
+}
+
+/// Ends the node when its log fails: what the disk did not take must not be taken for stored.
+async fn stop_with_log<S: Space>(members: Arc<Members<S>>, stop: CancellationToken) {
+    let mut failure = members.wal.failure();
+    let failed = stop.run_until_cancelled(failure.wait_for(Option::is_some));
+    if let Some(Ok(text)) = failed.await {
+        members.opener.failure.send_replace(text.clone());
     }
 }
 

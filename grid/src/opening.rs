@@ -189,6 +189,7 @@ impl Opener {
         stop: CancellationToken,
     ) {
         let failure = self.failure.clone();
+        let log_failure = self.wal.failure();
         self.tasks.spawn(async move {
             let mut leaderless_since: Option<Instant> = None;
             let leaderless_seconds = metrics::histogram!("grid_leaderless_seconds");
@@ -220,7 +221,10 @@ impl Opener {
             let ended = stop.run_until_cancelled(watching).await.is_some();
             if ended && !stop.is_cancelled() {
                 let fault = group.state().fault.unwrap_or_else(|| "it ended".to_owned());
-                failure.send_replace(Some(format!("partition {partition}: {fault}")));
+                // Where the log failed, that is the cause, and said in its own words.
+                let words = log_failure.borrow().clone();
+                let words = words.unwrap_or_else(|| format!("partition {partition}: {fault}"));
+                failure.send_replace(Some(words));
             }
             leadership.send_replace(Leadership::default());
         });

@@ -32,6 +32,7 @@ use crate::raft::SnapshotPosition;
 use crate::replay;
 use crate::retention;
 use crate::service::SERVICE_FETCH;
+use crate::snapshot::discard;
 use crate::transport::{Lane, StreamReceiver, StreamSender};
 
 /// The size of a chunk.
@@ -99,7 +100,14 @@ pub(crate) async fn rebuild<S: Space>(
         None => return Err(OperationError::NoLeader),
     };
     let started = monotonic_now();
-    let position = fetch(members, &member, from).await?;
+    let position = match fetch(members, &member, from).await {
+        Ok(position) => position,
+        Err(error) => {
+            // Where there was no room, half of it must not keep what there is.
+            discard(&member.snapshots.fetched().path);
+            return Err(error);
+        }
+    };
     let snapshot_index = position.index();
     let mut applied = member.replica.applied();
     let reached = applied.wait_for(|applied| *applied >= snapshot_index);

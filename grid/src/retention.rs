@@ -2,18 +2,20 @@
 //!
 //! A reconciler: it runs every second, looks at each replica, and does at most one snapshot a node at
 //! a time. A snapshot is due when enough entries were applied since the last, or when the group keeps
-//! old segments of the log from being freed. The log is purged up to the *replay base*: the newest
-//! snapshot that the pump has passed.
+//! old segments of the log from being freed: earlier when the disk has little room, and at once when
+//! such a segment is damaged. The log is purged up to the *replay base*: the newest snapshot that the
+//! pump has passed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use grid_core::{PartitionId, Space};
+use grid_core::Space;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::META;
 use crate::members::{Member, Members};
 use crate::platform;
+use crate::wal::RoomLevel;
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(1_000);
@@ -44,16 +46,16 @@ pub(crate) async fn run<S: Space>(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PERIOD) => {}
         }
-        let unpin = if members.wal.stats().segments >= SEGMENTS_BEFORE_UNPINNING {
-            members.wal.pinned_by().map(|(_, group)| PartitionId(group))
-        } else {
-            None
-        };
+        let mut unpin = members.wal.must_unpin();
+        let is_short_of_room = members.wal.room() > RoomLevel::Plenty;
+        if is_short_of_room || members.wal.stats().segments >= SEGMENTS_BEFORE_UNPINNING {
+            unpin.extend(members.wal.pinned_by().map(|(_, group)| group));
+        }
         for (partition, member) in members.replicas() {
             if stop.is_cancelled() {
                 return;
             }
-            reconcile(&member, policy, unpin == Some(partition)).await;
+            reconcile(&member, policy, unpin.contains(&partition.0)).await;
         }
         if let Some(meta) = members.meta() {
             // No pump reads the cluster map.
@@ -61,7 +63,7 @@ pub(crate) async fn run<S: Space>(
                 keep_for_pump: false,
                 ..policy
             };
-            reconcile(&meta, policy, unpin == Some(META)).await;
+            reconcile(&meta, policy, unpin.contains(&META.0)).await;
         }
     }
 }
@@ -92,9 +94,11 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
     }
 }
 
-/// Takes a snapshot newer than `newest`. `false` when that takes too long; it may still come.
+/// Takes a snapshot newer than `newest`. `false` when it cannot be written, or takes too long; then it
+/// may still come.
 pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
     let started = platform::monotonic_now();
+    let failures = member.snapshots.failures();
     member.group.take_snapshot().await;
     while platform::monotonic_now().saturating_duration_since(started) < SNAPSHOT_WAIT
         && !member.stop.is_cancelled()
@@ -106,6 +110,9 @@ pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
                     .as_secs_f64(),
             );
             return true;
+        }
+        if member.snapshots.failures() > failures {
+            return false;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use grid_core::codec::{self, CodecError};
 use grid_core::snapshot::{PartitionView, Restore};
@@ -22,10 +23,15 @@ use grid_core::{PartitionId, PartitionState, Space, SpaceView};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::disk;
 use crate::files;
 use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
 use crate::status::{Divergence, SnapshotStatus};
+
+mod check;
+
+pub(crate) use check::SnapshotCheck;
 
 const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
 /// The newest format that this build reads.
@@ -77,6 +83,10 @@ struct Inner {
     grid_id: u128,
     partition: PartitionId,
     kept: Mutex<BTreeMap<u64, Kept>>,
+    /// The damaged file for which no other one was written yet.
+    missed: Mutex<Option<PathBuf>>,
+    /// How often one could not be written.
+    failures: AtomicU64,
 }
 
 /// One replica's snapshots; clones share them.
@@ -246,6 +256,8 @@ impl SnapshotStore {
             grid_id,
             partition,
             kept: Mutex::new(kept),
+            missed: Mutex::default(),
+            failures: AtomicU64::new(0),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -303,8 +315,32 @@ impl SnapshotStore {
         position: &SnapshotPosition,
     ) -> io::Result<SnapshotFile> {
         let temporary = self.incoming(position).path;
+        let written = self
+            .write_file(&temporary, view, position)
+            .and_then(|()| self.publish(&temporary, position));
+        if written.is_err() {
+            self.inner.failures.fetch_add(1, Ordering::Relaxed);
+            discard(&temporary);
+        }
+        written
+    }
+
+    fn write_file<V: SpaceView>(
+        &self,
+        temporary: &Path,
+        view: &PartitionView<V>,
+        position: &SnapshotPosition,
+    ) -> io::Result<()> {
+        let likely = self
+            .inner
+            .kept
+            .lock()
+            .values()
+            .next_back()
+            .map(|kept| kept.bytes);
+        self.check_room(likely.unwrap_or(0))?;
         let paced = Paced {
-            file: File::create(&temporary)?,
+            file: File::create(temporary)?,
             unsynced: 0,
         };
         let mut out = BufWriter::with_capacity(1 << 18, paced);
@@ -318,8 +354,66 @@ impl SnapshotStore {
         view.write_sections(|section| write_frame(&mut out, section).map_err(SinkError))
             .map_err(|error: SinkError| error.0)?;
         let paced = out.into_inner().map_err(|error| error.into_error())?;
-        paced.file.sync_all()?;
-        self.publish(&temporary, position)
+        paced.file.sync_all()
+    }
+
+    /// Refuses what would not fit: the room that half of it would take meanwhile is needed.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`].
+    pub(crate) fn check_room(&self, bytes: u64) -> io::Result<()> {
+        match disk::room(&self.inner.directory) {
+            Some(room) if room.free_bytes < bytes => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How often a snapshot could not be written.
+    pub(crate) fn failures(&self) -> u64 {
+        self.inner.failures.load(Ordering::Relaxed)
+    }
+
+    /// The indexes of the snapshots, oldest first.
+    pub(crate) fn indexes(&self) -> Vec<u64> {
+        self.inner.kept.lock().keys().copied().collect()
+    }
+
+    /// Begins to read a snapshot for nothing but its checksums.
+    pub(crate) fn begin_check(&self, index: u64) -> Option<SnapshotCheck> {
+        let kept = self.inner.kept.lock();
+        let file = kept.get(&index)?.file.clone();
+        Some(SnapshotCheck::new(
+            file,
+            self.inner.grid_id,
+            self.inner.partition,
+        ))
+    }
+
+    /// Checks a whole file at once, such as one that a peer has sent.
+    ///
+    /// # Errors
+    /// When it is damaged, incomplete, of another grid, or of a newer format.
+    pub(crate) fn check(&self, file: &SnapshotFile) -> io::Result<()> {
+        let (grid_id, partition) = (self.inner.grid_id, self.inner.partition);
+        let mut check = SnapshotCheck::new(file.clone(), grid_id, partition);
+        while check.step()?.is_some() {}
+        Ok(())
+    }
+
+    /// Takes a damaged snapshot out of use; `false` when it was no longer in use.
+    pub(crate) fn set_aside(&self, index: u64, error: &io::Error) -> bool {
+        let Some(kept) = self.inner.kept.lock().remove(&index) else {
+            return false;
+        };
+        set_aside(&kept.file.path, error);
+        *self.inner.missed.lock() = Some(kept.file.path);
+        true
+    }
+
+    /// The damaged file in whose place there is no other yet.
+    pub(crate) fn missed(&self) -> Option<String> {
+        let missed = self.inner.missed.lock();
+        missed.as_ref().map(|path| path.display().to_string())
     }
 
     /// Where a snapshot from a peer is written before [`Self::adopt`].
@@ -462,7 +556,18 @@ impl SnapshotStore {
         let file = SnapshotFile { path };
         let kept = Kept::new(position.clone(), file.clone());
         self.inner.kept.lock().insert(position.index(), kept);
+        *self.inner.missed.lock() = None;
         Ok(file)
+    }
+}
+
+/// Removes what could not be finished: the room may be what was missing.
+pub(crate) fn discard(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, file = %path.display(), "half a snapshot could not be removed");
+        }
+        _ => {}
     }
 }
 

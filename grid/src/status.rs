@@ -111,6 +111,45 @@ pub struct ReplicaStatus {
     pub snapshots: Vec<SnapshotStatus>,
 }
 
+/// Why a node's disk is not fit to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskTrouble {
+    /// Less than the reserve is free.
+    Full,
+    /// Syncs take long, and much longer than on another node.
+    Slow,
+}
+
+/// A stored file that was found damaged or lost while the node ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedFile {
+    /// Its path on the node.
+    pub file: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// When it was found, in milliseconds since the Unix epoch.
+    pub found_at_ms: u64,
+    /// When it was no longer needed: a newer snapshot had taken its place. `None` while it is.
+    pub repaired_at_ms: Option<u64>,
+}
+
+/// What reading the stored files again has found since the node started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrubStatus {
+    /// How often all files were read.
+    pub passes: u64,
+    /// When the last of them ended, in milliseconds since the Unix epoch.
+    pub last_pass_at_ms: Option<u64>,
+    /// Bytes read in all.
+    pub checked_bytes: u64,
+    /// Files that were damaged or lost, in all.
+    pub damaged_total: u64,
+    /// The latest of them.
+    pub damaged: Vec<DamagedFile>,
+}
+
 /// A node's write-ahead log, and the disk it is on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -134,6 +173,14 @@ pub struct WalStatus {
     pub disk_free_bytes: Option<u64>,
     /// The disk's size.
     pub disk_total_bytes: Option<u64>,
+    /// With less than this free, writes are refused; 0 from a node that does not say.
+    pub disk_reserve_bytes: u64,
+    /// Half of the latest syncs took at most this; `None` while there were few.
+    pub usual_sync_us: Option<u64>,
+    /// Why the node leads nothing while others can, if so.
+    pub trouble: Option<DiskTrouble>,
+    /// What reading the stored files again has found.
+    pub scrub: ScrubStatus,
 }
 
 /// One node.

@@ -74,6 +74,13 @@ pub enum RestoreError {
     },
 }
 
+/// Whether a section is the one that every complete snapshot ends with.
+#[must_use]
+pub fn is_end(section: &[u8]) -> bool {
+    let mut end = Vec::new();
+    codec::encode_into(&SectionKind::End, &mut end).is_ok() && section == end
+}
+
 impl<V: SpaceView> PartitionView<V> {
     /// The log index the view stands at.
     #[must_use]

@@ -44,7 +44,10 @@ enum What {
     Slow(u64, u64),
     Jitter(u64, u64),
     Held(u64, u64),
+    /// Its disk fails: it may stop.
     Disk(u64),
+    /// Its disk is full or slow, which is no reason to stop.
+    Trouble(u64),
     Clock(u64),
 }
 
@@ -219,6 +222,7 @@ impl Faults {
                 self.excused.push((node, now_ms + EXCUSE_MS));
                 simulation::disk_faults(node, DiskFaults::default());
             }
+            What::Trouble(node) => simulation::disk_faults(node, DiskFaults::default()),
             What::Clock(node) => self.clocks.set_right(node, now_ms),
         }
     }
@@ -355,11 +359,16 @@ impl Faults {
         }
     }
 
-    fn disk(&mut self, cluster: &mut Cluster<'_>, now_ms: u64, faults: DiskFaults) {
+    fn disk(
+        &mut self,
+        cluster: &mut Cluster<'_>,
+        now_ms: u64,
+        (what, faults): (fn(u64) -> What, DiskFaults),
+    ) {
         if let Some(node) = self.leader_mostly(cluster) {
             simulation::trace_note(&format!("disk {node} {faults:?}"));
             simulation::disk_faults(node, faults);
-            self.keep(What::Disk(node), now_ms);
+            self.keep(what(node), now_ms);
         }
     }
 
@@ -368,7 +377,7 @@ impl Faults {
             sync_delay_ms: self.random.between(5, 700),
             ..DiskFaults::default()
         };
-        self.disk(cluster, now_ms, faults);
+        self.disk(cluster, now_ms, (What::Trouble, faults));
     }
 
     fn failing_disk(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
@@ -378,7 +387,7 @@ impl Faults {
             fail_syncs: !fail_writes,
             ..DiskFaults::default()
         };
-        self.disk(cluster, now_ms, faults);
+        self.disk(cluster, now_ms, (What::Disk, faults));
     }
 
     fn full_disk(&mut self, cluster: &mut Cluster<'_>, now_ms: u64) {
@@ -386,6 +395,6 @@ impl Faults {
             is_full: true,
             ..DiskFaults::default()
         };
-        self.disk(cluster, now_ms, faults);
+        self.disk(cluster, now_ms, (What::Trouble, faults));
     }
 }

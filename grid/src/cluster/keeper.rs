@@ -26,6 +26,9 @@ const FOUNDERS_WAIT: Duration = Duration::from_secs(3);
 /// How often they are asked.
 const FOUNDERS_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a full disk is tried again.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
+
 /// Follows the map until stopped.
 pub(crate) async fn keep<S: Space>(members: Arc<Members<S>>, stop: CancellationToken) {
     let mut map = members.map.subscribe();
@@ -54,15 +57,10 @@ pub(crate) async fn adopt<S: Space>(
     members: &Arc<Members<S>>,
     map: &Arc<ClusterMap>,
 ) -> Result<(), StartError> {
-    let (directory, stored) = (members.directory.clone(), Arc::clone(map));
-    let storing = crate::platform::blocking(move || directory.store_map(&stored)).await;
-    storing
-        .map_err(std::io::Error::other)
-        .and_then(|stored| stored)
-        .map_err(|source| StartError::Io {
-            what: "cannot keep the cluster map".to_owned(),
-            source,
-        })?;
+    store(members, map).await.map_err(|source| StartError::Io {
+        what: "cannot keep the cluster map".to_owned(),
+        source,
+    })?;
     let (node, incarnation) = (members.node, members.info.incarnation);
     if map.has_removed(node, incarnation) {
         members.note_removed();
@@ -84,6 +82,24 @@ pub(crate) async fn adopt<S: Space>(
     close_surplus(members, map).await;
     members.adopted_epoch.store(map.epoch, Ordering::Relaxed);
     Ok(())
+}
+
+/// Keeps the map on disk; waits for room where there is none, since that may come.
+async fn store<S: Space>(members: &Members<S>, map: &Arc<ClusterMap>) -> std::io::Result<()> {
+    loop {
+        let (directory, stored) = (members.directory.clone(), Arc::clone(map));
+        let storing = crate::platform::blocking(move || directory.store_map(&stored)).await;
+        match storing.map_err(std::io::Error::other)? {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::StorageFull
+                    && !members.opener.stop.is_cancelled() =>
+            {
+                tracing::warn!("there is no room on the disk to keep the cluster map");
+                tokio::time::sleep(ROOM_RETRY).await;
+            }
+            stored => return stored,
+        }
+    }
 }
 
 fn peer_table<S: Space>(members: &Members<S>, map: &ClusterMap) -> PeerTable {

@@ -15,6 +15,29 @@ pub(crate) mod fs {
     use std::path::Path;
     use std::time::UNIX_EPOCH;
 
+    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
+    use crate::disk::DiskRoom;
+
+    /// Lets what memory holds of a file go, as far as it is on the disk, so that the disk is read. Where
+    /// the system does not, memory is read as ever.
+    pub(crate) fn forget_cached(file: &File) {
+        let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        if let Err(error) = posix_fadvise(file, 0, 0, advice) {
+            tracing::debug!(%error, "the system keeps a file in memory");
+        }
+    }
+
+    /// The room of the file system that a path is on; `None` where the system does not say.
+    pub(crate) fn room(path: &Path) -> Option<DiskRoom> {
+        let found = nix::sys::statvfs::statvfs(path).ok()?;
+        let unit = found.fragment_size();
+        Some(DiskRoom {
+            free_bytes: found.blocks_available().saturating_mul(unit),
+            total_bytes: found.blocks().saturating_mul(unit),
+        })
+    }
+
     /// When a file was last written, in milliseconds since the Unix epoch.
     pub(crate) fn modified_ms(path: &Path) -> Option<u64> {
         let modified = std::fs::metadata(path).ok()?.modified().ok()?;

@@ -58,7 +58,7 @@ pub(crate) struct Group<S: Space> {
     pub(super) raft: Raft<TypeConfig, StateMachine<S>>,
     pub(super) lease: Arc<Lease>,
     pub(super) snapshots: SnapshotStore,
-    log: LogStore,
+    pub(super) log: LogStore,
 }
 
 impl<S: Space> Clone for Group<S> {

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use grid_core::codec;
@@ -18,6 +19,12 @@ use crate::wal::{Done, RecoveredGroup, Wal, WalEntry};
 
 /// The most bytes of entries that are read from the log at once to be sent to one peer.
 const READ_BYTES_MAX: usize = 4 << 20;
+
+/// How long entries of another leader wait for room on the disk before their stream ends; shorter than
+/// their sender waits for an answer.
+const ROOM_WAIT: Duration = Duration::from_millis(1_500);
+/// How often it is looked.
+const ROOM_LOOK: Duration = Duration::from_millis(100);
 
 const KIND_BLANK: u8 = 0;
 const KIND_NORMAL: u8 = 1;
@@ -77,6 +84,18 @@ impl LogStore {
     /// The group's number.
     pub(crate) fn group(&self) -> u32 {
         self.group
+    }
+
+    /// Whether entries of another leader can be taken; waits for some time that they can.
+    pub(super) async fn wait_for_room(&self) -> bool {
+        let deadline = tokio::time::Instant::now() + ROOM_WAIT;
+        while !self.wal.takes_entries() {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(ROOM_LOOK).await;
+        }
+        true
     }
 
     /// Committed entries' bytes from `first` on up to `last`, for replays: `None` for entries that
@@ -269,10 +288,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        let (done, receiver) = completion();
         self.known.lock().purged = Some(upto);
+        // Nobody relies on it before it is stored: a purge that is lost leaves entries that a snapshot
+        // covers. Waiting would keep the group from sending heartbeats for as long as a sync takes.
+        let group = self.group;
+        let done = Box::new(move |result: io::Result<()>| {
+            if let Err(error) = result {
+                tracing::debug!(%error, group, "a purge was not stored");
+            }
+        });
         self.wal
             .purge_to(self.group, upto.index, &meta(&upto, KIND_BLANK), done);
-        completed(receiver).await
+        Ok(())
     }
 }

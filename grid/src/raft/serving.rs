@@ -5,6 +5,7 @@ use std::io;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use grid_core::{Space, codec};
+use openraft::raft::AppendEntriesRequest;
 use openraft::storage::Snapshot;
 #[cfg(not(feature = "sim"))]
 use tokio::io::AsyncWriteExt;
@@ -12,10 +13,10 @@ use tokio::io::AsyncWriteExt;
 use super::group::Group;
 use super::network::{RaftEnvelope, RaftRequest, SnapshotHeader};
 #[cfg(feature = "planted-bugs")]
-use super::types::{AppendResult, TypeConfig};
-use super::types::{LeaderTerm, SnapshotPosition};
-use crate::platform::AsyncFile;
-use crate::snapshot::SnapshotFile;
+use super::types::AppendResult;
+use super::types::{LeaderTerm, SnapshotPosition, TypeConfig};
+use crate::platform::{self, AsyncFile};
+use crate::snapshot::{self, SnapshotFile};
 use crate::transport::{Replier, StreamReceiver, StreamSender};
 
 /// Reads the envelope of a request from a peer.
@@ -28,6 +29,11 @@ impl<S: Space> Group<S> {
     /// Serves a request of the same group on another node.
     pub(crate) async fn serve(&self, request: RaftRequest, reply: Replier) {
         let bytes = match request {
+            RaftRequest::Append(request)
+                if !request.entries.is_empty() && !self.log.wait_for_room().await =>
+            {
+                None
+            }
             RaftRequest::Append(request) => self
                 .raft
                 .append_entries(request)
@@ -59,15 +65,21 @@ impl<S: Space> Group<S> {
         }
     }
 
-    /// Serves a stream of append requests.
+    /// Serves a stream of append requests. While the disk has no room, entries are not taken: the stream
+    /// ends, and the leader, whose heartbeats are still answered, offers them again.
     pub(crate) async fn serve_appends(&self, sender: StreamSender, receiver: StreamReceiver) {
-        let requests = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            let bytes = receiver.recv().await?.ok()?;
-            let request = codec::decode(&bytes).ok()?;
-            Some((request, receiver))
-        });
+        let log = self.log.clone();
+        let requests =
+            futures_util::stream::unfold((receiver, log), |(mut receiver, log)| async move {
+                let bytes = receiver.recv().await?.ok()?;
+                let request: AppendEntriesRequest<TypeConfig> = codec::decode(&bytes).ok()?;
+                if !request.entries.is_empty() && !log.wait_for_room().await {
+                    return None;
+                }
+                Some((request, (receiver, log)))
+            });
         #[cfg(feature = "planted-bugs")]
-        if crate::platform::simulated::is_planted("reply-before-commit") {
+        if platform::simulated::is_planted("reply-before-commit") {
             return self.serve_appends_too_early(sender, requests).await;
         }
         let replies = self.raft.stream_append(requests);
@@ -87,9 +99,7 @@ impl<S: Space> Group<S> {
     async fn serve_appends_too_early(
         &self,
         sender: StreamSender,
-        requests: impl futures_util::Stream<Item = openraft::raft::AppendEntriesRequest<TypeConfig>>
-        + Send
-        + 'static,
+        requests: impl futures_util::Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
     ) {
         let (forward, received) = tokio::sync::mpsc::channel(64);
         let received = futures_util::stream::unfold(received, |mut received| async move {
@@ -147,6 +157,7 @@ impl<S: Space> Group<S> {
         }
     }
 
+    /// Receives a snapshot into a file and checks it: one that is damaged must not be installed.
     async fn receive_snapshot(
         &self,
         header: &SnapshotHeader,
@@ -156,18 +167,30 @@ impl<S: Space> Group<S> {
         let file = self
             .snapshots
             .incoming(&SnapshotPosition(header.meta.clone()));
-        let mut out = AsyncFile::create(&file.path).await?;
-        let mut left = header.bytes;
-        while left > 0 {
-            let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let chunk = chunk.map_err(io::Error::other)?;
-            left = left
-                .checked_sub(chunk.len() as u64)
-                .ok_or(io::ErrorKind::InvalidData)?;
-            out.write_all(&chunk).await?;
-            sender.send(Bytes::new()).await.map_err(io::Error::other)?;
+        let received = async {
+            self.snapshots.check_room(header.bytes)?;
+            let mut out = AsyncFile::create(&file.path).await?;
+            let mut left = header.bytes;
+            while left > 0 {
+                let chunk = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let chunk = chunk.map_err(io::Error::other)?;
+                left = left
+                    .checked_sub(chunk.len() as u64)
+                    .ok_or(io::ErrorKind::InvalidData)?;
+                out.write_all(&chunk).await?;
+                sender.send(Bytes::new()).await.map_err(io::Error::other)?;
+            }
+            out.sync_all().await?;
+            let (snapshots, checked) = (self.snapshots.clone(), file.clone());
+            let checking = platform::blocking(move || snapshots.check(&checked));
+            checking.await.map_err(io::Error::other)?
+        };
+        match received.await {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                snapshot::discard(&file.path);
+                Err(error)
+            }
         }
-        out.sync_all().await?;
-        Ok(file)
     }
 }

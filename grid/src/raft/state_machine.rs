@@ -1,6 +1,7 @@
 //! openraft's state machine: applies entries to the partition, feeds the changes on, keeps snapshots.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
@@ -161,10 +162,35 @@ impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
         let position = SnapshotPosition(self.meta.clone());
         let snapshots = self.snapshots.clone();
         let written = platform::blocking(move || snapshots.write(&view, &position)).await;
-        let snapshot = written.map_err(io::Error::other)??;
-        Ok(StoredSnapshot {
-            meta: self.meta.clone(),
-            snapshot,
-        })
+        match written.map_err(io::Error::other)? {
+            Ok(snapshot) => Ok(StoredSnapshot {
+                meta: self.meta.clone(),
+                snapshot,
+            }),
+            // No reason to stop: what there was before is still there, and it is tried again.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "there is no room for a snapshot");
+                Ok(self.previous())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<S: Space> Builder<S> {
+    /// The newest snapshot there is: nothing is new for who is told of it.
+    fn previous(&self) -> StoredSnapshot {
+        match self.snapshots.newest() {
+            Some((position, snapshot)) => StoredSnapshot {
+                meta: position.0,
+                snapshot,
+            },
+            None => StoredSnapshot {
+                meta: SnapshotMeta::default(),
+                snapshot: SnapshotFile {
+                    path: PathBuf::new(),
+                },
+            },
+        }
     }
 }

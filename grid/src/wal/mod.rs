@@ -17,23 +17,30 @@
 //! * records carry a running number and a checksum salted per use of the segment, so that no stale
 //!   byte is ever taken for a record;
 //! * a record that fails its checksum is a torn tail only if nothing that was written after it was
-//!   known to be synced; anything else is damage, and the log does not open;
-//! * a failed write or sync poisons the log: nothing is retried, every later call fails.
+//!   known to be synced; anything else is damage, and the log does not open; nor does it without the
+//!   segments that its manifest says there are;
+//! * a failed write or sync poisons the log: nothing is retried, every later call fails. A disk without
+//!   room is no failure: the log refuses early (see [`RoomLevel`]), and waits when it comes to that.
 //!
-//! What it deliberately does not do: know what the bytes mean, repair damage, compact live entries of
-//! a slow group (see `retention`, which makes that group take a snapshot).
+//! What it deliberately does not do: know what the bytes mean, repair damage (see `scrubber`, which has
+//! damaged segments made needless), compact live entries of a slow group (see `retention`, which makes
+//! that group take a snapshot).
 
 mod checkpoint;
 mod index;
+mod manifest;
 mod pins;
 mod record;
 mod recovery;
+mod room;
+mod scrub;
 mod segment;
 #[cfg(feature = "sim")]
 #[path = "spare_inline.rs"]
 mod spare;
 #[cfg(not(feature = "sim"))]
 mod spare;
+mod sync_times;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "sim")]
@@ -49,9 +56,14 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub(crate) use room::RoomLevel;
+pub(crate) use scrub::{ScrubTarget, SegmentCheck};
 
 use index::{Index, Place, Source};
 use pins::Pins;
@@ -96,6 +108,8 @@ pub(crate) struct WalOptions {
     pub(crate) segment_bytes: u64,
     /// Memory for recent entries.
     pub(crate) cache_bytes_max: usize,
+    /// No segment is made ready when less than this would be left on the disk.
+    pub(crate) keep_free_bytes: u64,
 }
 
 impl Default for WalOptions {
@@ -107,6 +121,7 @@ impl Default for WalOptions {
             sync: true,
             segment_bytes: SEGMENT_BYTES,
             cache_bytes_max: CACHE_BYTES_MAX,
+            keep_free_bytes: 0,
         }
     }
 }
@@ -198,6 +213,8 @@ pub(crate) struct WalStats {
     pub(crate) last_sync_us: u64,
     /// Of the last ten to twenty seconds.
     pub(crate) slowest_sync_us: u64,
+    /// Half of the latest took at most this; `None` when there were few.
+    pub(crate) usual_sync_us: Option<u64>,
     pub(crate) spare_ready: bool,
     pub(crate) segment_bytes: u64,
 }
@@ -479,9 +496,66 @@ impl Wal {
         Ok(Some((entry.index, entry.meta)))
     }
 
-    /// Whether the log works and there is room: the next segment is ready, or the present one is far from full.
+    /// Whether new commands should be taken: the log works, and they would not eat what is needed to
+    /// make room again. See [`RoomLevel`].
     pub(crate) fn writable(&self) -> bool {
-        self.shared.writable()
+        !self.shared.has_failed() && self.shared.room_level() == RoomLevel::Plenty
+    }
+
+    /// Whether entries of other leaders should be taken.
+    pub(crate) fn takes_entries(&self) -> bool {
+        !self.shared.has_failed() && self.shared.room_level() < RoomLevel::Scarce
+    }
+
+    /// How much room there is, on the disk and in the segments.
+    pub(crate) fn room(&self) -> RoomLevel {
+        self.shared.room_level()
+    }
+
+    /// Tells the log how much room the disk has.
+    pub(crate) fn set_disk_room(&self, level: RoomLevel) {
+        self.shared.room.set_disk(level);
+    }
+
+    /// Why the log failed, once it has.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.shared.failure.subscribe()
+    }
+
+    /// What a scrub is to check: every segment, the present one as far as it is synced.
+    pub(crate) fn scrub_targets(&self) -> Vec<ScrubTarget> {
+        let synced = self.shared.synced_number.load(Ordering::Relaxed);
+        let segments = self.shared.segments.lock();
+        let next = segments.values().skip(1).map(Some).chain([None]);
+        segments
+            .values()
+            .zip(next)
+            .map(|(segment, next)| ScrubTarget {
+                segment: Arc::clone(segment),
+                last_number: next.map_or(synced, |next| next.header.first_number - 1),
+            })
+            .collect()
+    }
+
+    /// Whether a segment is still needed.
+    pub(crate) fn has_segment(&self, segment: u64) -> bool {
+        self.shared.segments.lock().contains_key(&segment)
+    }
+
+    /// Notes that a segment is damaged: no more is written to it, and its groups are asked for snapshots
+    /// (see [`Self::must_unpin`]).
+    pub(crate) fn condemn(&self, segment: u64) {
+        self.shared.condemned.fetch_max(segment, Ordering::Relaxed);
+        let newest = self.shared.segments.lock().keys().next_back().copied();
+        if newest == Some(segment) {
+            self.shared.seal_wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The groups whose entries keep a damaged segment, or one before it.
+    pub(crate) fn must_unpin(&self) -> Vec<u32> {
+        let condemned = self.shared.condemned.load(Ordering::Relaxed);
+        self.shared.pins.lock().up_to(condemned)
     }
 
     /// Figures for the status.
@@ -496,6 +570,7 @@ impl Wal {
 
     /// Writes and syncs what is queued and stops the writer. Later operations fail.
     pub(crate) fn close(&self) {
+        self.shared.spares.close();
         self.queue.lock().take();
         if let Some(writer) = self.writer.lock().take() {
             writer.join();

@@ -91,6 +91,13 @@ impl Pins {
         self.groups.remove(&group);
     }
 
+    /// The groups that need a segment up to this one.
+    pub(super) fn up_to(&self, segment: u64) -> Vec<u32> {
+        let needs = |pins: &VecDeque<Pin>| pins.front().is_some_and(|pin| pin.segment <= segment);
+        let groups = self.groups.iter().filter(|(_, pins)| needs(pins));
+        groups.map(|(group, _)| *group).collect()
+    }
+
     /// The oldest segment that must stay, and the group that needs it.
     pub(super) fn oldest(&self) -> Option<(u64, u32)> {
         let oldest = |(group, pins): (&u32, &VecDeque<Pin>)| Some((pins.front()?.segment, *group));

@@ -165,6 +165,15 @@ pub(super) fn read(bytes: &[u8], salt: u64) -> Read<'_> {
     })
 }
 
+/// How many bytes the record at the beginning of `bytes` takes by its own account, right or wrong.
+pub(super) fn claimed_span(mut bytes: &[u8]) -> Option<u64> {
+    if bytes.len() < LENGTH_AND_CRC_BYTES {
+        return None;
+    }
+    let length = u64::from(bytes.get_u32_le());
+    Some((LENGTH_AND_CRC_BYTES as u64 + length).next_multiple_of(ALIGNMENT as u64))
+}
+
 /// How many bytes an entry takes in an entries record.
 pub(super) fn entry_bytes(entry: &WalEntry) -> usize {
     entry.meta.len() + entry.payload.len() + 5

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::index::{Place, truncate_places};
+use super::manifest::Bounds;
 use super::record::{self, ALIGNMENT, Kind, Read, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
-use super::{RecoveredGroup, TornTail, WalError, WalOptions, checkpoint};
+use super::{RecoveredGroup, TornTail, WalError, WalOptions, checkpoint, manifest};
 use crate::platform::fs::{self, File, FileExt as _};
 
 /// Where the writer goes on.
@@ -48,6 +49,7 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
         },
     };
     let files = segment_files(options)?;
+    let known = check_against_manifest(options, &files)?;
     let last = files.keys().next_back().copied();
     let mut expected = files.keys().next().copied();
     let mut bytes = Vec::new();
@@ -60,13 +62,18 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
         }
         expected = Some(number + 1);
         let is_last = last == Some(number);
-        let file = read_whole(&path, &mut bytes)?;
+        let file = read_whole(&path, &mut bytes, is_last)?;
+        let is_newest_known = known.is_some_and(|known| known.newest == number);
+        if is_newest_known && known.is_some_and(|known| (bytes.len() as u64) < known.newest_bytes) {
+            return Err(damage(&path, bytes.len(), "the end of the file is missing"));
+        }
         let header = match Header::decode(&path, &bytes) {
             Ok(Some(header)) => header,
             // A header is synced before its segment's first record: one that is torn in a segment
             // without records is of a segment that nothing was written to.
             Ok(None) | Err(WalError::Corrupt { .. })
                 if is_last
+                    && !is_newest_known
                     && (recovery.tail.segment.is_some() || number == 1)
                     && bytes
                         .iter()
@@ -145,12 +152,40 @@ fn segment_files(options: &WalOptions) -> Result<BTreeMap<u64, PathBuf>, WalErro
     Ok(files)
 }
 
-fn read_whole(path: &Path, bytes: &mut Vec<u8>) -> Result<File, WalError> {
+/// What the manifest says. Refuses a log that has lost its first or last segment. Where there is no segment at all, the node's
+/// identity tells a new disk from an emptied one.
+fn check_against_manifest(
+    options: &WalOptions,
+    files: &BTreeMap<u64, PathBuf>,
+) -> Result<Option<Bounds>, WalError> {
+    let directory = &options.directory;
+    let Some((first, last)) = files.keys().next().zip(files.keys().next_back()) else {
+        return Ok(None);
+    };
+    let known = manifest::read(directory).map_err(io_error("read the manifest in", directory))?;
+    let Some(known) = known else { return Ok(None) };
+    let missing = if *first > known.oldest {
+        known.oldest
+    } else if *last < known.newest {
+        known.newest
+    } else {
+        return Ok(Some(known));
+    };
+    let path = Segment::path(directory, missing);
+    Err(damage(&path, 0, "the segment is missing"))
+}
+
+/// Reads a file. After a failed sync memory may hold what the disk does not, and only the last segment
+/// may have seen one.
+fn read_whole(path: &Path, bytes: &mut Vec<u8>, is_last: bool) -> Result<File, WalError> {
     let mut file = File::options()
         .read(true)
         .write(true)
         .open(path)
         .map_err(io_error("open", path))?;
+    if is_last {
+        fs::forget_cached(&file);
+    }
     bytes.clear();
     file.read_to_end(bytes).map_err(io_error("read", path))?;
     Ok(file)

@@ -2,24 +2,29 @@
 //!
 //! A thread zeroes a file, syncs it, offers it and begins the next when it is taken. It uses a freed
 //! segment again if there is one. Every spare has its own name: the thread never opens a file that
-//! may be a segment by now. On a full disk it tries again until there is room or the log closes.
+//! may be a segment by now. On a full disk it tries again until there is room or the log closes, and
+//! leaves no half of a file behind: what room there is, others need. A rotation then waits likewise.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{JoinHandle, park_timeout};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::zeros::{fill_with_zeros, free, remove, remove_left_over, spare_path, take_freed};
+use super::WalOptions;
+use super::zeros::{
+    check_room, fill_with_zeros, free, no_room, remove, remove_left_over, remove_part, spare_path,
+    take_freed,
+};
 
-/// How long a rotation waits for the next segment before the log gives up.
-const SPARE_WAIT: Duration = Duration::from_secs(30);
 /// How often the thread tries again when the disk is full.
 const SPARE_RETRY: Duration = Duration::from_secs(1);
+/// How often a rotation that waits looks whether the log closes.
+const CLOSING_LOOK: Duration = Duration::from_millis(200);
 
 /// What the thread and its users share.
 #[derive(Debug, Default)]
@@ -27,9 +32,20 @@ pub(super) struct SpareState {
     freed: Mutex<Option<PathBuf>>,
     is_ready: AtomicBool,
     stop: AtomicBool,
+    /// The log closes: nobody waits for room any more.
+    is_closing: AtomicBool,
 }
 
 impl SpareState {
+    /// Ends all waits for room.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
     /// Whether a spare waits to be taken.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
@@ -49,14 +65,19 @@ impl Spares {
     ///
     /// # Errors
     /// When the directory cannot be read or the thread not started.
-    pub(super) fn start(directory: &Path, bytes: u64, state: Arc<SpareState>) -> io::Result<Self> {
-        remove_left_over(directory)?;
+    pub(super) fn start(options: &WalOptions, state: Arc<SpareState>) -> io::Result<Self> {
+        remove_left_over(&options.directory)?;
         // Without room in the channel the next spare is begun only when this one is taken.
         let (offer, ready) = sync_channel(0);
-        let (directory, shared) = (directory.to_owned(), Arc::clone(&state));
+        let maker = SpareMaker {
+            directory: options.directory.clone(),
+            bytes: options.segment_bytes,
+            keep_free_bytes: options.keep_free_bytes,
+        };
+        let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new()
             .name("wal-spare".to_owned())
-            .spawn(move || prepare(&directory, bytes, &shared, &offer))?;
+            .spawn(move || prepare(&maker, &shared, &offer))?;
         Ok(Self {
             state,
             ready: Some(ready),
@@ -64,19 +85,44 @@ impl Spares {
         })
     }
 
-    /// Takes a spare, waiting for it if need be.
+    /// Takes a spare, waiting for it for as long as it takes.
     ///
     /// # Errors
-    /// When there is none in time: the disk is full.
+    /// When there is none and the log closes.
     pub(super) fn take(&mut self) -> io::Result<PathBuf> {
-        let ready = self.ready.as_ref();
-        let path = ready.and_then(|ready| ready.recv_timeout(SPARE_WAIT).ok());
-        path.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::StorageFull,
-                "there is no room for the next segment",
-            )
-        })
+        let mut has_told = false;
+        loop {
+            match self.receive(CLOSING_LOOK) {
+                Err(RecvTimeoutError::Timeout) if !self.state.is_closing() => {
+                    if !has_told {
+                        tracing::error!("the log waits for room for its next segment");
+                        has_told = true;
+                    }
+                }
+                received => return received.map_err(|_| no_room()),
+            }
+        }
+    }
+
+    /// Takes a spare, waiting for it for some time.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub(super) fn take_within(&mut self, patience: Duration) -> io::Result<PathBuf> {
+        self.receive(patience).map_err(|_| no_room())
+    }
+
+    fn receive(&self, patience: Duration) -> Result<PathBuf, RecvTimeoutError> {
+        match &self.ready {
+            Some(ready) => ready.recv_timeout(patience),
+            None => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Waits a moment for a disk that has no room; `false` when the log closes.
+    pub(super) fn wait_for_room(&self) -> bool {
+        park_timeout(CLOSING_LOOK);
+        !self.state.is_closing()
     }
 
     /// Takes back the file of a segment that is no longer needed.
@@ -112,17 +158,42 @@ impl Drop for Spares {
     }
 }
 
-fn prepare(directory: &Path, bytes: u64, state: &SpareState, offer: &SyncSender<PathBuf>) {
+/// What the thread makes spares by.
+struct SpareMaker {
+    directory: PathBuf,
+    bytes: u64,
+    keep_free_bytes: u64,
+}
+
+impl SpareMaker {
+    /// Makes one under this name, of a freed segment if there is one.
+    fn make(&self, path: &Path, state: &SpareState) -> io::Result<()> {
+        let freed = state.freed.lock().take();
+        let begun = match freed {
+            Some(freed) => take_freed(&self.directory, &freed, path),
+            None => check_room(&self.directory, self.bytes + self.keep_free_bytes),
+        };
+        let made = begun.and_then(|()| fill_with_zeros(path, self.bytes, &state.stop));
+        if made.is_err() {
+            remove_part(path);
+        }
+        made
+    }
+}
+
+fn prepare(maker: &SpareMaker, state: &SpareState, offer: &SyncSender<PathBuf>) {
     for number in 0_u64.. {
-        let path = spare_path(directory, number);
+        let path = spare_path(&maker.directory, number);
+        let mut has_told = false;
         loop {
-            let freed = state.freed.lock().take();
-            let taken = freed.map_or(Ok(()), |freed| take_freed(directory, &freed, &path));
-            match taken.and_then(|()| fill_with_zeros(&path, bytes, &state.stop)) {
+            match maker.make(&path, state) {
                 Ok(()) => break,
                 Err(_) if state.stop.load(Ordering::Relaxed) => return,
                 Err(error) => {
-                    tracing::error!(%error, "no room for the next segment of the log");
+                    if !has_told {
+                        tracing::error!(%error, "the log's next segment cannot be made; trying on");
+                        has_told = true;
+                    }
                     park_timeout(SPARE_RETRY);
                 }
             }

@@ -4,8 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::zeros::{fill_with_zeros, free, remove, remove_left_over, spare_path, take_freed};
+use super::WalOptions;
+use super::zeros::{
+    check_room, fill_with_zeros, free, no_room, remove, remove_left_over, remove_part, spare_path,
+    take_freed,
+};
 
 /// What the writer and the log share.
 #[derive(Debug, Default)]
@@ -14,6 +19,13 @@ pub(super) struct SpareState {
 }
 
 impl SpareState {
+    /// Nobody waits for room here; see the worker's task.
+    #[expect(
+        clippy::unused_self,
+        reason = "the thread's counterpart has something to end"
+    )]
+    pub(super) fn close(&self) {}
+
     /// Whether a spare waits to be taken.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
@@ -26,6 +38,7 @@ pub(super) struct Spares {
     state: Arc<SpareState>,
     directory: PathBuf,
     bytes: u64,
+    keep_free_bytes: u64,
     freed: Option<PathBuf>,
     ready: Option<PathBuf>,
     made: u64,
@@ -33,12 +46,13 @@ pub(super) struct Spares {
 
 impl Spares {
     /// Removes what an earlier run left over and makes the first spare.
-    pub(super) fn start(directory: &Path, bytes: u64, state: Arc<SpareState>) -> io::Result<Self> {
-        remove_left_over(directory)?;
+    pub(super) fn start(options: &WalOptions, state: Arc<SpareState>) -> io::Result<Self> {
+        remove_left_over(&options.directory)?;
         let mut spares = Self {
             state,
-            directory: directory.to_owned(),
-            bytes,
+            directory: options.directory.clone(),
+            bytes: options.segment_bytes,
+            keep_free_bytes: options.keep_free_bytes,
             freed: None,
             ready: None,
             made: 0,
@@ -61,10 +75,15 @@ impl Spares {
 
     fn make(&mut self) -> io::Result<PathBuf> {
         let path = spare_path(&self.directory, self.made);
-        if let Some(freed) = self.freed.take() {
-            take_freed(&self.directory, &freed, &path)?;
+        let begun = match self.freed.take() {
+            Some(freed) => take_freed(&self.directory, &freed, &path),
+            None => check_room(&self.directory, self.bytes + self.keep_free_bytes),
+        };
+        let made = begun.and_then(|()| fill_with_zeros(&path, self.bytes, &AtomicBool::new(false)));
+        if let Err(error) = made {
+            remove_part(&path);
+            return Err(error);
         }
-        fill_with_zeros(&path, self.bytes, &AtomicBool::new(false))?;
         self.made += 1;
         Ok(path)
     }
@@ -74,12 +93,18 @@ impl Spares {
         self.prepare();
         let path = self.ready.take();
         self.prepare();
-        path.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::StorageFull,
-                "there is no room for the next segment",
-            )
-        })
+        path.ok_or_else(no_room)
+    }
+
+    /// As [`Self::take`]: nothing waits here.
+    pub(super) fn take_within(&mut self, _patience: Duration) -> io::Result<PathBuf> {
+        self.take()
+    }
+
+    /// A simulated segment has all its room.
+    #[expect(clippy::unused_self, reason = "the thread's counterpart waits")]
+    pub(super) fn wait_for_room(&self) -> bool {
+        false
     }
 
     /// Takes back the file of a segment that is no longer needed.

@@ -1,6 +1,7 @@
 //! Tests of the whole log on small segments, so that rotation and freeing happen all the time.
 
 mod damage;
+mod disks;
 mod model;
 mod use_cases;
 
@@ -24,6 +25,7 @@ fn options(directory: &Path) -> WalOptions {
         sync: true,
         segment_bytes: 4096,
         cache_bytes_max: 1024,
+        keep_free_bytes: 0,
     }
 }
 

@@ -1,5 +1,5 @@
 //! The task behind a simulated log, in place of the thread: it writes, waits as long as the disk
-//! takes, and syncs, so that a crash may come in between.
+//! takes, and syncs, so that a crash may come in between. Without room for the next segment it waits.
 
 use std::io;
 use std::sync::mpsc::SendError;
@@ -65,7 +65,16 @@ async fn run(mut writer: Writer, mut operations: mpsc::Receiver<Operation>) {
         let Some(first) = first else {
             return writer.finish();
         };
-        let batch = writer.write(first, || operations.try_recv().ok());
+        while !writer.has_room_for(&first) {
+            tokio::time::sleep(SPARE_RETRY).await;
+            writer.prepare_spare();
+        }
+        let spares = writer.spare_state();
+        // Without a spare one at a time, so that each is looked at before.
+        let batch = writer.write(first, || match spares.is_ready() {
+            true => operations.try_recv().ok(),
+            false => None,
+        });
         tokio::time::sleep(simulated::sync_delay(writer.directory())).await;
         writer.settle(batch);
     }

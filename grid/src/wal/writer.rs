@@ -4,30 +4,32 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::index::{Index, Place};
+use super::manifest::{Bounds, Manifest};
 use super::pins::Pins;
 use super::record::{self, Kind};
 use super::recovery::Tail;
+use super::room::{Room, RoomLevel};
 use super::segment::{HEADER_BYTES, Segment};
 use super::spare::{SpareState, Spares};
+use super::sync_times::SyncTimes;
 use super::{Done, RecoveredGroup, WalError, WalOptions, WalStats, checkpoint};
 use crate::platform::fs::FileExt as _;
 use crate::platform::monotonic_now;
 
 /// The most bytes that are laid out before they are written and synced.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// How long the slowest sync is remembered, at least.
-const SLOWEST_WINDOW: Duration = Duration::from_secs(10);
-/// Without a spare, the log counts as full when less than this part of the segment is left.
-const LOW_SPACE_DIVISOR: u64 = 4;
+/// How long the first segment of a new log waits for room.
+const FIRST_SEGMENT_WAIT: Duration = Duration::from_secs(10);
 
 /// Something to be written.
 pub(super) struct Operation {
@@ -59,44 +61,18 @@ pub(super) struct Shared {
     pub(super) pins: Mutex<Pins>,
     /// Committed positions that wait for the next batch.
     pub(super) committed: Mutex<BTreeMap<u32, Bytes>>,
-    spares: Arc<SpareState>,
-    failed: AtomicBool,
-    left_in_segment: AtomicU64,
+    pub(super) spares: Arc<SpareState>,
+    /// Why nothing is written any more.
+    pub(super) failure: watch::Sender<Option<String>>,
+    pub(super) room: Room,
     segment_bytes: u64,
-    syncs: AtomicU64,
-    last_sync_us: AtomicU64,
-    slowest: Mutex<Slowest>,
-}
-
-/// The slowest sync of this window and of the one before.
-#[derive(Debug)]
-struct Slowest {
-    since: Instant,
-    present_us: u64,
-    before_us: u64,
-}
-
-impl Slowest {
-    fn roll(&mut self) {
-        let now = monotonic_now();
-        let age = now.saturating_duration_since(self.since);
-        if age >= SLOWEST_WINDOW {
-            let is_adjacent = age < SLOWEST_WINDOW * 2;
-            self.before_us = if is_adjacent { self.present_us } else { 0 };
-            self.present_us = 0;
-            self.since = now;
-        }
-    }
-
-    fn note(&mut self, us: u64) {
-        self.roll();
-        self.present_us = self.present_us.max(us);
-    }
-
-    fn read(&mut self) -> u64 {
-        self.roll();
-        self.present_us.max(self.before_us)
-    }
+    times: Mutex<SyncTimes>,
+    /// The number of the last record that is synced.
+    pub(super) synced_number: AtomicU64,
+    /// Set by who wants the present segment to end although it has room.
+    pub(super) seal_wanted: AtomicBool,
+    /// The newest segment that was found damaged; 0 for none.
+    pub(super) condemned: AtomicU64,
 }
 
 impl Shared {
@@ -112,33 +88,35 @@ impl Shared {
             pins: Mutex::new(pins),
             committed: Mutex::default(),
             spares: Arc::default(),
-            failed: AtomicBool::new(false),
-            left_in_segment: AtomicU64::new(0),
+            failure: watch::Sender::new(None),
+            room: Room::new(segment_bytes),
             segment_bytes,
-            syncs: AtomicU64::new(0),
-            last_sync_us: AtomicU64::new(0),
-            slowest: Mutex::new(Slowest {
-                since: monotonic_now(),
-                present_us: 0,
-                before_us: 0,
-            }),
+            times: Mutex::new(SyncTimes::new(monotonic_now())),
+            synced_number: AtomicU64::new(0),
+            seal_wanted: AtomicBool::new(false),
+            condemned: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn writable(&self) -> bool {
-        let low = self.segment_bytes / LOW_SPACE_DIVISOR;
-        let room = self.spares.is_ready() || self.left_in_segment.load(Ordering::Relaxed) > low;
-        room && !self.failed.load(Ordering::Relaxed)
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    pub(super) fn room_level(&self) -> RoomLevel {
+        self.room.level(self.spares.is_ready())
     }
 
     pub(super) fn stats(&self) -> WalStats {
         let segments = self.segments.lock();
+        let mut times = self.times.lock();
+        let now = monotonic_now();
         WalStats {
             segments: segments.len() as u64,
             bytes: segments.values().map(|segment| segment.bytes).sum(),
-            syncs: self.syncs.load(Ordering::Relaxed),
-            last_sync_us: self.last_sync_us.load(Ordering::Relaxed),
-            slowest_sync_us: self.slowest.lock().read(),
+            syncs: times.count,
+            last_sync_us: times.last_us,
+            slowest_sync_us: times.slowest_us(now),
+            usual_sync_us: times.usual_us(now),
             spare_ready: self.spares.is_ready(),
             segment_bytes: self.segment_bytes,
         }
@@ -157,7 +135,7 @@ pub(super) struct Writer {
     synced: u64,
     batch: Vec<u8>,
     spares: Spares,
-    failure: Option<String>,
+    manifest: Manifest,
 }
 
 /// Operations that were written together, before they are synced.
@@ -182,17 +160,29 @@ impl Writer {
             move |source| WalError::Io { what, source }
         };
         let state = Arc::clone(&shared.spares);
-        let mut spares = Spares::start(&options.directory, options.segment_bytes, state)
-            .map_err(io("cannot prepare segments"))?;
+        let mut spares = Spares::start(&options, state).map_err(io("cannot prepare segments"))?;
         let number = tail.number;
         let (active, offset) = match tail.segment {
             Some(found) => found,
             None => {
-                let first = open_next(&options, &shared, &mut spares, 1, number + 1)
+                let spare = spares
+                    .take_within(FIRST_SEGMENT_WAIT)
+                    .map_err(io("cannot open the first segment"))?;
+                let first = open_next(&options, &shared, &spare, 1, number + 1)
                     .map_err(io("cannot open the first segment"))?;
                 (first, HEADER_BYTES)
             }
         };
+        let newest = active.header.segment;
+        let oldest = shared.segments.lock().keys().next().copied();
+        let bounds = Bounds {
+            oldest: oldest.unwrap_or(newest),
+            newest,
+            newest_bytes: active.bytes,
+        };
+        let manifest = Manifest::open(&options.directory, bounds)
+            .map_err(io("cannot write the log's manifest"))?;
+        shared.synced_number.store(number, Ordering::Relaxed);
         let mut writer = Self {
             options,
             shared,
@@ -203,7 +193,7 @@ impl Writer {
             synced: number,
             batch: Vec::new(),
             spares,
-            failure: None,
+            manifest,
         };
         if offset == HEADER_BYTES {
             // The machine may have stopped before the checkpoint was written. Without it the votes
@@ -225,7 +215,12 @@ impl Writer {
         mut more: impl FnMut() -> Option<Operation>,
     ) -> Batch {
         let mut done: Vec<Done> = Vec::new();
-        let mut result = check(self.failure.as_deref()).and_then(|()| self.lay_out_committed());
+        let mut result = check(self.shared.failure.borrow().as_deref());
+        if result.is_ok() {
+            result = self
+                .seal_if_wanted()
+                .and_then(|()| self.lay_out_committed());
+        }
         let mut next = Some(first);
         let mut sync = false;
         let mut durable = 0;
@@ -241,8 +236,12 @@ impl Writer {
             }
         }
         metrics::histogram!("grid_wal_batch_records").record(done.len() as f64);
+        let result = result.and_then(|()| self.flush(false));
+        if sync && self.options.sync {
+            self.shared.times.lock().begin(monotonic_now());
+        }
         Batch {
-            result: result.and_then(|()| self.flush(false)),
+            result,
             sync,
             durable,
             done,
@@ -270,9 +269,24 @@ impl Writer {
         }
     }
 
+    /// Whether an operation can be written without a segment that is not there yet.
+    #[cfg(feature = "sim")]
+    pub(super) fn has_room_for(&self, operation: &Operation) -> bool {
+        // Committed positions come first.
+        let margin = self.options.segment_bytes / 16;
+        let span = record::span(operation.body.len()) as u64;
+        self.shared.spares.is_ready() || self.offset + span + margin <= self.active.bytes
+    }
+
+    /// Whether the next segment is ready.
+    #[cfg(feature = "sim")]
+    pub(super) fn spare_state(&self) -> Arc<SpareState> {
+        Arc::clone(&self.shared.spares)
+    }
+
     /// Where the log is.
     #[cfg(feature = "sim")]
-    pub(super) fn directory(&self) -> &std::path::Path {
+    pub(super) fn directory(&self) -> &Path {
         &self.options.directory
     }
 
@@ -284,7 +298,7 @@ impl Writer {
 
     /// Nobody waits for a committed position, but an orderly stop keeps it.
     pub(super) fn finish(&mut self) {
-        if self.failure.is_none()
+        if !self.shared.has_failed()
             && let Err(error) = self.lay_out_committed().and_then(|()| self.flush(true))
         {
             tracing::error!(%error, "cannot sync the log at its end");
@@ -299,13 +313,23 @@ impl Writer {
         Ok(())
     }
 
-    /// The first failure is the one that counts: nothing is written after it.
+    /// The first failure is the one that counts: nothing is written after it, and nothing is synced
+    /// again. After a failed sync the system may call pages clean that it has not written, so a second
+    /// one could succeed without them.
     fn fail(&mut self, error: &io::Error) {
-        if self.failure.is_none() {
-            tracing::error!(%error, "the log failed; the node must stop");
-            self.shared.failed.store(true, Ordering::Relaxed);
-            self.failure = Some(error.to_string());
+        if !self.shared.has_failed() {
+            let text = format!("the log failed at {}: {error}", self.active.path.display());
+            tracing::error!("{text}; the node must stop");
+            self.shared.failure.send_replace(Some(text));
         }
+    }
+
+    /// Ends the present segment where somebody has asked for it.
+    fn seal_if_wanted(&mut self) -> io::Result<()> {
+        if self.shared.seal_wanted.swap(false, Ordering::Relaxed) {
+            return self.rotate(0);
+        }
+        Ok(())
     }
 
     fn lay_out(&mut self, operation: &Operation) -> io::Result<()> {
@@ -387,35 +411,52 @@ impl Writer {
     /// Writes what is laid out, and syncs it if told so.
     fn flush(&mut self, sync: bool) -> io::Result<()> {
         if !self.batch.is_empty() {
-            self.active.file.write_all_at(&self.batch, self.offset)?;
+            self.write_batch()?;
             self.offset += self.batch.len() as u64;
             metrics::counter!("grid_wal_bytes_total").increment(self.batch.len() as u64);
             self.batch.clear();
             self.note_space();
         }
-        if sync && self.synced < self.number {
-            let started = monotonic_now();
-            #[cfg(feature = "planted-bugs")]
-            let skip = crate::platform::simulated::is_planted("skip-fsync");
-            #[cfg(not(feature = "planted-bugs"))]
-            let skip = false;
-            if !skip {
-                sync_segment(&self.active)?;
+        if !sync || self.synced >= self.number {
+            if sync {
+                self.shared.times.lock().cancel();
             }
-            self.synced = self.number;
-            let took = monotonic_now().saturating_duration_since(started);
-            self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-            let took_us = took.as_micros() as u64;
-            self.shared.last_sync_us.store(took_us, Ordering::Relaxed);
-            self.shared.slowest.lock().note(took_us);
-            metrics::histogram!("grid_wal_fsync_seconds").record(took.as_secs_f64());
+            return Ok(());
         }
+        self.shared.times.lock().begin(monotonic_now());
+        #[cfg(feature = "planted-bugs")]
+        let skip = crate::platform::simulated::is_planted("skip-fsync");
+        #[cfg(not(feature = "planted-bugs"))]
+        let skip = false;
+        if !skip {
+            sync_segment(&self.active)?;
+        }
+        self.synced = self.number;
+        self.shared
+            .synced_number
+            .store(self.number, Ordering::Relaxed);
+        let took = self.shared.times.lock().end(monotonic_now());
+        metrics::histogram!("grid_wal_fsync_seconds").record(took.as_secs_f64());
         Ok(())
+    }
+
+    /// Writes what is laid out. A segment has all its blocks, but some file systems take new ones for
+    /// every write: there a full disk is waited out. Nothing counts before it is synced, so the same
+    /// bytes can be written again.
+    fn write_batch(&self) -> io::Result<()> {
+        loop {
+            match self.active.file.write_all_at(&self.batch, self.offset) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::StorageFull
+                        && self.spares.wait_for_room() => {}
+                result => return result,
+            }
+        }
     }
 
     fn note_space(&self) {
         let left = self.active.bytes.saturating_sub(self.offset);
-        self.shared.left_in_segment.store(left, Ordering::Relaxed);
+        self.shared.room.set_left_in_segment(left);
     }
 
     fn rotate(&mut self, span: u64) -> io::Result<()> {
@@ -429,16 +470,15 @@ impl Writer {
         let next = self.active.header.segment + 1;
         // From here on the room is that of the next segment: without this, callers would see a full
         // segment and no spare for the moment of the change, and refuse writes.
-        let room = self.options.segment_bytes;
-        self.shared.left_in_segment.store(room, Ordering::Relaxed);
-        self.active = open_next(
-            &self.options,
-            &self.shared,
-            &mut self.spares,
-            next,
-            self.number + 1,
-        )?;
+        if self.shared.spares.is_ready() {
+            let room = self.options.segment_bytes;
+            self.shared.room.set_left_in_segment(room);
+        }
+        let spare = self.spares.take()?;
+        self.active = open_next(&self.options, &self.shared, &spare, next, self.number + 1)?;
+        self.manifest.set_newest(next, self.active.bytes)?;
         self.offset = HEADER_BYTES;
+        self.note_space();
         self.put(Kind::Checkpoint, 0, &checkpoint);
         Ok(())
     }
@@ -460,6 +500,7 @@ impl Writer {
             return Ok(());
         }
         self.flush(true)?;
+        self.manifest.set_oldest(oldest)?;
         let freed: Vec<PathBuf> = {
             let mut segments = self.shared.segments.lock();
             let kept = segments.split_off(&oldest);
@@ -497,12 +538,11 @@ fn check(failure: Option<&str>) -> io::Result<()> {
 fn open_next(
     options: &WalOptions,
     shared: &Shared,
-    spares: &mut Spares,
+    spare: &Path,
     segment: u64,
     first_number: u64,
 ) -> io::Result<Arc<Segment>> {
-    let spare = spares.take()?;
-    let opened = Arc::new(Segment::create(options, &spare, segment, first_number)?);
+    let opened = Arc::new(Segment::create(options, spare, segment, first_number)?);
     shared.segments.lock().insert(segment, Arc::clone(&opened));
     Ok(opened)
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::disk;
 use crate::platform::fs::{self, File};
 
 const SPARE_EXTENSION: &str = "spare";
@@ -45,6 +46,32 @@ pub(super) fn free(segment: &Path) -> Option<PathBuf> {
 pub(super) fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(%error, file = %path.display(), "cannot remove a file of the log");
+    }
+}
+
+/// Removes what there is of a spare that could not be made.
+pub(super) fn remove_part(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, file = %path.display(), "cannot remove half a segment");
+        }
+        _ => {}
+    }
+}
+
+/// What a log says that has no room.
+pub(super) fn no_room() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::StorageFull,
+        "there is no room for the next segment",
+    )
+}
+
+/// Refuses to begin what the disk has no room for, where it can be told before.
+pub(super) fn check_room(directory: &Path, bytes: u64) -> io::Result<()> {
+    match disk::room(directory) {
+        Some(room) if room.free_bytes < bytes => Err(no_room()),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use data_pump::pump::LaneStatus;
-use grid::{FollowerStatus, NodeReport, NodeStatus, ReplicaRole, ReplicaStatus, WalStatus, health};
+use grid::{
+    FollowerStatus, NodeReport, NodeStatus, ReplicaRole, ReplicaStatus, ScrubStatus, WalStatus,
+    health,
+};
 use grid_core::PartitionId;
 
 use super::facts::{DatabaseFacts, Facts, GatewayAnswer, NodeFacts};
@@ -74,6 +77,10 @@ fn status(node: u64) -> NodeStatus {
             segment_bytes: SEGMENT_BYTES,
             disk_free_bytes: Some(100 << 30),
             disk_total_bytes: Some(200 << 30),
+            disk_reserve_bytes: 256 << 20,
+            usual_sync_us: Some(900),
+            trouble: None,
+            scrub: ScrubStatus::default(),
         },
         replicas: (0..3).map(|partition| replica(partition, node)).collect(),
         unreachable: Vec::new(),

@@ -2,10 +2,10 @@
 //! replica that differs.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::faulty_disk::SmallDisk;
 use crate::nodes::Nodes;
 use crate::support::{Grid, person, sample, text, wait_for};
 
@@ -62,30 +62,6 @@ async fn a_cut_off_node_a_dead_one_and_a_stopped_database_are_told_apart() {
         )
         .await;
     nodes.is("read-only").await;
-}
-
-/// A small disk of its own, gone with the test.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    /// `None` where the machine does not let this be made.
-    fn mount(path: &'a Path, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(path).expect("made");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(path)
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then_some(Self(path))
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // The node on it has been killed; what is left goes with the mount.
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

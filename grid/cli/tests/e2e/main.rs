@@ -8,8 +8,10 @@
 
 mod backups;
 mod buyers;
+mod disk;
 mod doctor;
 mod faults;
+mod faulty_disk;
 mod files;
 mod link;
 mod loads;

@@ -34,6 +34,8 @@ pub(crate) struct Nodes {
     arguments: BTreeMap<u64, Vec<String>>,
     network: Network,
     directory: PathBuf,
+    /// Of the nodes' processes; `{id}` stands for a node's number.
+    environment: Vec<(String, String)>,
 }
 
 fn free_address() -> SocketAddr {
@@ -44,9 +46,22 @@ fn free_address() -> SocketAddr {
 impl Nodes {
     /// Starts three nodes of a new grid, with proxies between them, and waits until they are ready.
     pub(crate) async fn start(directory: &Path, database: &str) -> Self {
+        Self::start_with(directory, database, &[]).await
+    }
+
+    /// The same with variables of the environment, in which `{id}` stands for a node's number.
+    pub(crate) async fn start_with(
+        directory: &Path,
+        database: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let peers: BTreeMap<u64, SocketAddr> = NODES.map(|id| (id, free_address())).into();
         let links = Links::between(&peers).await;
         let mut nodes = Self::new(directory, Network::Links(links));
+        nodes.environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         for id in NODES {
             let gateway = free_address();
             let Network::Links(links) = &nodes.network else {
@@ -109,6 +124,7 @@ impl Nodes {
             arguments: BTreeMap::new(),
             network,
             directory: directory.to_owned(),
+            environment: Vec::new(),
         }
     }
 
@@ -140,6 +156,11 @@ impl Nodes {
             .args(&self.arguments[&id])
             .env("RUST_LOG", "info,openraft=warn,request=debug")
             .env("SPACEGRID_GATEWAY__REQUEST_TIMEOUT_MS", "4000")
+            .envs(
+                self.environment
+                    .iter()
+                    .map(|(name, value)| (name, value.replace("{id}", &id.to_string()))),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.expect("a log file"));
@@ -151,13 +172,37 @@ impl Nodes {
     }
 
     async fn ready(&self) {
-        for url in self.urls.values() {
-            wait_for("a node is ready", async || {
-                let response = reqwest::get(format!("{url}/ready")).await.ok()?;
-                response.status().is_success().then_some(())
-            })
-            .await;
+        for id in self.urls.keys() {
+            self.becomes_ready(*id).await;
         }
+    }
+
+    /// Waits until a node is ready.
+    pub(crate) async fn becomes_ready(&self, id: u64) {
+        let url = &self.urls[&id];
+        wait_for("a node is ready", async || {
+            let response = reqwest::get(format!("{url}/ready")).await.ok()?;
+            response.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a node ends by itself; its exit code.
+    pub(crate) async fn ends(&mut self, id: u64) -> Option<i32> {
+        let child = self.children.get_mut(&id).expect("one of three");
+        let status = wait_for("a node ends", async || child.try_wait().expect("our child"));
+        status.await.code()
+    }
+
+    /// Whether a node's process runs.
+    pub(crate) fn runs(&mut self, id: u64) -> bool {
+        let child = self.children.get_mut(&id).expect("one of three");
+        child.try_wait().expect("our child").is_none()
+    }
+
+    /// Where a node keeps its files.
+    pub(crate) fn node_directory(&self, id: u64) -> PathBuf {
+        self.directory.join(format!("node-{id}"))
     }
 
     /// Runs a command against all gateways, or against those of some nodes.

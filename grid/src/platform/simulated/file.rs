@@ -256,6 +256,22 @@ pub(crate) mod fs {
 
     pub(crate) use super::File;
     use super::world;
+    use crate::disk::DiskRoom;
+
+    /// A simulated disk that is not full has no end.
+    const DISK_BYTES: u64 = 1 << 40;
+
+    /// A simulated machine reads its disk.
+    pub(crate) fn forget_cached(_file: &File) {}
+
+    /// The room on a simulated disk: all or nothing.
+    pub(crate) fn room(path: &Path) -> Option<DiskRoom> {
+        let is_full = world::disk_of(path).ok()?.lock().faults.is_full;
+        Some(DiskRoom {
+            free_bytes: if is_full { 0 } else { DISK_BYTES },
+            total_bytes: DISK_BYTES,
+        })
+    }
 
     /// Reads and writes at a place.
     pub(crate) trait FileExt {
