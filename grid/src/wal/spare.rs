@@ -167,11 +167,15 @@ struct SpareMaker {
 
 impl SpareMaker {
     /// Makes one under this name, of a freed segment if there is one.
-    fn make(&self, path: &Path, state: &SpareState) -> io::Result<()> {
+    ///
+    /// The first one since the start gets the room that the one before it had, or without which a new
+    /// log could not begin.
+    fn make(&self, number: u64, path: &Path, state: &SpareState) -> io::Result<()> {
+        let keep_free_bytes = if number == 0 { 0 } else { self.keep_free_bytes };
         let freed = state.freed.lock().take();
         let begun = match freed {
             Some(freed) => take_freed(&self.directory, &freed, path),
-            None => check_room(&self.directory, self.bytes + self.keep_free_bytes),
+            None => check_room(&self.directory, self.bytes + keep_free_bytes),
         };
         let made = begun.and_then(|()| fill_with_zeros(path, self.bytes, &state.stop));
         if made.is_err() {
@@ -186,7 +190,7 @@ fn prepare(maker: &SpareMaker, state: &SpareState, offer: &SyncSender<PathBuf>) 
         let path = spare_path(&maker.directory, number);
         let mut has_told = false;
         loop {
-            match maker.make(&path, state) {
+            match maker.make(number, &path, state) {
                 Ok(()) => break,
                 Err(_) if state.stop.load(Ordering::Relaxed) => return,
                 Err(error) => {
