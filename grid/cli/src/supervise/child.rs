@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Order;
 use crate::failure::NODE_REMOVED;
+use crate::private_file;
 
 /// The pause before a node that died is started again, doubled each time up to the second.
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -179,8 +180,8 @@ impl Keeper {
         let pid = child.id();
         if let Some(pid) = pid {
             let path = self.spec.directory.join("node.pid");
-            std::fs::write(&path, pid.to_string())
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            // Whoever reads it meanwhile finds the old number or the new one.
+            private_file::replace(&path, pid.to_string().as_bytes())?;
         }
         self.state.send_modify(|state| state.pid = pid);
         Ok(child)

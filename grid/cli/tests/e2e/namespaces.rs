@@ -236,7 +236,7 @@ impl Namespaces {
     /// a narrow line with hardly any queue. Says which.
     pub(crate) fn lose_packets(&self) -> Result<&'static str, String> {
         let by_chance = ["netem", "loss", "3%", "delay", "5ms"];
-        let narrow = ["tbf", "rate", "4mbit", "burst", "4kb", "limit", "12kb"];
+        let narrow = ["tbf", "rate", "512kbit", "burst", "2kb", "limit", "3kb"];
         let mut how = Ok("by chance");
         for (node, _) in &self.nodes {
             let namespace = self.namespace(*node);

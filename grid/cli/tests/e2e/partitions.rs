@@ -246,18 +246,17 @@ async fn lost_packets_are_borne() {
         Ok(how) => how,
         Err(why) => return println!("NOT TESTED: lost packets: {why}"),
     };
-    wait_for("packets are lost", async || {
-        let lost: u64 = NODES
-            .iter()
-            .map(|node| namespaces.lost_packets(*node))
-            .sum();
-        (lost > 20).then_some(())
-    })
-    .await;
     for node in NODES {
         scene.crowd.holds(&[node], ENOUGH).await;
     }
+    let lost: u64 = NODES
+        .iter()
+        .map(|node| namespaces.lost_packets(*node))
+        .sum();
     namespaces.lose_none();
+    if lost == 0 {
+        println!("NOT TESTED: lost packets: {how}, none was lost");
+    }
     let history = scene.close().await;
     println!(
         "MEASURED packets lost {how}: longest time without a hold {:.1} s",
