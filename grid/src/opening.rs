@@ -105,6 +105,15 @@ impl Opener {
         if let Some(purged) = purged {
             snapshots.forget_before(purged);
         }
+        // A snapshot from a peer ended a gap of the log, and the machine stopped before the older ones
+        // were gone for good: from those nothing leads across the gap.
+        let last = self.wal.last_entry(partition.0);
+        let last = last.map_err(|error| StartError::Damaged(error.to_string()))?;
+        if let Some(position) = &restored
+            && last.is_none_or(|(last, _)| last < position.index())
+        {
+            snapshots.forget_before(position.index());
+        }
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
         #[cfg(feature = "sim")]
         if partition != META {

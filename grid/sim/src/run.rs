@@ -70,7 +70,11 @@ thread_local! {
 fn watch_panics() {
     std::panic::set_hook(Box::new(|info| {
         PANIC.with_borrow_mut(|panic| {
-            panic.get_or_insert_with(|| info.to_string());
+            panic.get_or_insert_with(|| {
+                // A second panic while the first unwinds ends the process before anybody asks.
+                eprintln!("{info}");
+                info.to_string()
+            });
         });
     }));
 }
