@@ -27,7 +27,7 @@ use crate::members::Member;
 use crate::node::NodeId;
 use crate::platform::{self, monotonic_now};
 use crate::proposer::{Proposer, ProposerMetrics};
-use crate::raft::{Group, GroupOptions};
+use crate::raft::{Group, GroupOptions, SnapshotPosition};
 use crate::replica::ReplicaState;
 use crate::snapshot::SnapshotStore;
 use crate::status::ReplicaRole;
@@ -94,26 +94,7 @@ impl Opener {
             .as_ref()
             .and_then(|group| group.purged.as_ref())
             .map(|(index, _)| *index);
-        if let Some(purged) = purged
-            && purged > state.applied_index()
-        {
-            return Err(StartError::Damaged(format!(
-                "partition {partition} has no snapshot at or after log entry {purged}, before which \
-                 the log is gone"
-            )));
-        }
-        if let Some(purged) = purged {
-            snapshots.forget_before(purged);
-        }
-        // A snapshot from a peer ended a gap of the log, and the machine stopped before the older ones
-        // were gone for good: from those nothing leads across the gap.
-        let last = self.wal.last_entry(partition.0);
-        let last = last.map_err(|error| StartError::Damaged(error.to_string()))?;
-        if let Some(position) = &restored
-            && last.is_none_or(|(last, _)| last < position.index())
-        {
-            snapshots.forget_before(position.index());
-        }
+        self.join_to_log(partition, &snapshots, restored.as_ref(), purged)?;
         let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
         #[cfg(feature = "sim")]
         if partition != META {
@@ -187,6 +168,35 @@ impl Opener {
             serving,
             stop,
         })
+    }
+
+    /// Checks that the log goes on from the snapshot restored, and forgets the snapshots from which it
+    /// doesn't.
+    fn join_to_log(
+        &self,
+        partition: PartitionId,
+        snapshots: &SnapshotStore,
+        restored: Option<&SnapshotPosition>,
+        purged: Option<u64>,
+    ) -> Result<(), StartError> {
+        let restored_index = restored.map_or(0, SnapshotPosition::index);
+        if let Some(purged) = purged {
+            if purged > restored_index {
+                return Err(StartError::Damaged(format!(
+                    "partition {partition} has no snapshot at or after log entry {purged}, before \
+                     which the log is gone"
+                )));
+            }
+            snapshots.forget_before(purged);
+        }
+        // A snapshot from a peer ended a gap of the log, and the machine stopped before the older ones
+        // were gone for good: from those nothing leads across the gap.
+        let last = self.wal.last_entry(partition.0);
+        let last = last.map_err(|error| StartError::Damaged(error.to_string()))?;
+        if restored.is_some() && last.is_none_or(|(last, _)| last < restored_index) {
+            snapshots.forget_before(restored_index);
+        }
+        Ok(())
     }
 
     /// Follows the group's leadership, and ends the node when the group ends by itself.
