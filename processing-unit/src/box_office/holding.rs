@@ -89,7 +89,7 @@ impl BoxOfficeSpace {
                 *state = Seat::held(number);
             }
             let row_number = index.layout.row_of(*seat);
-            index.count(row_number, SeatMove::FreeToHeld);
+            index.count(&event.seats, row_number, *seat, SeatMove::FreeToHeld);
             labels.push(index.layout.label_in(&event.terms, row_number, *seat));
             total += index.layout.row_price(row_number);
         }

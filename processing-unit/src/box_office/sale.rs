@@ -50,7 +50,7 @@ impl BoxOfficeSpace {
             if let Some(state) = event.seats.get_mut(seat as usize) {
                 *state = Seat::sold(sale_number);
             }
-            index.count(row_number, SeatMove::HeldToSold);
+            index.count(&event.seats, row_number, seat, SeatMove::HeldToSold);
             sale.tickets.push(SoldTicket { ticket_id, seat });
             sold.push(SoldSeat {
                 ticket_id,
@@ -132,7 +132,8 @@ impl EventWriter<'_> {
                 *state = Seat::FREE;
             }
             let row_number = self.index.layout.row_of(*seat);
-            self.index.count(row_number, SeatMove::HeldToFree);
+            self.index
+                .count(&self.event.seats, row_number, *seat, SeatMove::HeldToFree);
         }
         if reason == ReleaseReason::Expired {
             let forgotten = self.event.expired.remember(hold.hold_id, hold.buyer);
