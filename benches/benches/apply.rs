@@ -47,7 +47,7 @@ fn hall(event_id: EventId) -> box_office::Command {
     };
     box_office::Command::CreateEvent {
         host: UserId(Uuid::nil()),
-        event: NewEvent {
+        event: Box::new(NewEvent {
             event_id,
             name: "bench".to_owned(),
             artist: String::new(),
@@ -62,7 +62,7 @@ fn hall(event_id: EventId) -> box_office::Command {
                 price: 5_000,
                 rows: (1..=ROWS).map(row).collect(),
             }],
-        },
+        }),
     }
 }
 

@@ -82,7 +82,7 @@ impl BoxOfficeSpace {
         let hold_id = HoldId(context.mint_id());
         let expires_at = context.now() + event.terms.hold_ms;
         let number = event.holds.next_number();
-        let mut labels = SmallVec::with_capacity(seats.len());
+        let mut labels = Vec::with_capacity(seats.len());
         let mut total = 0;
         for seat in &seats {
             if let Some(state) = event.seats.get_mut(*seat as usize) {

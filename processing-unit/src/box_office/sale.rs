@@ -41,8 +41,8 @@ impl BoxOfficeSpace {
             payment_reference: payment_reference.as_str().into(),
             tickets: smallvec::SmallVec::with_capacity(hold.seats.len()),
         };
-        let mut sold = smallvec::SmallVec::with_capacity(hold.seats.len());
-        let mut tickets = smallvec::SmallVec::with_capacity(hold.seats.len());
+        let mut sold = Vec::with_capacity(hold.seats.len());
+        let mut tickets = Vec::with_capacity(hold.seats.len());
         for seat in hold.seats {
             let ticket_id = TicketId(context.mint_id());
             let row_number = index.layout.row_of(seat);
@@ -70,8 +70,8 @@ impl BoxOfficeSpace {
             event_id,
             hold_id,
             buyer,
-            payment_reference,
-            tickets: sold,
+            payment_reference: payment_reference.into(),
+            tickets: sold.into(),
         }));
         Ok(Reply::Confirmed { currency, tickets })
     }
