@@ -4,7 +4,7 @@
 //! a time. A snapshot is due when enough entries were applied since the last, or when the group keeps
 //! old segments of the log from being freed: earlier when the disk has little room, and at once when
 //! such a segment is damaged. The log is purged up to the *replay base*: the newest snapshot that the
-//! pump has passed.
+//! pump has passed; the purged part is freed a little later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +83,10 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
     };
     let newest = member.snapshots.newest_index().unwrap_or(0);
     let due = applied.saturating_sub(newest) >= policy.snapshot_every_entries;
-    // To let go of an old segment the pump must have passed the new snapshot too.
+    member.group.free_purged();
+    // To let go of an old segment the pump must have passed the new snapshot too. What was let go of
+    // already may be all that it takes.
+    let unpin = unpin && !member.group.is_freeing();
     if due || (unpin && applied > newest && pumped > newest) {
         take(member, newest).await;
     }

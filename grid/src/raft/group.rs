@@ -258,6 +258,16 @@ impl<S: Space> Group<S> {
         }
     }
 
+    /// Frees what [`Self::purge_log`] let go of some time ago; call it now and then.
+    pub(crate) fn free_purged(&self) {
+        self.log.free_purged();
+    }
+
+    /// Whether a part of the log that was let go of is still to be freed.
+    pub(crate) fn is_freeing(&self) -> bool {
+        self.log.is_freeing()
+    }
+
     /// Stops the group. Other groups go on.
     pub(crate) async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {

@@ -14,7 +14,9 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::purge_delay::PurgeDelay;
 use super::types::{Entry, EntryBytes, LeaderTerm, LogId, TypeConfig, Vote};
+use crate::platform::monotonic_now;
 use crate::wal::{Done, RecoveredGroup, Wal, WalEntry};
 
 /// The most bytes of entries that are read from the log at once to be sent to one peer.
@@ -36,6 +38,7 @@ pub(crate) struct LogStore {
     wal: Arc<Wal>,
     group: u32,
     known: Arc<Mutex<Known>>,
+    delay: Arc<Mutex<PurgeDelay>>,
 }
 
 /// What is asked often and changes seldom, decoded.
@@ -78,6 +81,7 @@ impl LogStore {
             wal,
             group,
             known: Arc::new(Mutex::new(known)),
+            delay: Arc::default(),
         })
     }
 
@@ -96,6 +100,32 @@ impl LogStore {
             tokio::time::sleep(ROOM_LOOK).await;
         }
         true
+    }
+
+    /// Frees what the group let go of long enough ago, see [`PurgeDelay`].
+    pub(crate) fn free_purged(&self) {
+        let due = self.delay.lock().take_due(monotonic_now());
+        if let Some(upto) = due {
+            self.free(upto);
+        }
+    }
+
+    /// Whether entries wait to be freed.
+    pub(crate) fn is_freeing(&self) -> bool {
+        self.delay.lock().is_waiting()
+    }
+
+    fn free(&self, upto: LogId) {
+        // Nobody relies on it before it is stored: a purge that is lost leaves entries that a snapshot
+        // covers. Waiting would keep the group from sending heartbeats for as long as a sync takes.
+        let group = self.group;
+        let done = Box::new(move |result: io::Result<()>| {
+            if let Err(error) = result {
+                tracing::debug!(%error, group, "a purge was not stored");
+            }
+        });
+        self.wal
+            .purge_to(group, upto.index, &meta(&upto, KIND_BLANK), done);
     }
 
     /// Committed entries' bytes from `first` on up to `last`, for replays: `None` for entries that
@@ -289,16 +319,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.known.lock().purged = Some(upto);
-        // Nobody relies on it before it is stored: a purge that is lost leaves entries that a snapshot
-        // covers. Waiting would keep the group from sending heartbeats for as long as a sync takes.
-        let group = self.group;
-        let done = Box::new(move |result: io::Result<()>| {
-            if let Err(error) = result {
-                tracing::debug!(%error, group, "a purge was not stored");
-            }
-        });
-        self.wal
-            .purge_to(self.group, upto.index, &meta(&upto, KIND_BLANK), done);
+        let last = self.wal.last_entry(self.group).map_err(invalid)?;
+        if last.is_none_or(|(last, _)| last < upto.index) {
+            // What comes next does not follow what is there.
+            self.delay.lock().clear();
+            self.free(upto);
+        } else {
+            self.delay.lock().note(upto, monotonic_now());
+        }
         Ok(())
     }
 }
