@@ -330,3 +330,70 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::storage::RaftLogStorageExt;
+
+    use super::*;
+    use crate::wal::WalOptions;
+
+    fn at(index: u64) -> LogId {
+        LogId {
+            leader_id: LeaderTerm::new(1),
+            index,
+        }
+    }
+
+    async fn with_entries(directory: &std::path::Path, last: u64) -> LogStore {
+        let (wal, _) = Wal::open(WalOptions {
+            directory: directory.to_owned(),
+            grid_id: 7,
+            node_id: 3,
+            sync: false,
+            segment_bytes: 1 << 20,
+            cache_bytes_max: 1 << 20,
+            keep_free_bytes: 0,
+        })
+        .unwrap();
+        let mut store = LogStore::open(Arc::new(wal), 5, None).unwrap();
+        let entries: Vec<_> = (1..=last)
+            .map(|index| Entry {
+                log_id: at(index),
+                payload: EntryPayload::Blank,
+            })
+            .collect();
+        store.blocking_append(entries).await.unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn who_sends_purged_entries_can_still_read_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = with_entries(directory.path(), 10).await;
+        store.purge(at(8)).await.unwrap();
+        let state = store.get_log_state().await.unwrap();
+        assert_eq!(state.last_purged_log_id, Some(at(8)));
+        store.free_purged();
+        let read = store.clone().limited_get_log_entries(5, 11).await.unwrap();
+        assert_eq!(read.first().map(|entry| entry.log_id), Some(at(5)));
+        assert!(store.is_freeing());
+    }
+
+    #[tokio::test]
+    async fn a_log_that_ends_before_the_snapshot_is_freed_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = with_entries(directory.path(), 10).await;
+        store.purge(at(8)).await.unwrap();
+        store.purge(at(20)).await.unwrap();
+        assert!(!store.is_freeing());
+        let after = Entry {
+            log_id: at(21),
+            payload: EntryPayload::Blank,
+        };
+        store.blocking_append([after]).await.unwrap();
+        let state = store.get_log_state().await.unwrap();
+        assert_eq!(state.last_log_id, Some(at(21)));
+        assert!(store.limited_get_log_entries(5, 22).await.is_err());
+    }
+}
