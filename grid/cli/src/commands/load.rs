@@ -144,8 +144,9 @@ pub(crate) struct OverloadArgs {
     /// How many times the sustainable load is asked for
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     factor: f64,
-    /// The part of it that is asked for before and afterwards, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// The part of it that is asked for before and afterwards, in percent; where the load generator and the
+    /// database share the processors, half of the peak is already all of them
+    #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
     base: u32,
     /// How long the overload lasts
     #[arg(long, default_value = "60s")]
