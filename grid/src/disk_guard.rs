@@ -99,7 +99,7 @@ pub(crate) async fn run<S: Space>(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = platform::pause(PERIOD) => {}
         }
         level = look_at_room(&members, level, policy.reserve_bytes);
         let (own_us, others) = look_at_syncs(&client, &members, &mut judge).await;

@@ -44,7 +44,7 @@ pub(crate) async fn run<S: Space>(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = platform::pause(PERIOD) => {}
         }
         let mut unpin = members.wal.must_unpin();
         let is_short_of_room = members.wal.room() > RoomLevel::Plenty;

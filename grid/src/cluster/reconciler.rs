@@ -22,7 +22,7 @@ use super::space::MapCommand;
 use super::step::{GroupView, Step, next_step};
 use crate::members::Members;
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
+use crate::platform::{self, monotonic_now};
 use crate::raft::{MembershipChange, MembershipError};
 use crate::transport::Lane;
 
@@ -64,7 +64,7 @@ pub(crate) async fn reconcile<S: Space>(members: Arc<Members<S>>, stop: Cancella
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = platform::pause(pause) => {}
             changed = map.changed(), if !worked => if changed.is_err() { return },
         }
     }

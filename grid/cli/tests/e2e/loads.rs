@@ -131,3 +131,32 @@ async fn a_flood_is_shed_and_passes() {
     assert_eq!(verdict["ok"], true, "{verdict}");
     grid.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_idle_grid_costs_is_measured_and_whether_it_was_idle() {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let grid = Grid::up_with(folder.path(), &["--no-database"]);
+    let measure = || grid.run(&["load", "idle", "--duration=2s"]).done();
+    let report = measure();
+    assert_eq!(report["entries"], 0, "{report:#}");
+    assert_eq!(report["partitions"], 4, "{report:#}");
+    let nodes = report["nodes"].as_array().expect("nodes");
+    assert_eq!(nodes.len(), 3, "{report:#}");
+    for (node, cost) in (1..).zip(nodes) {
+        assert_eq!(cost["pid"], grid.node_pid(node), "{report:#}");
+        for figure in ["core_percent", "resident_mb", "wakeups_per_s"] {
+            assert!(cost[figure].as_f64() > Some(0.0), "{report:#}");
+        }
+    }
+    println!("MEASURED idle, four partitions: {}", report["nodes"]);
+    // Somebody uses the grid meanwhile, which the measurement notices.
+    let used = std::thread::scope(|scope| {
+        let measuring = scope.spawn(measure);
+        while !measuring.is_finished() {
+            grid.run(&["import", "venue", &sample("arena.json")]).done();
+        }
+        measuring.join().expect("measured")
+    });
+    assert!(used["entries"].as_u64() > Some(0), "{used:#}");
+    grid.stop().await;
+}
