@@ -95,6 +95,13 @@ async fn a_node_added_and_one_removed_under_a_measured_load_fail_no_request() {
         .collect();
     assert_eq!(states, ["removed", "active", "active", "active"], "{list}");
     assert_eq!(list["moves"], serde_json::json!([]));
+    // The node that joined is nobody's child: killed, it would not come back.
+    let refused = grid.run(&["load", "faults", "--kills=1", "--rate=10"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let error = &refused.json["error"];
+    assert_eq!(error["code"], "not_supervised", "{error}");
+    let text = error["message"].as_str().unwrap_or_default();
+    assert!(text.contains("grid node remove --drain 4"), "{text}");
     println!("MEASURED scale: {}", story["goal"]);
     grid.stop().await;
 }
