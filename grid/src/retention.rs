@@ -44,7 +44,7 @@ pub(crate) async fn run<S: Space>(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = platform::pause(PERIOD) => {}
         }
         let mut unpin = members.wal.must_unpin();
         let is_short_of_room = members.wal.room() > RoomLevel::Plenty;
@@ -102,26 +102,32 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, unpin:
 pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
     let started = platform::monotonic_now();
     let failures = member.snapshots.failures();
+    // From before it is asked for, so that its end is not missed.
+    let mut ended = member.group.snapshots_ended();
     member.group.take_snapshot().await;
-    while platform::monotonic_now().saturating_duration_since(started) < SNAPSHOT_WAIT
-        && !member.stop.is_cancelled()
-    {
-        if member.snapshots.newest_index().unwrap_or(0) > newest {
-            metrics::histogram!("grid_snapshot_seconds").record(
-                platform::monotonic_now()
-                    .saturating_duration_since(started)
-                    .as_secs_f64(),
-            );
-            return true;
+    let taken = async {
+        loop {
+            if member.snapshots.newest_index().unwrap_or(0) > newest {
+                return true;
+            }
+            if member.snapshots.failures() > failures || ended.changed().await.is_err() {
+                return false;
+            }
         }
-        if member.snapshots.failures() > failures {
-            return false;
+    };
+    let waiting = tokio::time::timeout(SNAPSHOT_WAIT, taken);
+    match member.stop.run_until_cancelled(waiting).await {
+        Some(Ok(is_taken)) => {
+            let took = platform::monotonic_now().saturating_duration_since(started);
+            if is_taken {
+                metrics::histogram!("grid_snapshot_seconds").record(took.as_secs_f64());
+            }
+            is_taken
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        Some(Err(_)) => {
+            tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
+            false
+        }
+        None => false,
     }
-    if member.stop.is_cancelled() {
-        return false;
-    }
-    tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
-    false
 }

@@ -26,10 +26,18 @@ pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, net, random};
 
 #[cfg(not(feature = "sim"))]
 pub use runtime::align_timers;
+#[cfg(not(feature = "sim"))]
+pub(crate) use runtime::pause;
 
 /// Nothing: a simulation's timers ring when they are due.
 #[cfg(feature = "sim")]
-pub fn align_timers() {}
+pub fn align_timers(_heartbeat: Duration) {}
+
+/// Sleeps so long.
+#[cfg(feature = "sim")]
+pub(crate) async fn pause(about: Duration) {
+    tokio::time::sleep(about).await;
+}
 
 #[cfg(not(feature = "sim"))]
 use machine::wall_clock_ms;

@@ -11,6 +11,7 @@ use grid_config::ClusterSettings;
 use grid_core::Space;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, SnapshotPolicy};
+use tokio::sync::watch;
 
 use super::leadership::Lease;
 use super::log_store::LogStore;
@@ -59,6 +60,7 @@ pub(crate) struct Group<S: Space> {
     pub(super) lease: Arc<Lease>,
     pub(super) snapshots: SnapshotStore,
     pub(super) log: LogStore,
+    snapshots_ended: watch::Receiver<u64>,
 }
 
 impl<S: Space> Clone for Group<S> {
@@ -68,6 +70,7 @@ impl<S: Space> Clone for Group<S> {
             lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
+            snapshots_ended: self.snapshots_ended.clone(),
         }
     }
 }
@@ -110,8 +113,9 @@ impl<S: Space> Group<S> {
             node: options.node,
             group: options.group,
         };
-        let machine =
-            StateMachine::new(options.replica, options.snapshots.clone(), options.restored);
+        let (ended, snapshots_ended) = watch::channel(0);
+        let snapshots = options.snapshots.clone();
+        let machine = StateMachine::new(options.replica, snapshots, options.restored, ended);
         let raft = Raft::new(
             options.node,
             Arc::new(config),
@@ -129,6 +133,7 @@ impl<S: Space> Group<S> {
             )),
             snapshots: options.snapshots,
             log,
+            snapshots_ended,
         };
         group.begin_elections();
         Ok(group)
@@ -242,6 +247,11 @@ impl<S: Space> Group<S> {
         bytes_max: usize,
     ) -> Result<Vec<(u64, Option<Bytes>)>, io::Error> {
         self.log.read_for_replay(first, last, bytes_max)
+    }
+
+    /// Changes whenever a snapshot was written, installed, or could not be written.
+    pub(crate) fn snapshots_ended(&self) -> watch::Receiver<u64> {
+        self.snapshots_ended.clone()
     }
 
     /// Asks for a snapshot at the present position; it is written in the background.

@@ -9,6 +9,7 @@ use grid_core::{PartitionState, Space, snapshot::PartitionView};
 use openraft::RaftSnapshotBuilder;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use tokio::sync::watch;
 
 use super::types::SnapshotPosition;
 use super::types::{ApplyReply, LeaderTerm, LogId, Membership, SnapshotMeta, TypeConfig};
@@ -24,6 +25,8 @@ pub(crate) struct StateMachine<S: Space> {
     snapshots: SnapshotStore,
     last_applied: Option<LogId>,
     membership: Membership,
+    /// Counts the snapshots that were written, installed, or could not be written.
+    snapshots_ended: watch::Sender<u64>,
 }
 
 impl<S: Space> StateMachine<S> {
@@ -32,6 +35,7 @@ impl<S: Space> StateMachine<S> {
         replica: Arc<ReplicaState<S>>,
         snapshots: SnapshotStore,
         restored: Option<SnapshotPosition>,
+        snapshots_ended: watch::Sender<u64>,
     ) -> Self {
         let meta = restored.unwrap_or_default().0;
         Self {
@@ -39,6 +43,7 @@ impl<S: Space> StateMachine<S> {
             snapshots,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
+            snapshots_ended,
         }
     }
 
@@ -108,6 +113,7 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
             view: Some(self.replica.view()),
             meta,
             snapshots: self.snapshots.clone(),
+            ended: self.snapshots_ended.clone(),
         }
     }
 
@@ -126,6 +132,7 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
         .await
         .map_err(io::Error::other)??;
         self.replica.replace(state);
+        self.snapshots_ended.send_modify(|ended| *ended += 1);
         self.last_applied = position.0.last_log_id;
         self.membership = position.0.last_membership;
         Ok(())
@@ -149,6 +156,7 @@ pub(crate) struct Builder<S: Space> {
     view: Option<PartitionView<S::View>>,
     meta: SnapshotMeta,
     snapshots: SnapshotStore,
+    ended: watch::Sender<u64>,
 }
 
 impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
@@ -162,6 +170,7 @@ impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
         let position = SnapshotPosition(self.meta.clone());
         let snapshots = self.snapshots.clone();
         let written = platform::blocking(move || snapshots.write(&view, &position)).await;
+        self.ended.send_modify(|ended| *ended += 1);
         match written.map_err(io::Error::other)? {
             Ok(snapshot) => Ok(StoredSnapshot {
                 meta: self.meta.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use grid::NodeId;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use crate::load::onsale::Offer;
 use crate::load::overload::{self, OverloadPlan};
 use crate::load::report::{Report, Stopwatch};
 use crate::load::venue::{EventView, SeatMap, create};
-use crate::load::{Ending, Plan, bidding, onsale, rush};
+use crate::load::{Ending, Plan, bidding, idle, onsale, rush};
 
 /// `grid load …`
 #[derive(Debug, Subcommand)]
@@ -38,6 +39,8 @@ pub(crate) enum LoadCommand {
     Restart(RestartArgs),
     /// Buyers of seats while a node joins the grid, to stay, and another is removed
     Scale(ScaleArgs),
+    /// Nobody at all: what each node costs its machine while nothing is asked of the grid
+    Idle(IdleArgs),
 }
 
 /// What both understand.
@@ -162,6 +165,14 @@ pub(crate) struct OverloadArgs {
     threads: u32,
 }
 
+/// `grid load idle`
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// How long it is measured, such as 60s
+    #[arg(long, default_value = "60s")]
+    duration: SignedDuration,
+}
+
 impl LoadCommand {
     /// Threads of the load generator.
     pub(crate) fn threads(&self) -> usize {
@@ -172,6 +183,7 @@ impl LoadCommand {
             Self::Faults(args) => args.common.threads,
             Self::Restart(args) => args.common.threads,
             Self::Scale(args) => args.common.threads,
+            Self::Idle(_) => 1,
         };
         threads as usize
     }
@@ -220,6 +232,7 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
         LoadCommand::Faults(args) => return scenarios::faults(context, args).await,
         LoadCommand::Restart(args) => return scenarios::restart(context, args).await,
         LoadCommand::Scale(args) => return scenarios::scale(context, args).await,
+        LoadCommand::Idle(args) => return run_idle(context, &api, args).await,
     };
     report.print(context.output)?;
     if report.is_ok() {
@@ -327,6 +340,15 @@ async fn run_overload(context: &Context, api: &Api, args: &OverloadArgs) -> anyh
         true => Ok(()),
         false => Err(Failure::Reported.into()),
     }
+}
+
+async fn run_idle(context: &Context, api: &Api, args: &IdleArgs) -> anyhow::Result<()> {
+    let duration = positive(args.duration, "--duration")?;
+    let grid = context.grid_file()?;
+    let nodes: Vec<NodeId> = grid.nodes.iter().map(|node| node.id).collect();
+    let (output, data_dir) = (context.output, &context.data_dir);
+    let idle = idle::run(output, api, data_dir, &nodes, grid.partitions, duration).await?;
+    idle.print(output)
 }
 
 /// The sale imported last, or the only one.

@@ -19,6 +19,7 @@ pub(crate) mod bidding;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod fault;
+pub(crate) mod idle;
 pub(crate) mod kills;
 mod ledger;
 mod machine;
@@ -33,6 +34,7 @@ pub(crate) mod scale;
 pub(crate) mod scenario;
 mod session;
 mod socket;
+mod usage;
 pub(crate) mod venue;
 mod wire;
 
