@@ -33,6 +33,7 @@ use crate::platform::net::Listener;
 use crate::retention::{self, RetentionPolicy};
 use crate::scrubber::{self, ScrubPolicy};
 use crate::service::Services;
+use crate::status::StartStatus;
 use crate::succession;
 use crate::transport::{PeerSpec, PeerTable, Security, SecurityError, Transport, TransportOptions};
 use crate::wal::{Recovered, RoomLevel, Wal, WalError, WalOptions};
@@ -130,6 +131,10 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
     Ok((wal, recovered))
 }
 
+fn elapsed_ms(began: Instant) -> u64 {
+    platform::whole_ms(platform::monotonic_now().saturating_duration_since(began))
+}
+
 /// What this node says of itself.
 fn introduce(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartError> {
     let listening = || options.listener.local_addr().map(|bound| bound.to_string());
@@ -181,7 +186,9 @@ impl<S: Space> GridNode<S> {
         }
         let info = introduce(&options, incarnation)?;
         let security = secure(&options)?;
+        let began = platform::monotonic_now();
         let (wal, recovered) = open_log(&options).await?;
+        let log_ms = elapsed_ms(began);
         let services = Arc::new(Services::<S>::default());
         let place = (layout, map.is_some());
         let (options, members) = Self::assemble(
@@ -207,7 +214,13 @@ impl<S: Space> GridNode<S> {
         match map.or_else(|| founding.alone(&members.info)) {
             Some(map) => {
                 members.learn_map(ClusterMap::clone(&map));
+                let began = platform::monotonic_now();
                 cluster::adopt(&members, &Arc::new(map)).await?;
+                *members.start.lock() = StartStatus {
+                    log_ms,
+                    replicas_ms: elapsed_ms(began),
+                    replayed_entries: members.opener.replayed_entries.load(Ordering::Relaxed),
+                };
             }
             None => {
                 tasks.spawn(founding.run(Arc::clone(&members), stop.clone()));
@@ -220,6 +233,7 @@ impl<S: Space> GridNode<S> {
         tasks.spawn(succession::run(Arc::clone(&members), stop.clone()));
         let policy = RetentionPolicy {
             snapshot_every_entries: options.settings.snapshot_every_entries,
+            replay_bytes_max: options.settings.replay_bytes_max,
             keep_for_pump: options.keep_for_pump,
         };
         tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
@@ -307,6 +321,7 @@ impl<S: Space> GridNode<S> {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             failure: watch::Sender::new(None),
+            replayed_entries: AtomicU64::new(0),
         };
         let groups: Vec<PartitionId> = layout.iter().chain([META]).collect();
         let members = Arc::new(Members {
@@ -335,6 +350,7 @@ impl<S: Space> GridNode<S> {
             draining: AtomicBool::new(false),
             disk_trouble: Mutex::default(),
             scrub: Mutex::default(),
+            start: Mutex::default(),
         });
         let rest = Options {
             members: options.members,
