@@ -27,7 +27,7 @@ use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
 use crate::service::{Freshness, QueryReply};
 use crate::snapshot::SnapshotStore;
-use crate::status::{DiskTrouble, NodeStatus, ReplicaStatus, ScrubStatus, WalStatus};
+use crate::status::{DiskTrouble, NodeStatus, ReplicaStatus, ScrubStatus, StartStatus, WalStatus};
 use crate::transport::{Lane, Transport, TransportError};
 use crate::wal::Wal;
 
@@ -87,6 +87,8 @@ pub(crate) struct Members<S: Space> {
     pub(crate) disk_trouble: Mutex<Option<DiskTrouble>>,
     /// What reading the stored files again has found.
     pub(crate) scrub: Mutex<ScrubStatus>,
+    /// How this node came up.
+    pub(crate) start: Mutex<StartStatus>,
 }
 
 /// Says something for the status.
@@ -231,6 +233,7 @@ impl<S: Space> Members<S> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: whole_ms(monotonic_now().saturating_duration_since(self.started)),
             draining: self.draining.load(Ordering::SeqCst),
+            start: Some(*self.start.lock()),
             wal: WalStatus {
                 segments: wal.segments,
                 bytes: wal.bytes,

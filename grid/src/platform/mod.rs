@@ -11,6 +11,8 @@
 //! of the rest: no clock, file, socket or thread is reached but through here, and no logic depends on
 //! the order of a randomly seeded map. (tokio's own randomness is seeded by turmoil.)
 
+#[cfg(not(feature = "sim"))]
+mod background;
 mod delegated;
 #[cfg(not(feature = "sim"))]
 mod machine;
@@ -20,9 +22,11 @@ mod runtime;
 pub mod simulated;
 
 #[cfg(not(feature = "sim"))]
+pub(crate) use background::{in_background, rest};
+#[cfg(not(feature = "sim"))]
 pub(crate) use machine::{AsyncFile, Runtime, blocking, fs, net, random};
 #[cfg(feature = "sim")]
-pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, net, random};
+pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, in_background, net, random, rest};
 
 #[cfg(not(feature = "sim"))]
 pub use runtime::align_timers;

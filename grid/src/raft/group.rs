@@ -13,19 +13,16 @@ use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
 
+use super::group_store::GroupStore;
 use super::leadership::Lease;
 use super::log_store::LogStore;
 use super::network::PeerNetwork;
 use super::state_machine::StateMachine;
-use super::types::{
-    Callback, EntryBytes, Outcomes, ProposalError, SnapshotPosition, TypeConfig, WriteResult,
-};
+use super::types::{Callback, EntryBytes, Outcomes, ProposalError, TypeConfig, WriteResult};
 use crate::error::StartError;
-use crate::replica::ReplicaState;
 use crate::snapshot::SnapshotStore;
 use crate::status::ReplicaRole;
 use crate::transport::Transport;
-use crate::wal::{RecoveredGroup, Wal};
 
 /// The most log entries that go to a peer in one message.
 const APPEND_ENTRIES_MAX: u64 = 256;
@@ -34,15 +31,10 @@ const READ_WAIT: Duration = Duration::from_millis(2_000);
 
 /// What a group is made of.
 pub(crate) struct GroupOptions<'a, S: Space> {
-    pub(crate) group: u32,
     pub(crate) node: u64,
     pub(crate) cluster: &'a ClusterSettings,
-    pub(crate) wal: Arc<Wal>,
-    pub(crate) recovered: Option<&'a RecoveredGroup>,
     pub(crate) transport: Transport,
-    pub(crate) replica: Arc<ReplicaState<S>>,
-    pub(crate) snapshots: SnapshotStore,
-    pub(crate) restored: Option<SnapshotPosition>,
+    pub(crate) store: GroupStore<S>,
 }
 
 /// Why a linearizable read is not possible here.
@@ -101,21 +93,23 @@ impl<S: Space> Group<S> {
     /// Starts the group from its log.
     ///
     /// # Errors
-    /// When the stored positions do not decode or openraft finds them inconsistent.
+    /// When openraft finds log and state inconsistent.
     pub(crate) async fn start(options: GroupOptions<'_, S>) -> Result<Self, StartError> {
-        let damaged = |error: io::Error| StartError::Damaged(error.to_string());
-        let log = LogStore::open(options.wal, options.group, options.recovered).map_err(damaged)?;
+        let GroupStore {
+            log,
+            machine,
+            snapshots,
+            has_voted,
+        } = options.store;
         let config = configuration(options.cluster)
             .validate()
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let network = PeerNetwork {
             transport: options.transport,
             node: options.node,
-            group: options.group,
+            group: log.group(),
         };
-        let (ended, snapshots_ended) = watch::channel(0);
-        let snapshots = options.snapshots.clone();
-        let machine = StateMachine::new(options.replica, snapshots, options.restored, ended);
+        let snapshots_ended = machine.snapshots_ended();
         let raft = Raft::new(
             options.node,
             Arc::new(config),
@@ -129,9 +123,9 @@ impl<S: Space> Group<S> {
             raft,
             lease: Arc::new(Lease::new(
                 options.cluster.election_timeout_max_ms,
-                options.recovered.is_some_and(|group| group.vote.is_some()),
+                has_voted,
             )),
-            snapshots: options.snapshots,
+            snapshots,
             log,
             snapshots_ended,
         };

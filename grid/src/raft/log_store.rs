@@ -150,7 +150,20 @@ impl LogStore {
             .collect())
     }
 
-    fn read(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    /// Entries up to here are known to be committed.
+    pub(super) fn committed(&self) -> Option<LogId> {
+        self.known.lock().committed
+    }
+
+    /// Entries in a range, fewer where it ends earlier or `bytes_max` is reached.
+    ///
+    /// # Errors
+    /// When the log does not reach back so far or cannot be read.
+    pub(super) fn read(
+        &self,
+        range: impl RangeBounds<u64>,
+        bytes_max: usize,
+    ) -> io::Result<Vec<Entry>> {
         let first = match range.start_bound() {
             Bound::Included(&first) => first,
             Bound::Excluded(&before) => before + 1,

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::scenarios::{self, FaultsArgs, RestartArgs, ScaleArgs};
+use super::scenarios::{self, FaultsArgs, RecoveryArgs, RestartArgs, ScaleArgs, SnapshotArgs};
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -41,6 +41,11 @@ pub(crate) enum LoadCommand {
     Scale(ScaleArgs),
     /// Nobody at all: what each node costs its machine while nothing is asked of the grid
     Idle(IdleArgs),
+    /// Buyers of seats while the largest partition's snapshot is taken, again and again: whether the p99
+    /// shows it, and whether anybody is elected
+    Snapshot(SnapshotArgs),
+    /// A node with many seats and a long log is stopped and killed: how long it takes to be back
+    Recovery(RecoveryArgs),
 }
 
 /// What both understand.
@@ -184,6 +189,8 @@ impl LoadCommand {
             Self::Restart(args) => args.common.threads,
             Self::Scale(args) => args.common.threads,
             Self::Idle(_) => 1,
+            Self::Snapshot(args) => args.common.threads,
+            Self::Recovery(args) => args.threads,
         };
         threads as usize
     }
@@ -233,6 +240,8 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
         LoadCommand::Restart(args) => return scenarios::restart(context, args).await,
         LoadCommand::Scale(args) => return scenarios::scale(context, args).await,
         LoadCommand::Idle(args) => return run_idle(context, &api, args).await,
+        LoadCommand::Snapshot(args) => return scenarios::snapshot(context, args).await,
+        LoadCommand::Recovery(args) => return scenarios::recovery(context, args).await,
     };
     report.print(context.output)?;
     if report.is_ok() {

@@ -1,5 +1,5 @@
-//! Sales under way while something is done to the grid: what `grid load faults`, `restart` and `scale`
-//! have in common.
+//! Sales under way while something is done to the grid: what `grid load faults`, `restart`, `scale`,
+//! `snapshot` and `recovery` have in common.
 //!
 //! ```text
 //!   copies of an event ─► buyers at a fixed rate ──────────────────────────► accounts ─► check
