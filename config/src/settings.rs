@@ -49,7 +49,7 @@ pub struct ClusterSettings {
     /// Leaders send a heartbeat this often. Default 150 ms.
     pub heartbeat_interval_ms: u64,
     /// A follower that hears nothing for this long (a random time between the two) stands for
-    /// election. Defaults 600 and 1200 ms; the lower at least three heartbeats.
+    /// election. Defaults 600 and 1000 ms; the lower at least three heartbeats.
     pub election_timeout_min_ms: u64,
     /// See `election_timeout_min_ms`. It is also how long a leader's lease lasts.
     pub election_timeout_max_ms: u64,
@@ -64,7 +64,7 @@ impl Default for ClusterSettings {
             replicas: 3,
             heartbeat_interval_ms: 150,
             election_timeout_min_ms: 600,
-            election_timeout_max_ms: 1_200,
+            election_timeout_max_ms: 1_000,
             wal_sync: WalSync::Always,
         }
     }
