@@ -135,6 +135,23 @@ fn elapsed_ms(began: Instant) -> u64 {
     platform::whole_ms(platform::monotonic_now().saturating_duration_since(began))
 }
 
+/// Opens the replicas that the map has on this node, and notes how long it took.
+async fn take_place<S: Space>(
+    members: &Arc<Members<S>>,
+    map: ClusterMap,
+    log_ms: u64,
+) -> Result<(), StartError> {
+    let began = platform::monotonic_now();
+    members.learn_map(ClusterMap::clone(&map));
+    cluster::adopt(members, &Arc::new(map)).await?;
+    *members.start.lock() = StartStatus {
+        log_ms,
+        replicas_ms: elapsed_ms(began),
+        replayed_entries: members.opener.replayed_entries.load(Ordering::Relaxed),
+    };
+    Ok(())
+}
+
 /// What this node says of itself.
 fn introduce(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartError> {
     let listening = || options.listener.local_addr().map(|bound| bound.to_string());
@@ -212,16 +229,7 @@ impl<S: Space> GridNode<S> {
             replicas: options.cluster.replicas,
         };
         match map.or_else(|| founding.alone(&members.info)) {
-            Some(map) => {
-                members.learn_map(ClusterMap::clone(&map));
-                let began = platform::monotonic_now();
-                cluster::adopt(&members, &Arc::new(map)).await?;
-                *members.start.lock() = StartStatus {
-                    log_ms,
-                    replicas_ms: elapsed_ms(began),
-                    replayed_entries: members.opener.replayed_entries.load(Ordering::Relaxed),
-                };
-            }
+            Some(map) => take_place(&members, map, log_ms).await?,
             None => {
                 tasks.spawn(founding.run(Arc::clone(&members), stop.clone()));
             }
