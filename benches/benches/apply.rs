@@ -1,5 +1,6 @@
 //! What one replica spends on a command: decoding, the rules, the reply, the idempotency record and
-//! the running hash, over entries of 256 single-seat holds.
+//! the running hash, over entries of 256 single-seat holds; and the search for two seats side by side in
+//! a house that has only single ones left.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use grid_core::entry::{ENTRY_FORMAT, RULES_VERSION};
@@ -46,7 +47,7 @@ fn hall(event_id: EventId) -> box_office::Command {
     };
     box_office::Command::CreateEvent {
         host: UserId(Uuid::nil()),
-        event: NewEvent {
+        event: Box::new(NewEvent {
             event_id,
             name: "bench".to_owned(),
             artist: String::new(),
@@ -61,7 +62,7 @@ fn hall(event_id: EventId) -> box_office::Command {
                 price: 5_000,
                 rows: (1..=ROWS).map(row).collect(),
             }],
-        },
+        }),
     }
 }
 
@@ -107,5 +108,54 @@ fn holds(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, holds);
+fn scattered_house(criterion: &mut Criterion) {
+    let event_id = EventId(Uuid::from_u128(1));
+    let buyer = UserId(Uuid::from_u128(7));
+    let take_every_second: Vec<Vec<u8>> = (1..=ROWS)
+        .map(|row| {
+            let seats = (2..=SEATS_IN_ROW).step_by(2);
+            encoded(box_office::Command::HoldSeats {
+                event_id,
+                buyer,
+                seats: seats.map(|seat| format!("A-{row}-{seat}")).collect(),
+            })
+        })
+        .collect();
+    let ask: Vec<Vec<u8>> = (0..ENTRY_COMMANDS)
+        .map(|_| {
+            encoded(box_office::Command::HoldBestAvailable {
+                event_id,
+                buyer,
+                section: None,
+                quantity: 2,
+            })
+        })
+        .collect();
+    let prepare = [
+        entry(1_000_000, &[encoded(hall(event_id))]),
+        entry(2_000_000, &take_every_second),
+    ];
+    let ask = entry(3_000_000, &ask);
+    let mut group = criterion.benchmark_group("apply");
+    group.throughput(Throughput::Elements(u64::from(ENTRY_COMMANDS)));
+    group.bench_function("best available, single seats left", |bencher| {
+        bencher.iter_batched(
+            || {
+                let mut state = PartitionState::<Unit>::new(PartitionId(0));
+                for (index, entry) in (1..).zip(&prepare) {
+                    state.apply(index, entry).expect("applied");
+                }
+                state
+            },
+            |mut state| {
+                state.apply(3, &ask).expect("applied");
+                state
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, holds, scattered_house);
 criterion_main!(benches);

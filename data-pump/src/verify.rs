@@ -103,6 +103,23 @@ impl Verifier {
         Ok(verifier)
     }
 
+    /// As [`Self::connect`], but a server that cannot be reached now is asked again with each question.
+    ///
+    /// # Errors
+    /// See [`Self::connect`]; none when nothing answers at the address.
+    pub async fn connect_when_there(database_url: &str) -> Result<Self, sqlx::Error> {
+        match Self::connect(database_url).await {
+            Err(sqlx::Error::Io(error)) => {
+                tracing::debug!(%error, "the database is away");
+                Ok(Self {
+                    database_url: database_url.to_owned(),
+                    connection: None,
+                })
+            }
+            other => other,
+        }
+    }
+
     async fn connected(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         let connection = match self.connection.take() {
             Some(connection) => connection,

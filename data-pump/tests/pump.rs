@@ -140,7 +140,7 @@ fn event_id(number: u128) -> EventId {
 fn create(event_id: EventId) -> box_office::Command {
     box_office::Command::CreateEvent {
         host: UserId(Uuid::from_u128(1)),
-        event: NewEvent {
+        event: Box::new(NewEvent {
             event_id,
             name: "Concert".to_owned(),
             artist: "Quartet".to_owned(),
@@ -158,7 +158,7 @@ fn create(event_id: EventId) -> box_office::Command {
                     seats: RowSeats::Count(SEATS),
                 }],
             }],
-        },
+        }),
     }
 }
 

@@ -171,7 +171,7 @@ pub(crate) async fn create_item(
     let item_id = minted_id(key, b"item");
     let command = auction::Command::CreateItem {
         owner: asker.user(),
-        item: convert::new_item(item_id, body),
+        item: Box::new(convert::new_item(item_id, body)),
     };
     let operation = Operation::create(shared, key, "create_item", item_id, canonical);
     match operation.auction(command, None).await? {
@@ -202,7 +202,7 @@ pub(crate) async fn create_auction(
     let auction_id = Slot::of(item_id).mint(minted(key, b"auction"));
     let command = auction::Command::CreateAuction {
         host: asker.user(),
-        auction: convert::new_auction(auction_id, item, body)?,
+        auction: Box::new(convert::new_auction(auction_id, item, body)?),
     };
     let operation = Operation::create(shared, key, "create_auction", auction_id, canonical);
     match operation.auction(command, None).await? {
@@ -311,7 +311,7 @@ pub(crate) async fn create_event(
     let event_id = minted_id(key, b"event");
     let command = box_office::Command::CreateEvent {
         host: asker.user(),
-        event: convert::new_event(event_id, body)?,
+        event: Box::new(convert::new_event(event_id, body)?),
     };
     let operation = Operation::create(shared, key, "create_event", event_id, canonical);
     match operation.box_office(command).await? {
@@ -368,7 +368,7 @@ pub(crate) async fn hold_seats(
             expires_at,
         } => Ok(ReplyData::Hold {
             hold_id: hold_id.0,
-            seats: seats.into_vec(),
+            seats,
             total: convert::money(total, currency),
             expires_at: convert::time(expires_at),
         }),

@@ -32,6 +32,7 @@ mod fitness;
 mod gauges;
 mod handover;
 pub mod health;
+mod held;
 mod identity;
 mod members;
 mod node;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
-use crate::cluster::{ClusterMap, META, MapSpace, NodeInfo, Reconciling};
+use crate::cluster::{ClusterMap, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
 use crate::feed::{Feed, FeedSource};
 use crate::identity::NodeDirectory;
@@ -138,21 +138,12 @@ impl<S: Space> Members<S> {
 
     /// Whether this node has a replica of a group, whatever its state.
     pub(crate) fn is_open(&self, partition: PartitionId) -> bool {
-        if partition == META {
-            self.meta.read().is_some()
-        } else {
-            self.replicas.read().contains_key(&partition)
-        }
+        self.held(partition).is_some()
     }
 
     /// Whether this node has had a vote in a group: then what it knows of the leader counts.
     pub(crate) fn is_serving(&self, partition: PartitionId) -> bool {
-        if partition == META {
-            self.meta().is_some_and(|meta| meta.is_serving())
-        } else {
-            self.get(partition)
-                .is_some_and(|member| member.is_serving())
-        }
+        self.held(partition).is_some_and(|held| held.is_serving())
     }
 
     /// The leader of a group as far as it is known here.

@@ -5,8 +5,9 @@
 //! would apply too much of its log again (then the replica with the most of it takes one), or when the
 //! group keeps old segments of the log from being freed: earlier when the disk has little room, and at
 //! once when such a segment is damaged. The replicas of a partition apply the same entries, and would
-//! all take theirs in the same second; each node has its turn instead (see [`Turn`]). The log is purged up to the *replay base*: the newest snapshot that the
-//! pump has passed.
+//! all take theirs in the same second; each node has its turn instead (see [`Turn`]). The log is purged
+//! up to the *replay base*: the newest snapshot that the pump has passed; the purged part is freed a
+//! little later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,7 @@ pub(crate) async fn run<S: Space>(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = platform::pause(PERIOD) => {}
         }
         let mut unpin = members.wal.must_unpin();
         let is_short_of_room = members.wal.room() > RoomLevel::Plenty;
@@ -152,7 +153,10 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, turn: 
     };
     let newest = member.snapshots.newest_index().unwrap_or(0);
     let due = applied > newest && turn.is_due(applied, newest, policy.snapshot_every_entries);
-    // To let go of an old segment the pump must have passed the new snapshot too.
+    member.group.free_purged();
+    // To let go of an old segment the pump must have passed the new snapshot too. What was let go of
+    // already may be all that it takes.
+    let unpin = unpin && !member.group.is_freeing();
     if due || (unpin && applied > newest && pumped > newest) {
         take(member, newest).await;
     }
@@ -168,28 +172,34 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, turn: 
 pub(crate) async fn take<S: Space>(member: &Member<S>, newest: u64) -> bool {
     let started = platform::monotonic_now();
     let failures = member.snapshots.failures();
+    // From before it is asked for, so that its end is not missed.
+    let mut ended = member.group.snapshots_ended();
     member.group.take_snapshot().await;
-    while platform::monotonic_now().saturating_duration_since(started) < SNAPSHOT_WAIT
-        && !member.stop.is_cancelled()
-    {
-        if member.snapshots.newest_index().unwrap_or(0) > newest {
-            metrics::histogram!("grid_snapshot_seconds").record(
-                platform::monotonic_now()
-                    .saturating_duration_since(started)
-                    .as_secs_f64(),
-            );
-            return true;
+    let taken = async {
+        loop {
+            if member.snapshots.newest_index().unwrap_or(0) > newest {
+                return true;
+            }
+            if member.snapshots.failures() > failures || ended.changed().await.is_err() {
+                return false;
+            }
         }
-        if member.snapshots.failures() > failures {
-            return false;
+    };
+    let waiting = tokio::time::timeout(SNAPSHOT_WAIT, taken);
+    match member.stop.run_until_cancelled(waiting).await {
+        Some(Ok(is_taken)) => {
+            let took = platform::monotonic_now().saturating_duration_since(started);
+            if is_taken {
+                metrics::histogram!("grid_snapshot_seconds").record(took.as_secs_f64());
+            }
+            is_taken
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        Some(Err(_)) => {
+            tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
+            false
+        }
+        None => false,
     }
-    if member.stop.is_cancelled() {
-        return false;
-    }
-    tracing::warn!(partition = %member.replica.partition(), "a snapshot takes very long");
-    false
 }
 
 #[cfg(test)]

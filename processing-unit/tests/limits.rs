@@ -42,7 +42,7 @@ impl Driver {
         let command = box_office::Command::HoldSeats {
             event_id: event_id(),
             buyer: user(1),
-            seats: vec![seat.to_owned()].into(),
+            seats: vec![seat.to_owned()],
         };
         match self.apply(now_ms, Command::BoxOffice(command)) {
             Reply::BoxOffice(Ok(box_office::Reply::Held { hold_id, .. })) => Ok(hold_id),
@@ -96,7 +96,7 @@ fn create_event() -> Command {
     };
     Command::BoxOffice(box_office::Command::CreateEvent {
         host: user(0),
-        event,
+        event: Box::new(event),
     })
 }
 
@@ -127,7 +127,10 @@ fn create_auction(number: u128, end_ms: u64) -> (AuctionId, Command) {
         withdrawal: auction::WithdrawalPolicy::Forbidden,
     };
     let host = user(0);
-    let command = auction::Command::CreateAuction { host, auction };
+    let command = auction::Command::CreateAuction {
+        host,
+        auction: Box::new(auction),
+    };
     (auction_id, Command::Auction(command))
 }
 

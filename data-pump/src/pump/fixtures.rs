@@ -39,13 +39,13 @@ fn euro() -> Currency {
 pub(super) fn item_created(item: u128, name: &str) -> Change {
     Change::Auction(auction::Change::ItemCreated {
         owner: UserId(id(1)),
-        item: NewItem {
+        item: Box::new(NewItem {
             item_id: ItemId(id(item)),
             name: name.to_owned(),
             description: "a chair".to_owned(),
             category: "furniture".to_owned(),
             images: vec!["https://example.org/1.jpg".to_owned()],
-        },
+        }),
     })
 }
 
@@ -53,7 +53,7 @@ pub(super) fn auction_created(auction: u128, item: u128) -> Change {
     Change::Auction(auction::Change::AuctionCreated {
         host: UserId(id(1)),
         item_id: ItemId(id(item)),
-        auction: NewAuction {
+        auction: Box::new(NewAuction {
             auction_id: AuctionId(id(auction)),
             item: auction::ItemChoice::Existing(ItemId(id(item))),
             title: "Lot 1".to_owned(),
@@ -66,7 +66,7 @@ pub(super) fn auction_created(auction: u128, item: u128) -> Change {
             end_time: Timestamp::from_millis(START_MS + 60_000),
             soft_close: None,
             withdrawal: WithdrawalPolicy::WhileOpen,
-        },
+        }),
     })
 }
 
@@ -130,7 +130,7 @@ pub(super) fn event_created(event: u128, seats: u32) -> Change {
     };
     Change::BoxOffice(box_office::Change::EventCreated {
         host: UserId(id(1)),
-        event: NewEvent {
+        event: Box::new(NewEvent {
             event_id: EventId(id(event)),
             name: "Autumn concert".to_owned(),
             artist: "The Sextet".to_owned(),
@@ -158,7 +158,7 @@ pub(super) fn event_created(event: u128, seats: u32) -> Change {
                     )],
                 },
             ],
-        },
+        }),
     })
 }
 
@@ -187,7 +187,7 @@ pub(super) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) 
         event_id: EventId(id(event)),
         hold_id: HoldId(id(hold)),
         buyer: UserId(id(1_000 + hold)),
-        payment_reference: payment.to_owned(),
+        payment_reference: payment.into(),
         tickets: seats
             .iter()
             .map(|&seat| SoldSeat {

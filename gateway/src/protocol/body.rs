@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
 use uuid::Uuid;
 
 /// `POST /v1/items`, and `item` of a new auction.
@@ -109,7 +108,7 @@ pub(crate) struct EventBody {
 /// `POST /v1/events/{id}/holds`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct HoldBody {
-    pub(crate) seats: Option<SmallVec<[String; 4]>>,
+    pub(crate) seats: Option<Vec<String>>,
     pub(crate) section: Option<String>,
     pub(crate) quantity: Option<u32>,
     pub(crate) best_available: Option<bool>,

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::amount::AmountText;
@@ -55,7 +54,7 @@ pub(crate) enum Topic {
 /// Which seats a buyer wants.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SeatChoice {
-    Seats(SmallVec<[String; 4]>),
+    Seats(Vec<String>),
     BestAvailable {
         section: Option<String>,
         quantity: u32,
@@ -95,7 +94,7 @@ struct Fields<'a> {
     from: Option<Text<'a>>,
     #[serde(borrow)]
     amount: Option<&'a RawValue>,
-    seats: Option<SmallVec<[String; 4]>>,
+    seats: Option<Vec<String>>,
     #[serde(borrow)]
     section: Option<Text<'a>>,
     quantity: Option<u32>,
@@ -209,7 +208,7 @@ fn required<T>(value: Option<T>, field: &str) -> Result<T, String> {
 
 /// Either labels, or a quantity of the best available.
 pub(crate) fn seat_choice(
-    seats: Option<SmallVec<[String; 4]>>,
+    seats: Option<Vec<String>>,
     section: Option<String>,
     quantity: Option<u32>,
     best_available: Option<bool>,

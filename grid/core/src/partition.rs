@@ -141,7 +141,8 @@ impl<S: Space> PartitionState<S> {
         }
         self.idempotency.expire(self.clock);
 
-        let mut changes = Vec::new();
+        // Most commands make one change.
+        let mut changes = Vec::with_capacity(entry.commands.len());
         let mut outcomes = Vec::with_capacity(entry.commands.len());
         self.outputs.clear();
         let mut context = ApplyContext::new(
@@ -169,6 +170,10 @@ impl<S: Space> PartitionState<S> {
         self.hash = self
             .hash
             .chain(index, self.clock.as_millis(), &self.outputs);
+        // The feed keeps it for a while.
+        if changes.len() < changes.capacity() / 2 {
+            changes.shrink_to_fit();
+        }
         let batch = ChangeBatch {
             index,
             at: self.clock,

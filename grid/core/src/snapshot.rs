@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::idempotency::Record;
+use crate::idempotency::Chunk;
 use crate::key::{PartitionId, Slot};
 use crate::partition::PartitionState;
 use crate::space::{Space, SpaceView};
@@ -30,7 +30,7 @@ pub struct PartitionView<V> {
     pub(crate) clock: Timestamp,
     pub(crate) hash: StateHash,
     pub(crate) pumped_index: u64,
-    pub(crate) idempotency: Vec<Arc<Vec<Record>>>,
+    pub(crate) idempotency: Vec<Arc<Chunk>>,
     pub(crate) space: V,
 }
 
@@ -202,7 +202,7 @@ impl<S: Space> Restore<S> {
             (Some(state), SectionKind::Idempotency) => {
                 state
                     .idempotency
-                    .restore_chunk(codec::decode(body).map_err(in_section)?);
+                    .restore_chunk(&codec::decode(body).map_err(in_section)?);
                 Ok(())
             }
             (Some(state), SectionKind::Slot(slot)) => {

@@ -191,6 +191,13 @@ async fn open_missing<S: Space>(
         {
             begin(members, &member.group, voters);
         }
+        // Whoever drains the node has left the elections of all that it held then. It says so before it
+        // looks what there is, and this looks after there is one more: one of the two sees the other.
+        if members.draining.load(Ordering::SeqCst)
+            && let Some(held) = members.held(partition)
+        {
+            held.leave_elections();
+        }
     }
     Ok(())
 }

@@ -31,6 +31,6 @@ pub(crate) async fn in_background<T: Send + 'static>(
 }
 
 /// Lets others have the disk and the core for a while.
-pub(crate) fn pause(duration: Duration) {
+pub(crate) fn rest(duration: Duration) {
     std::thread::sleep(duration);
 }

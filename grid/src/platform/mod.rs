@@ -22,18 +22,26 @@ mod runtime;
 pub mod simulated;
 
 #[cfg(not(feature = "sim"))]
-pub(crate) use background::{in_background, pause};
+pub(crate) use background::{in_background, rest};
 #[cfg(not(feature = "sim"))]
 pub(crate) use machine::{AsyncFile, Runtime, blocking, fs, net, random};
 #[cfg(feature = "sim")]
-pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, in_background, net, pause, random};
+pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, in_background, net, random, rest};
 
 #[cfg(not(feature = "sim"))]
 pub use runtime::align_timers;
+#[cfg(not(feature = "sim"))]
+pub(crate) use runtime::pause;
 
 /// Nothing: a simulation's timers ring when they are due.
 #[cfg(feature = "sim")]
-pub fn align_timers() {}
+pub fn align_timers(_heartbeat: Duration) {}
+
+/// Sleeps so long.
+#[cfg(feature = "sim")]
+pub(crate) async fn pause(about: Duration) {
+    tokio::time::sleep(about).await;
+}
 
 #[cfg(not(feature = "sim"))]
 use machine::wall_clock_ms;

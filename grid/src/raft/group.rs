@@ -11,6 +11,7 @@ use grid_config::ClusterSettings;
 use grid_core::Space;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, SnapshotPolicy};
+use tokio::sync::watch;
 
 use super::group_store::GroupStore;
 use super::leadership::Lease;
@@ -51,6 +52,7 @@ pub(crate) struct Group<S: Space> {
     pub(super) lease: Arc<Lease>,
     pub(super) snapshots: SnapshotStore,
     pub(super) log: LogStore,
+    snapshots_ended: watch::Receiver<u64>,
 }
 
 impl<S: Space> Clone for Group<S> {
@@ -60,6 +62,7 @@ impl<S: Space> Clone for Group<S> {
             lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
+            snapshots_ended: self.snapshots_ended.clone(),
         }
     }
 }
@@ -96,6 +99,7 @@ impl<S: Space> Group<S> {
             log,
             machine,
             snapshots,
+            snapshots_ended,
             has_voted,
         } = options.store;
         let config = configuration(options.cluster)
@@ -123,6 +127,7 @@ impl<S: Space> Group<S> {
             )),
             snapshots,
             log,
+            snapshots_ended,
         };
         group.begin_elections();
         Ok(group)
@@ -238,6 +243,11 @@ impl<S: Space> Group<S> {
         self.log.read_for_replay(first, last, bytes_max)
     }
 
+    /// Changes whenever a snapshot was written, installed, or could not be written.
+    pub(crate) fn snapshots_ended(&self) -> watch::Receiver<u64> {
+        self.snapshots_ended.clone()
+    }
+
     /// Asks for a snapshot at the present position; it is written in the background.
     pub(crate) async fn take_snapshot(&self) {
         if let Err(error) = self.raft.trigger().snapshot().await {
@@ -250,6 +260,16 @@ impl<S: Space> Group<S> {
         if let Err(error) = self.raft.trigger().purge_log(index).await {
             tracing::warn!(%error, "the log could not be purged");
         }
+    }
+
+    /// Frees what [`Self::purge_log`] let go of some time ago; call it now and then.
+    pub(crate) fn free_purged(&self) {
+        self.log.free_purged();
+    }
+
+    /// Whether a part of the log that was let go of is still to be freed.
+    pub(crate) fn is_freeing(&self) -> bool {
+        self.log.is_freeing()
     }
 
     /// Stops the group. Other groups go on.

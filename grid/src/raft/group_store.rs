@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use grid_core::{PartitionId, Space};
+use tokio::sync::watch;
 
 use super::log_store::LogStore;
 use super::state_machine::StateMachine;
@@ -17,6 +18,8 @@ pub(crate) struct GroupStore<S: Space> {
     pub(super) log: LogStore,
     pub(super) machine: StateMachine<S>,
     pub(super) snapshots: SnapshotStore,
+    /// How many snapshots were written, or could not be.
+    pub(super) snapshots_ended: watch::Receiver<u64>,
     /// Whether this node has given a vote in it.
     pub(super) has_voted: bool,
 }
@@ -36,10 +39,12 @@ impl<S: Space> GroupStore<S> {
     ) -> Result<Self, StartError> {
         let log = LogStore::open(wal, group.0, recovered)
             .map_err(|error| StartError::Damaged(error.to_string()))?;
+        let (ended, snapshots_ended) = watch::channel(0);
         Ok(Self {
             log,
-            machine: StateMachine::new(replica, snapshots.clone(), restored),
+            machine: StateMachine::new(replica, snapshots.clone(), restored, ended),
             snapshots,
+            snapshots_ended,
             has_voted: recovered.is_some_and(|group| group.vote.is_some()),
         })
     }

@@ -20,6 +20,7 @@ mod leadership;
 mod log_store;
 mod membership;
 mod network;
+mod purge_delay;
 mod serving;
 mod standing;
 mod state_machine;

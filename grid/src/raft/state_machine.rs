@@ -12,6 +12,7 @@ use grid_core::{PartitionState, Space, snapshot::PartitionView};
 use openraft::RaftSnapshotBuilder;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use tokio::sync::watch;
 
 use super::log_store::LogStore;
 use super::types::SnapshotPosition;
@@ -32,6 +33,8 @@ pub(crate) struct StateMachine<S: Space> {
     snapshots: SnapshotStore,
     last_applied: Option<LogId>,
     membership: Membership,
+    /// Counts the snapshots that were written, installed, or could not be written.
+    snapshots_ended: watch::Sender<u64>,
 }
 
 impl<S: Space> StateMachine<S> {
@@ -40,6 +43,7 @@ impl<S: Space> StateMachine<S> {
         replica: Arc<ReplicaState<S>>,
         snapshots: SnapshotStore,
         restored: Option<SnapshotPosition>,
+        snapshots_ended: watch::Sender<u64>,
     ) -> Self {
         let meta = restored.unwrap_or_default().0;
         Self {
@@ -47,6 +51,7 @@ impl<S: Space> StateMachine<S> {
             snapshots,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
+            snapshots_ended,
         }
     }
 
@@ -149,6 +154,7 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
             meta,
             snapshots: self.snapshots.clone(),
             replica: Arc::clone(&self.replica),
+            ended: self.snapshots_ended.clone(),
         }
     }
 
@@ -167,6 +173,7 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
         .await
         .map_err(io::Error::other)??;
         self.replica.replace(state);
+        self.snapshots_ended.send_modify(|ended| *ended += 1);
         self.last_applied = position.0.last_log_id;
         self.membership = position.0.last_membership;
         Ok(())
@@ -191,6 +198,7 @@ pub(crate) struct Builder<S: Space> {
     meta: SnapshotMeta,
     snapshots: SnapshotStore,
     replica: Arc<ReplicaState<S>>,
+    ended: watch::Sender<u64>,
 }
 
 impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
@@ -204,14 +212,15 @@ impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
         let position = SnapshotPosition(self.meta.clone());
         let snapshots = self.snapshots.clone();
         let written = platform::in_background(move || snapshots.write(&view, &position)).await;
+        if matches!(written, Ok(Ok(_))) {
+            self.replica.replay_cost().covered(mark);
+        }
+        self.ended.send_modify(|ended| *ended += 1);
         match written? {
-            Ok(snapshot) => {
-                self.replica.replay_cost().covered(mark);
-                Ok(StoredSnapshot {
-                    meta: self.meta.clone(),
-                    snapshot,
-                })
-            }
+            Ok(snapshot) => Ok(StoredSnapshot {
+                meta: self.meta.clone(),
+                snapshot,
+            }),
             // No reason to stop: what there was before is still there, and it is tried again.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!(%error, "there is no room for a snapshot");

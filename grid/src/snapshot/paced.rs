@@ -87,7 +87,7 @@ impl Write for Pieces {
         }
         if self.piece >= PIECE_BYTES {
             let took = monotonic_now().saturating_duration_since(self.began);
-            platform::pause((took * PAUSE_FACTOR).min(PAUSE_MAX));
+            platform::rest((took * PAUSE_FACTOR).min(PAUSE_MAX));
             self.piece = 0;
             self.began = monotonic_now();
         }

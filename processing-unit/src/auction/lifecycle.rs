@@ -36,7 +36,7 @@ impl AuctionSpace {
     ) {
         context.emit(C::from(Change::ItemCreated {
             owner,
-            item: item.clone(),
+            item: Box::new(item.clone()),
         }));
         let slot = self.slots.get_mut(Slot::of(item.item_id.0));
         slot.items
@@ -81,7 +81,7 @@ impl AuctionSpace {
         context.emit(C::from(Change::AuctionCreated {
             host,
             item_id,
-            auction: auction.clone(),
+            auction: Box::new(auction.clone()),
         }));
         let state = Auction {
             host,

@@ -120,11 +120,11 @@ pub struct NewAuction {
 pub enum Command {
     CreateItem {
         owner: UserId,
-        item: NewItem,
+        item: Box<NewItem>,
     },
     CreateAuction {
         host: UserId,
-        auction: NewAuction,
+        auction: Box<NewAuction>,
     },
     /// Opens a scheduled auction now; `start_time` becomes now.
     Start {
@@ -258,13 +258,13 @@ pub enum Status {
 pub enum Change {
     ItemCreated {
         owner: UserId,
-        item: NewItem,
+        item: Box<NewItem>,
     },
     /// `item_id` stands for `auction.item`; a new item was announced by its own change before.
     AuctionCreated {
         host: UserId,
         item_id: ItemId,
-        auction: NewAuction,
+        auction: Box<NewAuction>,
     },
     AuctionStarted {
         auction_id: AuctionId,

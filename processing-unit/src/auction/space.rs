@@ -30,8 +30,10 @@ impl AuctionSpace {
         command: Command,
     ) -> Result<Reply, Refusal> {
         match command {
-            Command::CreateItem { owner, item } => self.create_item(context, owner, item),
-            Command::CreateAuction { host, auction } => self.create_auction(context, host, auction),
+            Command::CreateItem { owner, item } => self.create_item(context, owner, *item),
+            Command::CreateAuction { host, auction } => {
+                self.create_auction(context, host, *auction)
+            }
             Command::Start { auction_id, by } => {
                 self.settle(context, auction_id);
                 self.start(context, auction_id, by)

@@ -9,7 +9,7 @@
 //!
 //! An *orphan* is a single free seat that the placement leaves directly beside itself, with a taken
 //! seat or the row's end on its other side. Of two equally central placements the one at the row's
-//! beginning is chosen. Sections and rows with too few free seats are passed over by their counts.
+//! beginning is chosen. Sections and rows whose free runs are too short are passed over by their counts.
 //!
 //! What it deliberately does not do: split a party over rows, or weigh a worse row against a less
 //! central place in a better one.
@@ -18,6 +18,7 @@ use std::ops::Range;
 
 use grid_core::CowVec;
 
+use super::free_runs::FreeRuns;
 use super::index::EventIndex;
 use super::messages::SeatIndex;
 use super::seat::Seat;
@@ -32,11 +33,11 @@ pub(super) fn choose(
     let mut with_orphan = None;
     for section in sections {
         let place = index.layout.sections.get(section as usize)?;
-        if index.sections[section as usize].free < quantity {
+        if !may_help(&index.section_runs[section as usize], quantity, with_orphan) {
             continue;
         }
         for row_number in place.rows.clone() {
-            if index.row_free[row_number as usize] < quantity {
+            if !may_help(&index.row_runs[row_number as usize], quantity, with_orphan) {
                 continue;
             }
             let row = &index.layout.rows[row_number as usize].seats;
@@ -48,6 +49,11 @@ pub(super) fn choose(
         }
     }
     with_orphan.map(|first| first..first + quantity)
+}
+
+/// Whether these runs may have a placement better than the one found so far.
+fn may_help(runs: &FreeRuns, quantity: u32, with_orphan: Option<SeatIndex>) -> bool {
+    runs.may_seat_without_orphan(quantity) || with_orphan.is_none() && runs.may_seat(quantity)
 }
 
 /// The most central placements of a row, by their first seats.

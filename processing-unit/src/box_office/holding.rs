@@ -82,14 +82,14 @@ impl BoxOfficeSpace {
         let hold_id = HoldId(context.mint_id());
         let expires_at = context.now() + event.terms.hold_ms;
         let number = event.holds.next_number();
-        let mut labels = SmallVec::with_capacity(seats.len());
+        let mut labels = Vec::with_capacity(seats.len());
         let mut total = 0;
         for seat in &seats {
             if let Some(state) = event.seats.get_mut(*seat as usize) {
                 *state = Seat::held(number);
             }
             let row_number = index.layout.row_of(*seat);
-            index.count(row_number, SeatMove::FreeToHeld);
+            index.count(&event.seats, row_number, *seat, SeatMove::FreeToHeld);
             labels.push(index.layout.label_in(&event.terms, row_number, *seat));
             total += index.layout.row_price(row_number);
         }

@@ -1,11 +1,13 @@
 //! What is derived from an event's state and kept beside it for speed: never in a snapshot, rebuilt
 //! by a restore, compared with a recount by the invariants' check.
 
-use grid_core::ShardedMap;
+use grid_core::{CowVec, ShardedMap};
 
 use super::buyers::Buyers;
+use super::free_runs::{FreeRuns, beside};
 use super::layout::Layout;
-use super::seat::Occupancy;
+use super::messages::SeatIndex;
+use super::seat::{Occupancy, Seat};
 use super::state::{Event, Hold};
 use crate::ids::{HoldId, UserId};
 
@@ -13,8 +15,10 @@ use crate::ids::{HoldId, UserId};
 #[derive(Debug)]
 pub(super) struct EventIndex {
     pub(super) layout: Layout,
-    /// By row, so that full rows are passed over.
-    pub(super) row_free: Vec<u32>,
+    /// By row, so that rows without a place for a party are passed over.
+    pub(super) row_runs: Vec<FreeRuns>,
+    /// By section, the sum of its rows'.
+    pub(super) section_runs: Vec<FreeRuns>,
     pub(super) sections: Vec<SectionCounters>,
     /// Numbers in the event's slab.
     pub(super) holds: ShardedMap<HoldId, u32>,
@@ -44,7 +48,8 @@ impl EventIndex {
     pub(super) fn new(event: &Event) -> Self {
         let layout = Layout::new(&event.terms);
         let mut index = Self {
-            row_free: vec![0; layout.rows.len()],
+            row_runs: vec![FreeRuns::default(); layout.rows.len()],
+            section_runs: vec![FreeRuns::default(); layout.sections.len()],
             sections: vec![SectionCounters::default(); layout.sections.len()],
             holds: ShardedMap::default(),
             expired: event.expired.iter().copied().collect(),
@@ -52,18 +57,28 @@ impl EventIndex {
             layout,
         };
         let mut seats = event.seats.iter();
-        for (row_number, row) in index.layout.rows.iter().enumerate() {
+        for (row, row_runs) in index.layout.rows.iter().zip(&mut index.row_runs) {
             let section = &mut index.sections[row.section as usize];
+            let section_runs = &mut index.section_runs[row.section as usize];
+            let mut run = 0;
+            let mut end_run = |run: &mut u32| {
+                row_runs.add(*run);
+                section_runs.add(*run);
+                *run = 0;
+            };
             for seat in seats.by_ref().take(row.seats.len()) {
                 match seat.occupancy() {
                     Occupancy::Free => {
                         section.free += 1;
-                        index.row_free[row_number] += 1;
+                        run += 1;
+                        continue;
                     }
                     Occupancy::Held(_) => section.held += 1,
                     Occupancy::Sold(_) => {}
                 }
+                end_run(&mut run);
             }
+            end_run(&mut run);
         }
         for (number, hold) in event.holds.iter() {
             index.add_hold(number, hold);
@@ -89,25 +104,50 @@ impl EventIndex {
         self.buyers.remove_hold(hold.buyer, number, seats);
     }
 
-    /// Counts the move of a seat in this row.
-    pub(super) fn count(&mut self, row_number: usize, seat_move: SeatMove) {
+    /// Counts the move of a seat of this row. Of the seats only the neighbours' states matter, so those
+    /// of one hold may be moved and counted one after the other.
+    pub(super) fn count(
+        &mut self,
+        seats: &CowVec<Seat>,
+        row_number: usize,
+        seat: SeatIndex,
+        seat_move: SeatMove,
+    ) {
         let Some(row) = self.layout.rows.get(row_number) else {
             return;
         };
-        let section = &mut self.sections[row.section as usize];
-        let row_free = &mut self.row_free[row_number];
+        let section_number = row.section as usize;
+        let section = &mut self.sections[section_number];
         match seat_move {
             SeatMove::FreeToHeld => {
                 section.free -= 1;
                 section.held += 1;
-                *row_free -= 1;
             }
             SeatMove::HeldToFree => {
                 section.held -= 1;
                 section.free += 1;
-                *row_free += 1;
             }
-            SeatMove::HeldToSold => section.held -= 1,
+            SeatMove::HeldToSold => {
+                section.held -= 1;
+                return;
+            }
+        }
+        let is_free = |seat| seats.get(seat as usize).is_some_and(|seat| seat.is_free());
+        let (before, after) = beside(is_free, &row.seats, seat);
+        let whole = before + 1 + after;
+        for runs in [
+            &mut self.row_runs[row_number],
+            &mut self.section_runs[section_number],
+        ] {
+            if seat_move == SeatMove::FreeToHeld {
+                runs.remove(whole);
+                runs.add(before);
+                runs.add(after);
+            } else {
+                runs.remove(before);
+                runs.remove(after);
+                runs.add(whole);
+            }
         }
     }
 }

@@ -75,7 +75,8 @@ impl Event {
 impl EventIndex {
     fn check_equals(&self, recounted: &Self) -> Result<(), String> {
         let parts = [
-            ("row_free", self.row_free == recounted.row_free),
+            ("row_runs", self.row_runs == recounted.row_runs),
+            ("section_runs", self.section_runs == recounted.section_runs),
             ("sections", self.sections == recounted.sections),
             ("holds", self.holds == recounted.holds),
             ("expired", self.expired == recounted.expired),

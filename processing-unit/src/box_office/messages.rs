@@ -82,13 +82,13 @@ pub struct NewEvent {
 pub enum Command {
     CreateEvent {
         host: UserId,
-        event: NewEvent,
+        event: Box<NewEvent>,
     },
     /// Seats by label, `SECTION-ROW-NUMBER`; all or nothing.
     HoldSeats {
         event_id: EventId,
         buyer: UserId,
-        seats: SmallVec<[String; 4]>,
+        seats: Vec<String>,
     },
     /// `section` restricts the choice.
     HoldBestAvailable {
@@ -121,7 +121,7 @@ pub enum Reply {
     Held {
         hold_id: HoldId,
         /// Labels, in the layout's order.
-        seats: SmallVec<[String; 4]>,
+        seats: Vec<String>,
         /// The sum of the prices, minor units.
         total: i64,
         currency: Currency,
@@ -129,7 +129,7 @@ pub enum Reply {
     },
     Confirmed {
         currency: Currency,
-        tickets: SmallVec<[TicketView; 4]>,
+        tickets: Vec<TicketView>,
     },
     Released {
         seats: u32,
@@ -189,7 +189,7 @@ pub enum ReleaseReason {
 pub enum Change {
     EventCreated {
         host: UserId,
-        event: NewEvent,
+        event: Box<NewEvent>,
     },
     SeatsHeld {
         event_id: EventId,
@@ -209,8 +209,8 @@ pub enum Change {
         event_id: EventId,
         hold_id: HoldId,
         buyer: UserId,
-        payment_reference: String,
-        tickets: SmallVec<[SoldSeat; 4]>,
+        payment_reference: Box<str>,
+        tickets: Box<[SoldSeat]>,
     },
 }
 

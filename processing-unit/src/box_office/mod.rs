@@ -26,6 +26,7 @@ mod messages;
 
 mod best_available;
 mod buyers;
+mod free_runs;
 mod holding;
 mod index;
 mod invariants;

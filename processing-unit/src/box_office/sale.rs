@@ -41,8 +41,8 @@ impl BoxOfficeSpace {
             payment_reference: payment_reference.as_str().into(),
             tickets: smallvec::SmallVec::with_capacity(hold.seats.len()),
         };
-        let mut sold = smallvec::SmallVec::with_capacity(hold.seats.len());
-        let mut tickets = smallvec::SmallVec::with_capacity(hold.seats.len());
+        let mut sold = Vec::with_capacity(hold.seats.len());
+        let mut tickets = Vec::with_capacity(hold.seats.len());
         for seat in hold.seats {
             let ticket_id = TicketId(context.mint_id());
             let row_number = index.layout.row_of(seat);
@@ -50,7 +50,7 @@ impl BoxOfficeSpace {
             if let Some(state) = event.seats.get_mut(seat as usize) {
                 *state = Seat::sold(sale_number);
             }
-            index.count(row_number, SeatMove::HeldToSold);
+            index.count(&event.seats, row_number, seat, SeatMove::HeldToSold);
             sale.tickets.push(SoldTicket { ticket_id, seat });
             sold.push(SoldSeat {
                 ticket_id,
@@ -70,8 +70,8 @@ impl BoxOfficeSpace {
             event_id,
             hold_id,
             buyer,
-            payment_reference,
-            tickets: sold,
+            payment_reference: payment_reference.into(),
+            tickets: sold.into(),
         }));
         Ok(Reply::Confirmed { currency, tickets })
     }
@@ -132,7 +132,8 @@ impl EventWriter<'_> {
                 *state = Seat::FREE;
             }
             let row_number = self.index.layout.row_of(*seat);
-            self.index.count(row_number, SeatMove::HeldToFree);
+            self.index
+                .count(&self.event.seats, row_number, *seat, SeatMove::HeldToFree);
         }
         if reason == ReleaseReason::Expired {
             let forgotten = self.event.expired.remember(hold.hold_id, hold.buyer);

@@ -44,7 +44,7 @@ impl BoxOfficeSpace {
         command: Command,
     ) -> Result<Reply, Refusal> {
         match command {
-            Command::CreateEvent { host, event } => self.create_event(context, host, event),
+            Command::CreateEvent { host, event } => self.create_event(context, host, *event),
             Command::HoldSeats {
                 event_id,
                 buyer,
@@ -83,7 +83,7 @@ impl BoxOfficeSpace {
         }
         context.emit(C::from(Change::EventCreated {
             host,
-            event: terms.clone(),
+            event: Box::new(terms.clone()),
         }));
         let seats: usize = terms
             .sections

@@ -169,10 +169,10 @@ pub(crate) fn auction_drafts() -> impl Strategy<Value = Draft> {
     let command = |command| Draft::Known(Box::new(Command::Auction(command)));
     prop_oneof![
         1 => (prop_oneof![3 => Just(user(0)), 1 => users()], 0u128..2).prop_map(move |(owner, number)| command(
-            auction::Command::CreateItem { owner, item: new_item(item(number)) }
+            auction::Command::CreateItem { owner, item: Box::new(new_item(item(number))) }
         )),
         4 => new_auctions().prop_map(move |auction| command(
-            auction::Command::CreateAuction { host: user(0), auction }
+            auction::Command::CreateAuction { host: user(0), auction: Box::new(auction) }
         )),
         1 => (auction_ids(), actors()).prop_map(move |(auction_id, by)| command(
             auction::Command::Start { auction_id, by }
@@ -242,10 +242,10 @@ pub(crate) fn box_office_drafts() -> impl Strategy<Value = Draft> {
     let events = || (0u128..2).prop_map(event);
     prop_oneof![
         2 => new_events().prop_map(move |event| command(
-            box_office::Command::CreateEvent { host: user(0), event }
+            box_office::Command::CreateEvent { host: user(0), event: Box::new(event) }
         )),
         8 => (events(), users(), vec(labels(), 0..4)).prop_map(move |(event_id, buyer, seats)| {
-            command(box_office::Command::HoldSeats { event_id, buyer, seats: seats.into() })
+            command(box_office::Command::HoldSeats { event_id, buyer, seats })
         }),
         8 => (events(), users(), prop::option::of(0u32..4), 0u32..5).prop_map(
             move |(event_id, buyer, section, quantity)| command(

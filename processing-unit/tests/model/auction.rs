@@ -149,8 +149,8 @@ impl Auctions {
         command: Command,
     ) -> Result<Reply, Refusal> {
         match command {
-            Command::CreateItem { owner, item } => self.create_item(context, owner, item),
-            Command::CreateAuction { host, auction } => self.create(context, host, auction),
+            Command::CreateItem { owner, item } => self.create_item(context, owner, *item),
+            Command::CreateAuction { host, auction } => self.create(context, host, *auction),
             Command::Start { auction_id, by } => {
                 let auction = self.hosted(auction_id, by)?;
                 if auction.status != Status::Scheduled {
@@ -248,6 +248,7 @@ impl Auctions {
             return Err(Refusal::IdInUse);
         }
         self.items.push((item_id, owner));
+        let item = Box::new(item);
         emit(context, Change::ItemCreated { owner, item });
         Ok(Reply::ItemCreated { item_id })
     }
@@ -292,7 +293,7 @@ impl Auctions {
             Change::AuctionCreated {
                 host,
                 item_id,
-                auction: terms.clone(),
+                auction: Box::new(terms.clone()),
             },
         );
         let now = context.now();

@@ -241,8 +241,8 @@ impl Event {
         }
         let place = self.open_hold(hold_id, buyer)?;
         self.holds.remove(place);
-        let mut sold = smallvec::SmallVec::new();
-        let mut tickets = smallvec::SmallVec::new();
+        let mut sold = Vec::new();
+        let mut tickets = Vec::new();
         for seat in self.seats_of_hold(hold_id) {
             self.seats[seat].held_by = None;
             let ticket_id = TicketId(context.mint_id());
@@ -264,8 +264,8 @@ impl Event {
                 event_id: self.terms.event_id,
                 hold_id,
                 buyer,
-                payment_reference,
-                tickets: sold,
+                payment_reference: payment_reference.into(),
+                tickets: sold.into(),
             },
         );
         Ok(Reply::Confirmed {
@@ -282,7 +282,7 @@ impl BoxOffice {
         command: Command,
     ) -> Result<Reply, Refusal> {
         match command {
-            Command::CreateEvent { host, event } => self.create(context, host, event),
+            Command::CreateEvent { host, event } => self.create(context, host, *event),
             Command::HoldSeats {
                 event_id,
                 buyer,
@@ -376,7 +376,8 @@ impl BoxOffice {
             holds: Vec::new(),
             expired: Vec::new(),
         });
-        emit(context, Change::EventCreated { host, event: terms });
+        let event = Box::new(terms);
+        emit(context, Change::EventCreated { host, event });
         Ok(Reply::EventCreated {
             event_id,
             seats: count,

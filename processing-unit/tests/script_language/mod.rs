@@ -187,11 +187,11 @@ fn read_auction_command(
     Ok(match name {
         "item" => auction::Command::CreateItem {
             owner: names.id(args.key("owner").unwrap_or("host")),
-            item: read_item(subject, args, names)?,
+            item: Box::new(read_item(subject, args, names)?),
         },
         "auction" => auction::Command::CreateAuction {
             host: names.id(args.key("host").unwrap_or("host")),
-            auction: read_auction(subject, args, now, names)?,
+            auction: Box::new(read_auction(subject, args, now, names)?),
         },
         "start" => auction::Command::Start {
             auction_id: names.id(subject),
@@ -356,7 +356,7 @@ fn read_box_office_command(
     Ok(match name {
         "event" => box_office::Command::CreateEvent {
             host: names.id(args.key("host").unwrap_or("host")),
-            event: NewEvent {
+            event: Box::new(NewEvent {
                 event_id,
                 name: filler(args, "name", subject)?,
                 artist: filler(args, "artist", "band")?,
@@ -367,7 +367,7 @@ fn read_box_office_command(
                 max_seats_per_buyer: args.number("max")?.unwrap_or(10),
                 hold_ms: args.number("hold_ms")?.unwrap_or(1_000),
                 sections: read_sections(&args.rest())?,
-            },
+            }),
         },
         "hold" => box_office::Command::HoldSeats {
             event_id,

@@ -134,7 +134,7 @@ impl<'a> Checker<'a> {
     ) -> anyhow::Result<Self> {
         let verifier = match database_url {
             Some(url) => Some(
-                Verifier::connect(url)
+                Verifier::connect_when_there(url)
                     .await
                     .map_err(|error| database(&error))?,
             ),

@@ -19,6 +19,7 @@ pub(crate) mod bidding;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod fault;
+pub(crate) mod idle;
 pub(crate) mod kills;
 mod ledger;
 mod machine;
@@ -35,6 +36,7 @@ pub(crate) mod scenario;
 mod session;
 pub(crate) mod snapshots;
 mod socket;
+mod usage;
 pub(crate) mod venue;
 mod wire;
 

@@ -63,7 +63,7 @@ impl Shows {
         };
         Command::BoxOffice(box_office::Command::CreateEvent {
             host: HOST,
-            event: NewEvent {
+            event: Box::new(NewEvent {
                 event_id,
                 name: "Concert".to_owned(),
                 artist: String::new(),
@@ -78,7 +78,7 @@ impl Shows {
                     price: 1_000,
                     rows: (1..=ROWS).map(row).collect(),
                 }],
-            },
+            }),
         })
     }
 
@@ -90,7 +90,7 @@ impl Shows {
         };
         Command::Auction(auction::Command::CreateAuction {
             host: HOST,
-            auction: NewAuction {
+            auction: Box::new(NewAuction {
                 auction_id,
                 item: ItemChoice::New(NewItem {
                     item_id,
@@ -113,7 +113,7 @@ impl Shows {
                     max_extensions: 3,
                 }),
                 withdrawal: auction::WithdrawalPolicy::Forbidden,
-            },
+            }),
         })
     }
 

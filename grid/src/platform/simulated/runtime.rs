@@ -58,4 +58,4 @@ pub(crate) async fn in_background<T: Send + 'static>(
 }
 
 /// Nothing: nobody else would run meanwhile.
-pub(crate) fn pause(_duration: Duration) {}
+pub(crate) fn rest(_duration: Duration) {}
