@@ -98,8 +98,8 @@ pub struct NodeSettings {
     /// A partition's snapshot is taken after this many log entries. Default 50,000.
     pub snapshot_every_entries: u64,
     /// And when a restart of the node would apply more than this of its log again, the partition with the
-    /// largest part of it takes one, in bytes of entries. At least 1 MiB. Default 128 MiB, which is
-    /// applied in about two seconds.
+    /// largest part of it takes one, in bytes of entries. At least 1 MiB. Default 64 MiB, which is
+    /// applied in about a second.
     pub replay_bytes_max: u64,
     /// Commands that wait for a partition's leader; beyond it new ones get `overloaded`. Default 16,384.
     pub proposal_queue_max: usize,
@@ -146,7 +146,7 @@ impl Default for NodeSettings {
             data_dir: PathBuf::from("data"),
             zone: String::new(),
             snapshot_every_entries: 50_000,
-            replay_bytes_max: 128 << 20,
+            replay_bytes_max: 64 << 20,
             proposal_queue_max: 16_384,
             proposal_queue_bytes_max: 32 << 20,
             queue_delay_target_ms: 100,

@@ -104,22 +104,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_arrives_in_pieces_that_are_no_longer_than_they_may_be() {
+    fn a_long_section_is_written_in_pieces_and_arrives_whole() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("paced");
-        let mut paced = Paced::create(&path).expect("a file");
-        let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 777)
+        let bytes: Vec<u8> = (0..5 * PIECE_BYTES + 777)
             .map(|n| (n % 251) as u8)
             .collect();
+        let mut paced = Paced::create(&path).expect("a file");
         paced.write_all(&bytes[..5]).expect("written");
         paced.write_all(&bytes[5..]).expect("written");
-        assert!(paced.out.get_ref().piece < PIECE_BYTES);
-        assert_eq!(
-            paced.out.get_mut().write(&bytes).expect("written"),
-            PIECE_BYTES - paced.out.get_ref().piece % PIECE_BYTES
-        );
+        assert!(paced.out.get_ref().unsynced < SYNC_EVERY_BYTES);
         paced.finish().expect("synced");
         let written = std::fs::read(&path).expect("a file");
-        assert_eq!(written[..bytes.len()], bytes);
+        assert!(
+            written == bytes,
+            "{} of {} bytes",
+            written.len(),
+            bytes.len()
+        );
+
+        let mut paced = Paced::create(&path).expect("a file");
+        let pieces = paced.out.get_mut();
+        let longest = pieces.write(&bytes).expect("written");
+        assert_eq!((longest, pieces.piece), (PIECE_BYTES, 0));
+        let short = pieces.write(&bytes[..9]).expect("written");
+        let rest = pieces.write(&bytes).expect("written");
+        assert_eq!((short, rest), (9, PIECE_BYTES - 9));
     }
 }

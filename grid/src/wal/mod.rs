@@ -30,6 +30,11 @@ mod checkpoint;
 mod index;
 mod manifest;
 mod pins;
+#[cfg(feature = "sim")]
+#[path = "read_ahead_inline.rs"]
+mod read_ahead;
+#[cfg(not(feature = "sim"))]
+mod read_ahead;
 mod record;
 mod recovery;
 mod room;
