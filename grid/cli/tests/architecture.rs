@@ -56,6 +56,7 @@ fn crates_depend_only_downwards() {
     let own = [
         "grid-config",
         "grid-core",
+        "hashbrown",
         "grid",
         "processing-unit",
         "data-pump",
@@ -79,6 +80,7 @@ fn the_pure_crates_have_no_way_to_the_outside() {
         "blake3",
         "bytes",
         "grid-core",
+        "hashbrown",
         "rustc-hash",
         "serde",
         "serde_bytes",
