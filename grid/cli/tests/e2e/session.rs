@@ -70,7 +70,7 @@ async fn a_first_session() {
             .expect("our sale");
         assert_eq!(
             (&row["sold"], &row["held"]),
-            (&json!("2"), &json!("1")),
+            (&json!(2), &json!(1)),
             "{row}"
         );
     }
