@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use plotters::coord::combinators::BindKeyPoints;
 use plotters::prelude::*;
 
 use super::ChartError;
+use super::axis::LabelledAxis;
 use super::bars::{Rows, Timeline};
 use crate::output::grouped;
 
@@ -111,7 +111,10 @@ pub(super) fn timeline(
             .x_label_area_size(46)
             .y_label_area_size(70)
             .build_cartesian_2d(
-                (first as f64..end as f64).with_key_points(ticks),
+                LabelledAxis {
+                    range: first as f64..end as f64,
+                    labels_at: ticks,
+                },
                 0.0..highest * HEADROOM,
             )
             .map_err(failed)?;
@@ -202,7 +205,10 @@ pub(super) fn rows(
             .y_label_area_size(label_px)
             .build_cartesian_2d(
                 0.0..longest * HEADROOM,
-                (0.0..count as f64).with_key_points(middles),
+                LabelledAxis {
+                    range: 0.0..count as f64,
+                    labels_at: middles,
+                },
             )
             .map_err(failed)?;
         chart

@@ -3,6 +3,7 @@
 //! What it deliberately does not do: draw a part and keep quiet about the rest. Too many rows, or sums
 //! of different currencies, are refused with a way out.
 
+mod axis;
 mod bars;
 mod draw;
 

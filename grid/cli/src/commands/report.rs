@@ -56,7 +56,7 @@ pub(crate) struct ReportArgs {
 }
 
 /// A moment given as a time, a day, or an age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Since {
     At(Timestamp),
     Ago(Span),
