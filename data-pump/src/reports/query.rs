@@ -193,7 +193,10 @@ fn statement(
 }
 
 async fn connect(database_url: &str) -> Result<PgConnection, sqlx::Error> {
-    let options = PgConnectOptions::from_str(database_url)?.application_name("spacegrid-report");
+    // A report may take seconds, which is nothing to warn of.
+    let options = PgConnectOptions::from_str(database_url)?
+        .application_name("spacegrid-report")
+        .disable_statement_logging();
     let mut connection = options.connect().await?;
     connection.execute(SESSION).await?;
     Ok(connection)

@@ -30,8 +30,10 @@ pub(super) struct Timeline {
 /// Rows of bars.
 #[derive(Debug, PartialEq)]
 pub(super) struct Rows {
-    /// What all rows have in common, such as the currency.
+    /// What all rows have in common: their unit, such as a currency.
     pub(super) same: Option<String>,
+    /// The labels that all rows have in common, such as the event.
+    pub(super) common: Vec<String>,
     /// Labels, and the parts of the bar.
     pub(super) rows: Vec<(String, Vec<f64>)>,
 }
@@ -141,7 +143,7 @@ pub(super) fn rows(
             hint,
         });
     }
-    let common = match same {
+    let unit = match same {
         None => None,
         Some(name) => {
             let values: BTreeSet<_> = column(table, name)?.into_iter().collect();
@@ -152,12 +154,15 @@ pub(super) fn rows(
         }
     };
     let mut told = Vec::new();
+    let mut common = Vec::new();
     for (place, label) in labels.iter().enumerate() {
         let column = column(table, label)?;
         let differs = column.windows(2).any(|pair| pair[0] != pair[1]);
         let is_last = place + 1 == labels.len();
         if differs || (is_last && told.is_empty()) {
             told.push(column);
+        } else if let Some(Some(label)) = column.first() {
+            common.push(shortened(label));
         }
     }
     let parts = values
@@ -171,7 +176,11 @@ pub(super) fn rows(
             (shortened(&words.join(", ")), parts)
         })
         .collect();
-    Ok(Rows { same: common, rows })
+    Ok(Rows {
+        same: unit,
+        common,
+        rows,
+    })
 }
 
 #[cfg(test)]

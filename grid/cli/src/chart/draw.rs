@@ -88,6 +88,12 @@ pub(super) fn timeline(
         Timestamp::from_second(minute * 60)
             .map_or_else(|_| String::new(), |at| at.strftime(form).to_string())
     };
+    let (first_day, last_day) = (time(first, "%Y-%m-%d"), time(end - 1, "%Y-%m-%d"));
+    let days = if first_day == last_day {
+        format!("{first_day}, UTC")
+    } else {
+        format!("{first_day} to {last_day}, UTC")
+    };
     let mut heights: BTreeMap<i64, f64> = BTreeMap::new();
     for (minute, count) in timeline.series.iter().flat_map(|(_, counts)| counts) {
         *heights.entry(*minute).or_default() += count;
@@ -126,7 +132,7 @@ pub(super) fn timeline(
             .label_style(("sans-serif", LABEL_PX))
             .x_label_formatter(&|minute| time(*minute as i64, form))
             .y_label_formatter(&|count| figure(*count))
-            .x_desc(format!("{}, UTC", time(first, "%Y-%m-%d")))
+            .x_desc(days)
             .y_desc(format!("{value} per {per}"))
             .draw()
             .map_err(failed)?;

@@ -72,6 +72,7 @@ pub(crate) fn svg(report: &'static Report, table: &ReportTable) -> Result<String
     if table.rows.is_empty() {
         return Err(ChartError::Empty);
     }
+    let title = report.name.replace('_', " ");
     match chart {
         data_pump::reports::Chart::Timeline {
             at,
@@ -80,7 +81,7 @@ pub(crate) fn svg(report: &'static Report, table: &ReportTable) -> Result<String
             id,
         } => {
             let timeline = bars::timeline(table, [at, value, series, id], hint)?;
-            draw::timeline(report.description, value, &timeline)
+            draw::timeline(&title, value, &timeline)
         }
         data_pump::reports::Chart::Bars {
             labels,
@@ -93,7 +94,11 @@ pub(crate) fn svg(report: &'static Report, table: &ReportTable) -> Result<String
                 Some(same) => format!("{unit}, {same}"),
                 None => unit.to_owned(),
             };
-            draw::rows(report.description, &unit, values, &rows)
+            let title = std::iter::once(title)
+                .chain(rows.common.iter().cloned())
+                .collect::<Vec<_>>()
+                .join(", ");
+            draw::rows(&title, &unit, values, &rows)
         }
     }
 }
@@ -162,7 +167,7 @@ mod tests {
         for text in ["Floor", "Balcony", "sold", "held", "available"] {
             assert!(svg.contains(text), "{text}");
         }
-        assert!(!svg.contains("Concert"), "the same everywhere");
+        assert_eq!(svg.matches("Concert").count(), 1, "in the title alone");
     }
 
     #[test]
