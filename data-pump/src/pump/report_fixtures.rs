@@ -246,7 +246,7 @@ fn sales(log: &mut Log) {
 ///
 /// * 101 and 102 answer each other four times in lot 1 and four times in lot 2.
 /// * 102 bids in all three lots of host 1 and in lot 4, and wins none.
-/// * 104 bids four times in the last 30 seconds of lot 3; 102 three times.
+/// * 104 bids four times in the last 30 seconds of lot 3; 102 three times, and once as they begin.
 /// * 101 outbids 102 in lot 4 and withdraws. In lot 5 104 withdraws what outbid nobody, and then 103
 ///   what outbid only that.
 fn auctions(log: &mut Log) {
@@ -285,7 +285,7 @@ fn auctions(log: &mut Log) {
         (2_900, 3_070),
     );
     let bids = [
-        (3_000, 102, 100),
+        (3_040, 102, 100),
         (3_041, 104, 110),
         (3_043, 102, 120),
         (3_045, 104, 130),
