@@ -21,7 +21,7 @@ use crate::status::{DiskTrouble, NodeReport, NodeStatus, ReplicaRole, ReplicaSta
 /// A replica with more entries than this to catch up on is not in step.
 pub const LAG_ENTRIES_MAX: u64 = 2_000;
 /// A leader's majority may be silent this long where the node does not say how long its lease is.
-const LEASE_MS_UNKNOWN: u64 = 1_200;
+const LEASE_MS_UNKNOWN: u64 = 1_000;
 
 /// See the module's table. Ordered from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -30,11 +30,17 @@ mod checkpoint;
 mod index;
 mod manifest;
 mod pins;
+#[cfg(feature = "sim")]
+#[path = "read_ahead_inline.rs"]
+mod read_ahead;
+#[cfg(not(feature = "sim"))]
+mod read_ahead;
 mod record;
 mod recovery;
 mod room;
 mod scrub;
 mod segment;
+mod shared;
 #[cfg(feature = "sim")]
 #[path = "spare_inline.rs"]
 mod spare;
@@ -68,8 +74,9 @@ pub(crate) use scrub::{ScrubTarget, SegmentCheck};
 use index::{Index, Place, Source};
 use pins::Pins;
 use record::Kind;
+use shared::{Operation, Shared};
 use worker::{Queue, Worker};
-use writer::{Operation, Shared, Writer};
+use writer::Writer;
 
 use crate::platform::fs::{self, File, TryLockError};
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::index::{Place, truncate_places};
 use super::manifest::Bounds;
+use super::read_ahead::ReadAhead;
 use super::record::{self, ALIGNMENT, Kind, Read, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
 use super::{RecoveredGroup, TornTail, WalError, WalOptions, checkpoint, manifest};
@@ -33,7 +34,7 @@ pub(super) struct Recovery {
     pub(super) tail: Tail,
 }
 
-/// Reads all segments in order, one at a time.
+/// Reads all segments in order.
 ///
 /// # Errors
 /// See [`WalError`]; nothing on disk is changed then.
@@ -52,7 +53,8 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
     let known = check_against_manifest(options, &files)?;
     let last = files.keys().next_back().copied();
     let mut expected = files.keys().next().copied();
-    let mut bytes = Vec::new();
+    let paths = files.values().cloned().collect();
+    let mut ahead = ReadAhead::start(paths).map_err(io_error("read", &options.directory))?;
     let mut torn = None;
     let mut unborn = None;
     for (number, path) in files {
@@ -62,7 +64,10 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
         }
         expected = Some(number + 1);
         let is_last = last == Some(number);
-        let file = read_whole(&path, &mut bytes, is_last)?;
+        let Some(read) = ahead.next() else {
+            return Err(corrupt("the segment was not read"));
+        };
+        let (file, bytes) = read?;
         let is_newest_known = known.is_some_and(|known| known.newest == number);
         if is_newest_known && known.is_some_and(|known| (bytes.len() as u64) < known.newest_bytes) {
             return Err(damage(&path, bytes.len(), "the end of the file is missing"));
@@ -116,6 +121,7 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
         }
         recovery.segments.insert(number, Arc::clone(&segment));
         recovery.tail.segment = Some((segment, end as u64));
+        ahead.done(bytes);
     }
     // A truncation may have left a purged beginning.
     recovery.drop_purged();
@@ -177,7 +183,11 @@ fn check_against_manifest(
 
 /// Reads a file. After a failed sync memory may hold what the disk does not, and only the last segment
 /// may have seen one.
-fn read_whole(path: &Path, bytes: &mut Vec<u8>, is_last: bool) -> Result<File, WalError> {
+pub(super) fn read_whole(
+    path: &Path,
+    bytes: &mut Vec<u8>,
+    is_last: bool,
+) -> Result<File, WalError> {
     let mut file = File::options()
         .read(true)
         .write(true)

@@ -25,5 +25,6 @@ mod pauses;
 mod restarts;
 mod security;
 mod session;
+mod snapshots;
 mod support;
 mod tracing;
