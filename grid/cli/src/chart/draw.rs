@@ -22,8 +22,15 @@ const TITLE_PX: u32 = 17;
 const CHAR_PX: u32 = 7;
 /// How much of its place a bar takes.
 const BAR_SHARE: f64 = 0.8;
-/// Room above the highest bar.
-const HEADROOM: f64 = 1.15;
+/// Room beyond the longest bar for its sum.
+const SUM_ROOM: f64 = 1.15;
+/// Axis, title and margins around the bars of a timeline.
+const TIMELINE_FRAME_PX: u32 = 105;
+/// A line of a timeline's legend, and what surrounds the lines.
+const LEGEND_LINE_PX: u32 = 17;
+const LEGEND_FRAME_PX: u32 = 24;
+/// Half of the last time below the axis.
+const MARGIN_RIGHT_PX: u32 = 32;
 /// Colours that people with any colour vision tell apart (Okabe and Ito), the last ones darker.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
@@ -60,6 +67,13 @@ fn figure(value: f64) -> String {
     } else {
         format!("{whole}.{cents:02}")
     }
+}
+
+/// How much of a timeline's height its legend takes, which lies above the bars.
+fn legend_share(series: usize) -> f64 {
+    let lines_px = LEGEND_LINE_PX * u32::try_from(series).unwrap_or(1);
+    let bars_px = TIMELINE_HEIGHT_PX - TIMELINE_FRAME_PX;
+    (f64::from(lines_px + LEGEND_FRAME_PX) / f64::from(bars_px)).min(0.5)
 }
 
 /// Counts over time, stacked.
@@ -114,6 +128,7 @@ pub(super) fn timeline(
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", TITLE_PX))
             .margin(MARGIN_PX)
+            .margin_right(MARGIN_RIGHT_PX)
             .x_label_area_size(46)
             .y_label_area_size(70)
             .build_cartesian_2d(
@@ -121,7 +136,7 @@ pub(super) fn timeline(
                     range: first as f64..end as f64,
                     labels_at: ticks,
                 },
-                0.0..highest * HEADROOM,
+                0.0..highest / (1.0 - legend_share(timeline.series.len())),
             )
             .map_err(failed)?;
         chart
@@ -210,7 +225,7 @@ pub(super) fn rows(
             .x_label_area_size(46)
             .y_label_area_size(label_px)
             .build_cartesian_2d(
-                0.0..longest * HEADROOM,
+                0.0..longest * SUM_ROOM,
                 LabelledAxis {
                     range: 0.0..count as f64,
                     labels_at: middles,
