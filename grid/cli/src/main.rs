@@ -12,6 +12,7 @@ mod admin_token;
 mod api;
 mod backup;
 mod certs;
+mod chart;
 mod cli;
 mod cluster;
 mod commands;

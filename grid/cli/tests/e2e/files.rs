@@ -80,8 +80,24 @@ fn failures_have_their_exit_codes() {
     assert!(
         grid(&["report"]).done()["reports"]
             .as_array()
-            .is_some_and(|all| all.len() >= 6)
+            .is_some_and(|all| all.len() >= 15)
     );
+    // What a report cannot do is said before a database is looked for.
+    let event = "00000000-0000-4000-8000-000000000001";
+    for refused in [
+        &["pump_lag", "--event", event][..],
+        &["sales_by_event", "--auction", event],
+        &["sales_by_event", "--since", "1h"],
+        &["sales_by_event", "--since", "yesterday"],
+        &["pump_lag", "--chart", "lag.svg"],
+        &["sales_by_event", "--chart", "sales.png"],
+        &["sales_by_event", "--csv"],
+        &["no_such_report"],
+        &["--event", event],
+    ] {
+        let report = grid(&[&["--data-dir", empty, "report"], refused].concat());
+        assert_eq!(report.code, 2, "{refused:?}: {report:?}");
+    }
 
     std::fs::write(folder.path().join("grid.json"), "{\"format\":9}").expect("written");
     let newer = grid(&["--data-dir", empty, "up"]);

@@ -70,9 +70,25 @@ async fn a_first_session() {
             .expect("our sale");
         assert_eq!(
             (&row["sold"], &row["held"]),
-            (&json!("2"), &json!("1")),
+            (&json!(2), &json!(1)),
             "{row}"
         );
+        let file = folder.path().join("sales.svg");
+        let drawn = grid
+            .run(&[
+                "report",
+                "sales_by_minute",
+                "--event",
+                &event_id,
+                "--since",
+                "1h",
+                "--chart",
+                file.to_str().expect("a plain path"),
+            ])
+            .done();
+        assert!(drawn["rows"].as_u64() > Some(0), "{drawn}");
+        let svg = std::fs::read_to_string(&file).expect("drawn");
+        assert!(svg.starts_with("<svg"), "{svg}");
     }
     grid.stop().await;
 }
