@@ -30,7 +30,7 @@ use super::pending::Pending;
 use super::reader::Reader;
 use super::status::LaneStatus;
 use super::trouble::LaneTrouble;
-use super::writer::{Place, WriteError, Written};
+use super::writer::{Place, WriteError, Written, is_paused};
 use crate::schema::{self, SchemaError};
 
 /// The checkpoint moves over entries without changes at most this often.
@@ -47,6 +47,9 @@ const WRITE_WAIT: Duration = Duration::from_secs(90);
 const GATHER_WAIT_MAX: Duration = Duration::from_millis(250);
 /// The least wait for more changes where all lanes share one connection, which is opened for a round.
 const SINGLE_FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often a paused lane looks whether it may go on.
+const PAUSE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all lanes of a pump share.
 #[derive(Debug)]
@@ -111,6 +114,7 @@ impl From<FeedError> for LaneError {
 enum End {
     Stopped,
     NotLeader,
+    Resumed,
 }
 
 /// The task of one partition.
@@ -120,6 +124,8 @@ pub(super) struct Lane {
     status: watch::Sender<LaneStatus>,
     metrics: LaneMetrics,
     report: Report,
+    /// Where this lane left the database, while it leads.
+    confirmed_index: Option<u64>,
 }
 
 struct LaneMetrics {
@@ -167,6 +173,7 @@ impl Lane {
                 missing_rows: metrics::counter!("pump_missing_rows_total", "partition" => label),
             },
             report: Report::default(),
+            confirmed_index: None,
         }
     }
 
@@ -194,15 +201,19 @@ impl Lane {
             match outcome {
                 Ok(End::Stopped) => return,
                 Ok(End::NotLeader) => {
-                    self.status.send_modify(|status| {
-                        *status = LaneStatus {
-                            parked: status.parked,
-                            ..LaneStatus::new(status.partition)
-                        };
-                    });
+                    self.status
+                        .send_modify(|status| *status = status.resigned());
+                    self.confirmed_index = None;
                     backoff.reset();
                     continue;
                 }
+                Ok(End::Resumed) => {
+                    tracing::info!(partition = self.partition.0, "the pump is resumed");
+                    backoff.reset();
+                    continue;
+                }
+                // It opens anew and finds the pause there.
+                Err(LaneError::Write(WriteError::Paused { .. })) => continue,
                 Err(error) => {
                     self.fail(
                         &error.to_string(),
@@ -236,9 +247,11 @@ impl Lane {
                 opened.map_err(|_| LaneError::TimedOut)??
             }
         };
-        self.status.send_modify(|status| {
-            status.checkpoint_index = Some(place.applied_index);
-        });
+        self.compare_fence(place.applied_index);
+        if place.is_paused {
+            return self.wait_while_paused(term, leadership, stop).await;
+        }
+        place.parked_max = self.shared.settings.parked_changes_max;
         let from = Cursor::after_entry(self.partition, place.applied_index);
         let mut reader = Reader::new(self.shared.client.follow(self.partition, Some(from)));
         let mut pending = Pending::new(place.applied_index);
@@ -268,6 +281,79 @@ impl Lane {
                 self.tell_the_grid();
             }
             checkpoint_at = Instant::now();
+        }
+    }
+
+    /// Counts how the database stands against where it was last known to be: where this lane left it,
+    /// or as far as the grid was told.
+    fn compare_fence(&mut self, index: u64) {
+        let replicas = self.shared.client.status().replicas;
+        let told = replicas
+            .iter()
+            .find(|replica| replica.partition == self.partition)
+            .map_or(0, |replica| replica.pumped_index);
+        let left_at = self.confirmed_index.replace(index);
+        let mut name = "equal";
+        self.status.send_modify(|status| {
+            status.checkpoint_index = Some(index);
+            let (count, outcome) = if index < left_at.unwrap_or(told).max(told) {
+                (&mut status.fence.behind, "behind")
+            } else if left_at.is_some_and(|left_at| index > left_at) {
+                (&mut status.fence.ahead, "ahead")
+            } else {
+                (&mut status.fence.equal, "equal")
+            };
+            *count += 1;
+            name = outcome;
+        });
+        let label = self.partition.to_string();
+        metrics::counter!("pump_fence_total", "partition" => label, "outcome" => name).increment(1);
+        if name == "behind" {
+            tracing::warn!(
+                partition = self.partition.0,
+                index,
+                told,
+                "the database is behind where it was; what it lacks is written again"
+            );
+        }
+    }
+
+    /// Leaves the database alone until somebody resumes the partition, whoever leads it then.
+    async fn wait_while_paused(
+        &self,
+        term: u64,
+        leadership: &mut watch::Receiver<Leadership>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, LaneError> {
+        tracing::info!(partition = self.partition.0, "the pump is paused");
+        self.status.send_modify(|status| {
+            status.paused = true;
+            status.last_error = None;
+            status.trouble = None;
+            status.stuck = false;
+        });
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+                led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
+                    return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
+                }
+                () = tokio::time::sleep(PAUSE_LOOK_INTERVAL) => {}
+            }
+            let mut lease = acquire(&self.shared).await?;
+            match is_paused(&mut lease, self.partition.0).await {
+                Ok(paused) => {
+                    lease.release().await;
+                    if !paused {
+                        self.status.send_modify(|status| status.paused = false);
+                        return Ok(End::Resumed);
+                    }
+                }
+                Err(error) => {
+                    lease.discard().await;
+                    return Err(WriteError::from(error).into());
+                }
+            }
         }
     }
 
@@ -369,6 +455,7 @@ impl Lane {
             };
             lease.release().await;
             let took = started.elapsed();
+            self.confirmed_index = Some(place.applied_index);
             self.note(place.applied_index, &written, took);
             unwritten = unwritten.saturating_sub(changes.len());
             if !changes.is_empty() {
@@ -389,7 +476,13 @@ impl Lane {
                     ?situation,
                     "a transaction is written"
                 );
-                rest(situation.rest(), reader, &mut ahead, stop).await?;
+                let time = situation.rest();
+                if !time.is_zero() {
+                    self.status.send_modify(|status| status.resting = true);
+                    let rested = rest(time, reader, &mut ahead, stop).await;
+                    self.status.send_modify(|status| status.resting = false);
+                    rested?;
+                }
             }
         }
         self.status
@@ -413,6 +506,7 @@ impl Lane {
         self.status.send_modify(|status| {
             status.checkpoint_index = Some(index);
             status.parked += written.parked;
+            status.parked_in_all = written.parked_in_all;
             status.last_error = None;
             status.trouble = None;
             status.stuck = false;
@@ -453,6 +547,7 @@ impl Lane {
 
     fn fail(&self, error: &str, stuck: bool, trouble: LaneTrouble) {
         self.status.send_modify(|status| {
+            status.paused = false;
             status.last_error = Some(error.to_owned());
             status.trouble = Some(trouble);
             status.stuck = stuck;
@@ -467,9 +562,6 @@ async fn rest(
     ahead: &mut Pending,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    if time.is_zero() {
-        return Ok(());
-    }
     let until = Instant::now() + time;
     loop {
         tokio::select! {

@@ -9,12 +9,16 @@
 
 mod backoff;
 mod connections;
+mod control;
+mod dead_letters;
 mod lane;
 mod pacing;
+mod parking;
 mod pending;
 mod planner;
 mod reader;
 mod rows;
+mod sqlstate;
 mod statements;
 mod status;
 mod trouble;
@@ -22,6 +26,8 @@ mod writer;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod parking_tests;
 #[cfg(test)]
 mod planner_tests;
 #[cfg(test)]
@@ -39,8 +45,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use connections::Connections;
+pub use control::{OperatorError, PartitionControl, PumpOperator};
+pub use dead_letters::{
+    ChangePlace, Dropped, ParkedChange, ParkedEntity, ParkedFilter, Refused, Retried,
+};
 use lane::{Lane, Shared};
-pub use status::LaneStatus;
+pub use status::{FenceOutcomes, LaneState, LaneStatus};
 pub use trouble::LaneTrouble;
 pub use writer::WriteError;
 

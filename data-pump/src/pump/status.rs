@@ -5,6 +5,50 @@ use serde::{Deserialize, Serialize};
 
 use super::trouble::LaneTrouble;
 
+/// What a lane does, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneState {
+    /// This node does not lead the partition; another node's lane writes it.
+    NotLeading,
+    /// It writes, or has nothing to write.
+    Running,
+    /// It leaves the database alone for a moment, because clients wait for the machine.
+    Resting,
+    /// The database is away or not ready; it goes on by itself.
+    WaitingForDatabase,
+    /// Somebody has paused it.
+    Paused,
+    /// Somebody must act: see the error.
+    Stopped,
+}
+
+impl std::fmt::Display for LaneState {
+    /// The word, for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotLeading => "not leading",
+            Self::Running => "running",
+            Self::Resting => "resting",
+            Self::WaitingForDatabase => "waiting for the database",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// Where the database stood each time that a lane opened, against where it was last known to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FenceOutcomes {
+    /// There.
+    pub equal: u64,
+    /// Further: a commit's answer was lost, or another pump wrote.
+    pub ahead: u64,
+    /// Not so far: it was restored from a backup, or an older replica of it took over.
+    pub behind: u64,
+}
+
 /// One partition's pump on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneStatus {
@@ -21,6 +65,18 @@ pub struct LaneStatus {
     pub behind_ms: u64,
     /// Changes parked in `dead_letter` by this lane since it started.
     pub parked: u64,
+    /// Changes of the partition that were parked when this lane last wrote.
+    #[serde(default)]
+    pub parked_in_all: u64,
+    /// Whether somebody has paused it.
+    #[serde(default)]
+    pub paused: bool,
+    /// Whether it leaves the database alone just now, because clients wait.
+    #[serde(default)]
+    pub resting: bool,
+    /// How the database stood whenever this lane opened.
+    #[serde(default)]
+    pub fence: FenceOutcomes,
     /// Why the last attempt failed; `None` once one has succeeded.
     pub last_error: Option<String>,
     /// What kind of trouble `last_error` is; `None` with it.
@@ -44,10 +100,43 @@ impl LaneStatus {
             behind_entries: None,
             behind_ms: 0,
             parked: 0,
+            parked_in_all: 0,
+            paused: false,
+            resting: false,
+            fence: FenceOutcomes::default(),
             last_error: None,
             trouble: None,
             stuck: false,
             oldest_unwritten_at_ms: None,
+        }
+    }
+
+    /// The same lane after its partition went to another leader: what it counted stays.
+    pub(super) fn resigned(&self) -> Self {
+        Self {
+            parked: self.parked,
+            fence: self.fence,
+            ..Self::new(self.partition)
+        }
+    }
+
+    /// What it does just now.
+    #[must_use]
+    pub fn state(&self) -> LaneState {
+        match self {
+            Self { active: false, .. } => LaneState::NotLeading,
+            Self { stuck: true, .. } => LaneState::Stopped,
+            Self { paused: true, .. } => LaneState::Paused,
+            Self {
+                last_error: Some(_),
+                ..
+            }
+            | Self {
+                checkpoint_index: None,
+                ..
+            } => LaneState::WaitingForDatabase,
+            Self { resting: true, .. } => LaneState::Resting,
+            _ => LaneState::Running,
         }
     }
 }
