@@ -26,6 +26,14 @@ pub enum OperatorError {
     /// No such change is parked.
     #[error("no such change is parked; `grid pump dlq list` shows those there are")]
     NotParked,
+    /// A change in the database cannot be read back: it was edited, or is of a newer build.
+    #[error("the change {place} cannot be read back: {source}")]
+    Unreadable {
+        /// `partition:log_index:seq`.
+        place: String,
+        /// Why.
+        source: serde_json::Error,
+    },
 }
 
 impl OperatorError {

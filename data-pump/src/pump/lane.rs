@@ -26,11 +26,12 @@ use uuid::Uuid;
 use super::backoff::Backoff;
 use super::connections::{ACQUIRE_WAIT, Connections, Lease};
 use super::pacing::{Held, HeldByAll, Situation};
+use super::paused::wait_while_paused;
 use super::pending::Pending;
 use super::reader::Reader;
 use super::status::LaneStatus;
 use super::trouble::LaneTrouble;
-use super::writer::{Place, WriteError, Written, is_paused};
+use super::writer::{Place, WriteError, Written};
 use crate::schema::{self, SchemaError};
 
 /// The checkpoint moves over entries without changes at most this often.
@@ -47,9 +48,6 @@ const WRITE_WAIT: Duration = Duration::from_secs(90);
 const GATHER_WAIT_MAX: Duration = Duration::from_millis(250);
 /// The least wait for more changes where all lanes share one connection, which is opened for a round.
 const SINGLE_FLUSH_INTERVAL: Duration = Duration::from_millis(200);
-
-/// How often a paused lane looks whether it may go on.
-const PAUSE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all lanes of a pump share.
 #[derive(Debug)]
@@ -111,7 +109,7 @@ impl From<FeedError> for LaneError {
 }
 
 /// Why a session ended without an error.
-enum End {
+pub(super) enum End {
     Stopped,
     NotLeader,
     Resumed,
@@ -249,7 +247,8 @@ impl Lane {
         };
         self.compare_fence(place.applied_index);
         if place.is_paused {
-            return self.wait_while_paused(term, leadership, stop).await;
+            let (shared, status) = (&self.shared, &self.status);
+            return wait_while_paused(shared, self.partition, status, term, leadership, stop).await;
         }
         place.parked_max = self.shared.settings.parked_changes_max;
         let from = Cursor::after_entry(self.partition, place.applied_index);
@@ -293,18 +292,10 @@ impl Lane {
             .find(|replica| replica.partition == self.partition)
             .map_or(0, |replica| replica.pumped_index);
         let left_at = self.confirmed_index.replace(index);
-        let mut name = "equal";
+        let mut name = "";
         self.status.send_modify(|status| {
             status.checkpoint_index = Some(index);
-            let (count, outcome) = if index < left_at.unwrap_or(told).max(told) {
-                (&mut status.fence.behind, "behind")
-            } else if left_at.is_some_and(|left_at| index > left_at) {
-                (&mut status.fence.ahead, "ahead")
-            } else {
-                (&mut status.fence.equal, "equal")
-            };
-            *count += 1;
-            name = outcome;
+            name = status.fence.count(index, left_at, told);
         });
         let label = self.partition.to_string();
         metrics::counter!("pump_fence_total", "partition" => label, "outcome" => name).increment(1);
@@ -315,45 +306,6 @@ impl Lane {
                 told,
                 "the database is behind where it was; what it lacks is written again"
             );
-        }
-    }
-
-    /// Leaves the database alone until somebody resumes the partition, whoever leads it then.
-    async fn wait_while_paused(
-        &self,
-        term: u64,
-        leadership: &mut watch::Receiver<Leadership>,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<End, LaneError> {
-        tracing::info!(partition = self.partition.0, "the pump is paused");
-        self.status.send_modify(|status| {
-            status.paused = true;
-            status.last_error = None;
-            status.trouble = None;
-            status.stuck = false;
-        });
-        loop {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
-                led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
-                    return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
-                }
-                () = tokio::time::sleep(PAUSE_LOOK_INTERVAL) => {}
-            }
-            let mut lease = acquire(&self.shared).await?;
-            match is_paused(&mut lease, self.partition.0).await {
-                Ok(paused) => {
-                    lease.release().await;
-                    if !paused {
-                        self.status.send_modify(|status| status.paused = false);
-                        return Ok(End::Resumed);
-                    }
-                }
-                Err(error) => {
-                    lease.discard().await;
-                    return Err(WriteError::from(error).into());
-                }
-            }
         }
     }
 
@@ -579,7 +531,7 @@ fn age(at_ms: u64) -> Duration {
     now.unwrap_or(Duration::ZERO).saturating_sub(at)
 }
 
-async fn acquire(shared: &Shared) -> Result<Lease<'_>, WriteError> {
+pub(super) async fn acquire(shared: &Shared) -> Result<Lease<'_>, WriteError> {
     match shared.connections.acquire().await {
         Ok(lease) => Ok(lease),
         Err(sqlx::Error::PoolTimedOut) => Err(WriteError::NoConnection { wait: ACQUIRE_WAIT }),

@@ -14,9 +14,11 @@ mod dead_letters;
 mod lane;
 mod pacing;
 mod parking;
+mod paused;
 mod pending;
 mod planner;
 mod reader;
+mod resync;
 mod rows;
 mod sqlstate;
 mod statements;
@@ -50,6 +52,7 @@ pub use dead_letters::{
     ChangePlace, Dropped, ParkedChange, ParkedEntity, ParkedFilter, Refused, Retried,
 };
 use lane::{Lane, Shared};
+pub use resync::{EntityKind, Remade};
 pub use status::{FenceOutcomes, LaneState, LaneStatus};
 pub use trouble::LaneTrouble;
 pub use writer::WriteError;
@@ -187,6 +190,8 @@ impl Statuses {
             if let (true, Some(applied)) = (status.active, applied) {
                 let checkpoint = status.checkpoint_index.unwrap_or(0);
                 status.behind_entries = Some(applied.saturating_sub(checkpoint));
+                let bytes = self.client.log_bytes_after(status.partition, checkpoint);
+                status.behind_bytes = Some(bytes);
             }
             status.behind_ms = status
                 .oldest_unwritten_at_ms
@@ -203,10 +208,22 @@ async fn publish_lag(statuses: Statuses) {
     loop {
         ticks.tick().await;
         for status in statuses.read() {
+            let partition = status.partition.to_string();
             if let Some(entries) = status.behind_entries {
-                metrics::gauge!("pump_lag_entries", "partition" => status.partition.to_string())
+                metrics::gauge!("pump_lag_entries", "partition" => partition.clone())
                     .set(entries as f64);
             }
+            if let Some(bytes) = status.behind_bytes {
+                metrics::gauge!("pump_lag_bytes", "partition" => partition.clone())
+                    .set(bytes as f64);
+            }
+            metrics::gauge!("pump_lag_seconds", "partition" => partition.clone())
+                .set(status.behind_ms as f64 / 1_000.0);
+            // What another node leads now is that node's to tell.
+            metrics::gauge!("pump_parked_changes", "partition" => partition.clone())
+                .set(status.parked_in_all as f64);
+            metrics::gauge!("pump_paused", "partition" => partition)
+                .set(f64::from(u8::from(status.paused)));
         }
     }
 }

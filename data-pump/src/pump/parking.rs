@@ -72,13 +72,14 @@ impl Parking {
     /// What may be written, and what must wait behind a parked change, both in order.
     pub(super) fn split<'a>(
         &self,
-        changes: Vec<PlacedChange<'a>>,
+        changes: &[PlacedChange<'a>],
     ) -> (Vec<PlacedChange<'a>>, Vec<PlacedChange<'a>>) {
         if self.entities.is_empty() {
-            return (changes, Vec::new());
+            return (changes.to_vec(), Vec::new());
         }
         changes
-            .into_iter()
+            .iter()
+            .copied()
             .partition(|placed| !self.entities.contains(&entity(placed.change)))
     }
 

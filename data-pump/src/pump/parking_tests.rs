@@ -8,6 +8,7 @@ use super::fixtures::{
     TestDatabase, auction_created, bid_placed, contents, entry, event_created, id, item_created,
     number, open, sale, seats_held, write,
 };
+use super::resync::EntityKind;
 use super::writer::WriteError;
 
 const ALL: ParkedFilter = ParkedFilter {
@@ -44,6 +45,19 @@ fn outline(parked: &[ParkedChange]) -> Vec<(i64, i32, &str, Option<&str>, i32)> 
 
 async fn parked_count(connection: &mut PgConnection) -> i64 {
     number(connection, "SELECT parked FROM pump_checkpoint").await
+}
+
+/// Takes away what the database holds beyond the small sale.
+async fn forget_later(connection: &mut PgConnection) {
+    execute(
+        connection,
+        "DELETE FROM changes WHERE log_index > 12; DELETE FROM bids WHERE log_index > 12;
+         DELETE FROM holds WHERE version > 12;
+         UPDATE auctions SET current_price = 15000, minimum_next = 15100, bids = 2, version = 12;
+         UPDATE seats SET state = 'available', buyer = NULL, hold_id = NULL, version = 1
+         WHERE seat_index = 5",
+    )
+    .await;
 }
 
 /// What the database holds after the small sale when nothing is refused.
@@ -158,15 +172,7 @@ async fn a_refused_change_parks_its_entity_and_the_rest_goes_on() {
     .await
     .expect("goes on");
     assert_eq!((written.parked, written.missing), (0, 0));
-    execute(
-        &mut connection,
-        "DELETE FROM changes WHERE log_index > 12; DELETE FROM bids WHERE log_index > 12;
-         DELETE FROM holds WHERE version > 12;
-         UPDATE auctions SET current_price = 15000, minimum_next = 15100, bids = 2, version = 12;
-         UPDATE seats SET state = 'available', buyer = NULL, hold_id = NULL, version = 1
-         WHERE seat_index = 5",
-    )
-    .await;
+    forget_later(&mut connection).await;
     expected.sort();
     let mut found = contents(&mut connection).await;
     found.sort();
@@ -406,4 +412,45 @@ async fn a_paused_partition_is_written_by_nobody_whoever_leads() {
         number(&mut connection, "SELECT count(*) FROM holds").await,
         1
     );
+}
+
+#[tokio::test]
+async fn rows_that_were_edited_are_made_anew_from_the_changes() {
+    let Some(database) = TestDatabase::start().await else {
+        return;
+    };
+    if database.database.single_connection {
+        return;
+    }
+    let mut connection = database.migrated().await;
+    let mut place = open(&mut connection, 1).await.expect("first");
+    for batch in &sale() {
+        write(&mut place, &mut connection, std::slice::from_ref(batch))
+            .await
+            .expect("written");
+    }
+    let before = contents(&mut connection).await;
+    execute(
+        &mut connection,
+        "UPDATE seats SET state = 'sold', version = 99; DELETE FROM tickets; DELETE FROM holds;
+         UPDATE auctions SET current_price = 1; DELETE FROM bids WHERE amount = 15000",
+    )
+    .await;
+    let mut operator = operator(&database).await;
+    let event = operator
+        .remake(EntityKind::Event, id(5))
+        .await
+        .expect("made anew");
+    assert_eq!((event.changes, event.rows > 7), (7, true), "{event:?}");
+    operator
+        .remake(EntityKind::Auction, id(3))
+        .await
+        .expect("made anew");
+    assert_eq!(contents(&mut connection).await, before);
+    // The pump goes on from where it was.
+    let next = entry(13, vec![seats_held(5, 24, &[5])]);
+    let written = write(&mut place, &mut connection, &[next])
+        .await
+        .expect("goes on");
+    assert_eq!((written.parked, written.missing), (0, 0));
 }

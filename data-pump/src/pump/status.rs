@@ -49,6 +49,23 @@ pub struct FenceOutcomes {
     pub behind: u64,
 }
 
+impl FenceOutcomes {
+    /// Counts an opening that found the database at `index`, where this lane left it at `left_at` and the
+    /// grid was told that it has everything up to `told`. Returns the outcome's name.
+    pub(super) fn count(&mut self, index: u64, left_at: Option<u64>, told: u64) -> &'static str {
+        let (count, name) = if index < left_at.unwrap_or(0).max(told) {
+            (&mut self.behind, "behind")
+        } else if left_at.is_some_and(|left_at| index > left_at) {
+            (&mut self.ahead, "ahead")
+        } else {
+            // Telling the grid lags, so a lane that comes new to the partition finds more than was told.
+            (&mut self.equal, "equal")
+        };
+        *count += 1;
+        name
+    }
+}
+
 /// One partition's pump on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneStatus {
@@ -61,6 +78,9 @@ pub struct LaneStatus {
     pub checkpoint_index: Option<u64>,
     /// Log entries applied here and not yet in the database.
     pub behind_entries: Option<u64>,
+    /// About how many bytes of the log those are.
+    #[serde(default)]
+    pub behind_bytes: Option<u64>,
     /// The age of the oldest change that this lane has seen and not yet written; 0 when there is none.
     pub behind_ms: u64,
     /// Changes parked in `dead_letter` by this lane since it started.
@@ -98,6 +118,7 @@ impl LaneStatus {
             active: false,
             checkpoint_index: None,
             behind_entries: None,
+            behind_bytes: None,
             behind_ms: 0,
             parked: 0,
             parked_in_all: 0,
@@ -138,5 +159,46 @@ impl LaneStatus {
             Self { resting: true, .. } => LaneState::Resting,
             _ => LaneState::Running,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_is_where_it_was_or_ahead_or_behind() {
+        let mut fence = FenceOutcomes::default();
+        for (index, left_at, told, name) in [
+            (0, None, 0, "equal"),
+            (120, None, 100, "equal"),
+            (120, Some(120), 100, "equal"),
+            (130, Some(120), 100, "ahead"),
+            (110, Some(120), 100, "behind"),
+            (90, None, 100, "behind"),
+        ] {
+            assert_eq!(fence.count(index, left_at, told), name, "{index}");
+        }
+        let counts = (fence.equal, fence.ahead, fence.behind);
+        assert_eq!(counts, (3, 1, 2));
+    }
+
+    #[test]
+    fn a_lane_says_what_it_does() {
+        let mut lane = LaneStatus::new(PartitionId(0));
+        assert_eq!(lane.state(), LaneState::NotLeading);
+        lane.active = true;
+        assert_eq!(lane.state(), LaneState::WaitingForDatabase);
+        lane.checkpoint_index = Some(1);
+        assert_eq!(lane.state(), LaneState::Running);
+        lane.resting = true;
+        assert_eq!(lane.state(), LaneState::Resting);
+        lane.paused = true;
+        assert_eq!(lane.state(), LaneState::Paused);
+        lane.last_error = Some("in its own words".to_owned());
+        lane.paused = false;
+        assert_eq!(lane.state(), LaneState::WaitingForDatabase);
+        lane.stuck = true;
+        assert_eq!(lane.state(), LaneState::Stopped);
     }
 }

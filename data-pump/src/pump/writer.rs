@@ -202,7 +202,7 @@ impl Place {
         let mut written = Written::default();
         let mut transaction = connection.begin().await?;
         let mut parking = self.fence(&mut transaction, changes, new_index).await?;
-        let (free, behind) = parking.split(changes.to_vec());
+        let (free, behind) = parking.split(changes);
         let partition = partition_number(self.partition);
         match statements::apply(&mut transaction, partition, &plan(&free)).await {
             Ok(applied) => {
@@ -238,7 +238,7 @@ impl Place {
         let mut parts = vec![changes.to_vec()];
         while let Some(part) = parts.pop() {
             // Parts come in log order, so whatever was parked so far is earlier than this one.
-            let (mut free, behind) = parking.split(part);
+            let (mut free, behind) = parking.split(&part);
             parking.follow(&mut transaction, &behind).await?;
             if free.is_empty() {
                 continue;
