@@ -9,6 +9,9 @@ use crate::load::ConfigError;
 /// The most partitions of a grid: labels of metrics and messages between nodes count on it.
 pub const PARTITIONS_MAX: u32 = 256;
 
+/// With less, a busy node would do nothing but write snapshots.
+const REPLAY_BYTES_MIN: u64 = 1 << 20;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -94,6 +97,10 @@ pub struct NodeSettings {
     pub zone: String,
     /// A partition's snapshot is taken after this many log entries. Default 50,000.
     pub snapshot_every_entries: u64,
+    /// And when a restart of the node would apply more than this of its log again, the partition with the
+    /// largest part of it takes one, in bytes of entries. At least 1 MiB. Default 128 MiB, which is
+    /// applied in about two seconds.
+    pub replay_bytes_max: u64,
     /// Commands that wait for a partition's leader; beyond it new ones get `overloaded`. Default 16,384.
     pub proposal_queue_max: usize,
     /// And their bytes. Default 32 MiB.
@@ -139,6 +146,7 @@ impl Default for NodeSettings {
             data_dir: PathBuf::from("data"),
             zone: String::new(),
             snapshot_every_entries: 50_000,
+            replay_bytes_max: 128 << 20,
             proposal_queue_max: 16_384,
             proposal_queue_bytes_max: 32 << 20,
             queue_delay_target_ms: 100,
@@ -291,6 +299,9 @@ impl Settings {
                 "node.tls_ca_file, tls_certificate_file and tls_key_file",
                 "given together or not at all",
             );
+        }
+        if node.replay_bytes_max < REPLAY_BYTES_MIN {
+            return invalid("node.replay_bytes_max", "at least 1048576");
         }
         let positive = [
             (

@@ -17,7 +17,7 @@ use crate::client::GridClient;
 use crate::handover;
 use crate::members::Members;
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
+use crate::platform::{self, monotonic_now};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(2_000);
@@ -36,7 +36,7 @@ pub(crate) async fn run<S: Space>(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = platform::pause(PERIOD) => {}
         }
         if members.draining.load(Ordering::SeqCst) {
             return;

@@ -99,7 +99,7 @@ pub(crate) async fn run<S: Space>(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = platform::pause(PERIOD) => {}
         }
         level = look_at_room(&members, level, policy.reserve_bytes);
         let (own_us, others) = look_at_syncs(&client, &members, &mut judge).await;
@@ -169,14 +169,8 @@ async fn ask<S: Space>(client: &GridClient<S>, own: NodeId) -> Vec<NodeStatus> {
 }
 
 fn leads_any<S: Space>(members: &Members<S>) -> bool {
-    let leads_meta = members
-        .meta()
-        .is_some_and(|meta| meta.leadership.borrow().is_local);
-    let replicas = members.replicas();
-    leads_meta
-        || replicas
-            .iter()
-            .any(|(_, member)| member.leadership.borrow().is_local)
+    let held = members.all_held();
+    held.iter().any(|(_, held)| held.leadership().is_local)
 }
 
 /// Gives every leadership that a fit node can take to the one that leads least; stops where one is not

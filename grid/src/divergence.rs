@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::members::{Member, Members};
 use crate::node::NodeId;
-use crate::platform::wall_now;
+use crate::platform::{self, wall_now};
 use crate::service::{SERVICE_DIVERGED, SERVICE_HASHES};
 use crate::status::Divergence;
 
@@ -96,7 +96,7 @@ pub(crate) async fn run<S: Space>(members: Arc<Members<S>>, stop: CancellationTo
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = platform::pause(PERIOD) => {}
         }
         for (_, member) in members.replicas() {
             if member.replica.has_diverged() {

@@ -100,12 +100,8 @@ pub(crate) async fn drain<S: Space>(
     deadline: Instant,
 ) -> Handover {
     members.draining.store(true, Ordering::SeqCst);
-    for (_, member) in members.replicas() {
-        member.group.leave_elections();
-    }
-    let meta = members.meta();
-    if let Some(meta) = &meta {
-        meta.group.leave_elections();
+    for (_, held) in members.all_held() {
+        held.leave_elections();
     }
     let mut result = Handover::default();
     let mut stuck = BTreeSet::new();
@@ -134,7 +130,7 @@ pub(crate) async fn drain<S: Space>(
         }
     }
     // Last, so that whatever moves meanwhile moves under one hand. Clients do not wait for it.
-    if let Some(meta) = meta
+    if let Some(meta) = members.meta()
         && let Some(to) = choose(client, members, &meta, &mut looks_left).await
     {
         hand_to(&meta, members.node, to).await;

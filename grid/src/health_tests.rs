@@ -50,6 +50,7 @@ fn grid() -> Vec<NodeReport> {
                 uptime_ms: 1,
                 clock_ms: 1,
                 lease_ms: 1_200,
+                start: None,
                 draining: false,
                 wal: WalStatus {
                     writable: true,

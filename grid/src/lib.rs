@@ -32,6 +32,7 @@ mod fitness;
 mod gauges;
 mod handover;
 pub mod health;
+mod held;
 mod identity;
 mod members;
 mod node;
@@ -42,7 +43,9 @@ mod proposer;
 mod raft;
 mod rebuild;
 mod replay;
+mod replay_cost;
 mod replica;
+mod restoring;
 mod retention;
 mod scrubber;
 mod service;
@@ -69,6 +72,6 @@ pub use platform::simulated as simulation;
 pub use rebuild::Rebuilt;
 pub use status::{
     DamagedFile, DiskTrouble, Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest,
-    ReplicaRole, ReplicaStatus, ScrubStatus, SnapshotStatus, WalStatus,
+    ReplicaRole, ReplicaStatus, ScrubStatus, SnapshotStatus, StartStatus, WalStatus,
 };
 pub use transport::certificate_names;

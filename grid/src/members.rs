@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
-use crate::cluster::{ClusterMap, META, MapSpace, NodeInfo, Reconciling};
+use crate::cluster::{ClusterMap, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
 use crate::feed::{Feed, FeedSource};
 use crate::identity::NodeDirectory;
@@ -27,7 +27,7 @@ use crate::raft::{Group, ProposalError, ReadRefusal};
 use crate::replica::ReplicaState;
 use crate::service::{Freshness, QueryReply};
 use crate::snapshot::SnapshotStore;
-use crate::status::{DiskTrouble, NodeStatus, ReplicaStatus, ScrubStatus, WalStatus};
+use crate::status::{DiskTrouble, NodeStatus, ReplicaStatus, ScrubStatus, StartStatus, WalStatus};
 use crate::transport::{Lane, Transport, TransportError};
 use crate::wal::Wal;
 
@@ -87,6 +87,8 @@ pub(crate) struct Members<S: Space> {
     pub(crate) disk_trouble: Mutex<Option<DiskTrouble>>,
     /// What reading the stored files again has found.
     pub(crate) scrub: Mutex<ScrubStatus>,
+    /// How this node came up.
+    pub(crate) start: Mutex<StartStatus>,
 }
 
 /// Says something for the status.
@@ -136,21 +138,12 @@ impl<S: Space> Members<S> {
 
     /// Whether this node has a replica of a group, whatever its state.
     pub(crate) fn is_open(&self, partition: PartitionId) -> bool {
-        if partition == META {
-            self.meta.read().is_some()
-        } else {
-            self.replicas.read().contains_key(&partition)
-        }
+        self.held(partition).is_some()
     }
 
     /// Whether this node has had a vote in a group: then what it knows of the leader counts.
     pub(crate) fn is_serving(&self, partition: PartitionId) -> bool {
-        if partition == META {
-            self.meta().is_some_and(|meta| meta.is_serving())
-        } else {
-            self.get(partition)
-                .is_some_and(|member| member.is_serving())
-        }
+        self.held(partition).is_some_and(|held| held.is_serving())
     }
 
     /// The leader of a group as far as it is known here.
@@ -240,6 +233,7 @@ impl<S: Space> Members<S> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: whole_ms(monotonic_now().saturating_duration_since(self.started)),
             draining: self.draining.load(Ordering::SeqCst),
+            start: Some(*self.start.lock()),
             wal: WalStatus {
                 segments: wal.segments,
                 bytes: wal.bytes,

@@ -33,6 +33,7 @@ use crate::platform::net::Listener;
 use crate::retention::{self, RetentionPolicy};
 use crate::scrubber::{self, ScrubPolicy};
 use crate::service::Services;
+use crate::status::StartStatus;
 use crate::succession;
 use crate::transport::{PeerSpec, PeerTable, Security, SecurityError, Transport, TransportOptions};
 use crate::wal::{Recovered, RoomLevel, Wal, WalError, WalOptions};
@@ -130,6 +131,55 @@ async fn open_log(options: &NodeOptions) -> Result<(Wal, Recovered), StartError>
     Ok((wal, recovered))
 }
 
+fn elapsed_ms(began: Instant) -> u64 {
+    platform::whole_ms(platform::monotonic_now().saturating_duration_since(began))
+}
+
+/// Starts what a node does beside serving its groups: membership, succession, retention, its disk.
+fn watch_over<S: Space>(
+    members: &Arc<Members<S>>,
+    settings: &NodeSettings,
+    keep_for_pump: bool,
+    level: RoomLevel,
+) {
+    let Opener { tasks, stop, .. } = &members.opener;
+    tasks.spawn(cluster::keep(Arc::clone(members), stop.clone()));
+    tasks.spawn(cluster::gather(Arc::clone(members), stop.clone()));
+    tasks.spawn(cluster::reconcile(Arc::clone(members), stop.clone()));
+    tasks.spawn(divergence::run(Arc::clone(members), stop.clone()));
+    tasks.spawn(succession::run(Arc::clone(members), stop.clone()));
+    let policy = RetentionPolicy {
+        snapshot_every_entries: settings.snapshot_every_entries,
+        replay_bytes_max: settings.replay_bytes_max,
+        keep_for_pump,
+    };
+    tasks.spawn(retention::run(Arc::clone(members), policy, stop.clone()));
+    tasks.spawn(stop_with_log(Arc::clone(members), stop.clone()));
+    let guard = GuardPolicy {
+        reserve_bytes: settings.disk_reserve_bytes,
+        slow_sync_ms: settings.slow_sync_ms,
+    };
+    tasks.spawn(disk_guard::run(
+        GridClient::new(Arc::clone(members)),
+        Arc::clone(members),
+        guard,
+        level,
+        stop.clone(),
+    ));
+    let scrub = ScrubPolicy {
+        bytes_per_s: settings.scrub_bytes_per_s,
+        interval: Duration::from_secs(settings.scrub_interval_s),
+    };
+    tasks.spawn(scrubber::run(Arc::clone(members), scrub, stop.clone()));
+    if settings.balance_leaders {
+        tasks.spawn(balancer::run(
+            GridClient::new(Arc::clone(members)),
+            Arc::clone(members),
+            stop.clone(),
+        ));
+    }
+}
+
 /// What this node says of itself.
 fn introduce(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartError> {
     let listening = || options.listener.local_addr().map(|bound| bound.to_string());
@@ -181,7 +231,9 @@ impl<S: Space> GridNode<S> {
         }
         let info = introduce(&options, incarnation)?;
         let security = secure(&options)?;
+        let began = platform::monotonic_now();
         let (wal, recovered) = open_log(&options).await?;
+        let log_ms = elapsed_ms(began);
         let services = Arc::new(Services::<S>::default());
         let place = (layout, map.is_some());
         let (options, members) = Self::assemble(
@@ -207,46 +259,19 @@ impl<S: Space> GridNode<S> {
         match map.or_else(|| founding.alone(&members.info)) {
             Some(map) => {
                 members.learn_map(ClusterMap::clone(&map));
+                let began = platform::monotonic_now();
                 cluster::adopt(&members, &Arc::new(map)).await?;
+                *members.start.lock() = StartStatus {
+                    log_ms,
+                    replicas_ms: elapsed_ms(began),
+                    replayed_entries: members.opener.replayed_entries.load(Ordering::Relaxed),
+                };
             }
             None => {
                 tasks.spawn(founding.run(Arc::clone(&members), stop.clone()));
             }
         }
-        tasks.spawn(cluster::keep(Arc::clone(&members), stop.clone()));
-        tasks.spawn(cluster::gather(Arc::clone(&members), stop.clone()));
-        tasks.spawn(cluster::reconcile(Arc::clone(&members), stop.clone()));
-        tasks.spawn(divergence::run(Arc::clone(&members), stop.clone()));
-        tasks.spawn(succession::run(Arc::clone(&members), stop.clone()));
-        let policy = RetentionPolicy {
-            snapshot_every_entries: options.settings.snapshot_every_entries,
-            keep_for_pump: options.keep_for_pump,
-        };
-        tasks.spawn(retention::run(Arc::clone(&members), policy, stop.clone()));
-        tasks.spawn(stop_with_log(Arc::clone(&members), stop.clone()));
-        let guard = GuardPolicy {
-            reserve_bytes,
-            slow_sync_ms: options.settings.slow_sync_ms,
-        };
-        tasks.spawn(disk_guard::run(
-            GridClient::new(Arc::clone(&members)),
-            Arc::clone(&members),
-            guard,
-            level,
-            stop.clone(),
-        ));
-        let scrub = ScrubPolicy {
-            bytes_per_s: options.settings.scrub_bytes_per_s,
-            interval: Duration::from_secs(options.settings.scrub_interval_s),
-        };
-        tasks.spawn(scrubber::run(Arc::clone(&members), scrub, stop.clone()));
-        if options.settings.balance_leaders {
-            tasks.spawn(balancer::run(
-                GridClient::new(Arc::clone(&members)),
-                Arc::clone(&members),
-                stop.clone(),
-            ));
-        }
+        watch_over(&members, &options.settings, options.keep_for_pump, level);
         Ok(Self {
             failure: members.opener.failure.subscribe(),
             members,
@@ -307,6 +332,7 @@ impl<S: Space> GridNode<S> {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             failure: watch::Sender::new(None),
+            replayed_entries: AtomicU64::new(0),
         };
         let groups: Vec<PartitionId> = layout.iter().chain([META]).collect();
         let members = Arc::new(Members {
@@ -335,6 +361,7 @@ impl<S: Space> GridNode<S> {
             draining: AtomicBool::new(false),
             disk_trouble: Mutex::default(),
             scrub: Mutex::default(),
+            start: Mutex::default(),
         });
         let rest = Options {
             members: options.members,

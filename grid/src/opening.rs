@@ -1,16 +1,16 @@
 //! Opens and closes the replicas of a node while it runs.
 //!
-//! A replica is opened from its newest snapshot and what recovery found of its group, and closed when
-//! the cluster map no longer has it here; then its files and its part of the log go too, so that
-//! should it come back it comes as a learner with nothing.
+//! A replica is opened as its disk has it (see `restoring`), and closed when the cluster map no longer
+//! has it here; then its files and its part of the log go too, so that should it come back it comes as
+//! a learner with nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings};
-use grid_core::{PartitionId, PartitionState, Space};
+use grid_core::{PartitionId, Space};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,9 +27,8 @@ use crate::members::Member;
 use crate::node::NodeId;
 use crate::platform::{self, monotonic_now};
 use crate::proposer::{Proposer, ProposerMetrics};
-use crate::raft::{Group, GroupOptions, SnapshotPosition};
-use crate::replica::ReplicaState;
-use crate::snapshot::SnapshotStore;
+use crate::raft::{Group, GroupOptions};
+use crate::restoring::{Restored, Restoring};
 use crate::status::ReplicaRole;
 use crate::transport::Transport;
 use crate::wal::{Recovered, Wal};
@@ -50,6 +49,8 @@ pub(crate) struct Opener {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) failure: watch::Sender<Option<String>>,
+    /// Entries of the log that were applied again when their replicas were opened.
+    pub(crate) replayed_entries: AtomicU64,
 }
 
 impl Opener {
@@ -83,33 +84,27 @@ impl Opener {
         is_first: bool,
     ) -> Result<Member<S>, StartError> {
         let directory = self.snapshots(partition);
-        let snapshots = SnapshotStore::open(directory.clone(), self.grid_id, partition)
-            .map_err(in_file("cannot open", &directory))?;
-        let (state, restored) = match snapshots.restore_newest::<S>() {
-            Some((state, position)) => (state, Some(position)),
-            None => (PartitionState::new(partition), None),
+        let restoring = Restoring {
+            partition,
+            directory: directory.clone(),
+            grid_id: self.grid_id,
+            wal: Arc::clone(&self.wal),
+            recovered: self.recovered.lock().groups.remove(&partition.0),
+            feed_bytes_max: self.settings.feed_bytes_max,
         };
-        let recovered = self.recovered.lock().groups.remove(&partition.0);
-        let purged = recovered
-            .as_ref()
-            .and_then(|group| group.purged.as_ref())
-            .map(|(index, _)| *index);
-        self.join_to_log(partition, &snapshots, restored.as_ref(), purged)?;
-        let replica = Arc::new(ReplicaState::new(state, self.settings.feed_bytes_max));
-        #[cfg(feature = "sim")]
-        if partition != META {
-            platform::simulated::observe_opened(partition);
-        }
+        let restored = platform::blocking(move || restoring.run::<S>()).await;
+        let Restored {
+            replica,
+            snapshots,
+            store,
+            replayed,
+        } = restored.map_err(|error| StartError::Damaged(error.to_string()))??;
+        self.replayed_entries.fetch_add(replayed, Ordering::Relaxed);
         let group = Group::start(GroupOptions {
-            group: partition.0,
             node: self.node,
             cluster: &self.cluster,
-            wal: Arc::clone(&self.wal),
-            recovered: recovered.as_ref(),
             transport: self.transport.clone(),
-            replica: Arc::clone(&replica),
-            snapshots: snapshots.clone(),
-            restored,
+            store,
         })
         .await?;
         if let Some(divergence) = snapshots
@@ -168,35 +163,6 @@ impl Opener {
             serving,
             stop,
         })
-    }
-
-    /// Checks that the log goes on from the snapshot restored, and forgets the snapshots from which it
-    /// doesn't.
-    fn join_to_log(
-        &self,
-        partition: PartitionId,
-        snapshots: &SnapshotStore,
-        restored: Option<&SnapshotPosition>,
-        purged: Option<u64>,
-    ) -> Result<(), StartError> {
-        let restored_index = restored.map_or(0, SnapshotPosition::index);
-        if let Some(purged) = purged {
-            if purged > restored_index {
-                return Err(StartError::Damaged(format!(
-                    "partition {partition} has no snapshot at or after log entry {purged}, before \
-                     which the log is gone"
-                )));
-            }
-            snapshots.forget_before(purged);
-        }
-        // A snapshot from a peer ended a gap of the log, and the machine stopped before the older ones
-        // were gone for good: from those nothing leads across the gap.
-        let last = self.wal.last_entry(partition.0);
-        let last = last.map_err(|error| StartError::Damaged(error.to_string()))?;
-        if restored.is_some() && last.is_none_or(|(last, _)| last < restored_index) {
-            snapshots.forget_before(restored_index);
-        }
-        Ok(())
     }
 
     /// Follows the group's leadership, and ends the node when the group ends by itself.

@@ -116,6 +116,61 @@ impl ProposerMetrics {
 type Waiting<R> = Vec<Box<dyn FnOnce(Decision<R>) + Send>>;
 type PumpWaiting = Vec<Box<dyn FnOnce(Result<(), ProposalError>) + Send>>;
 
+/// What goes into one entry, and who waits for it.
+struct Batch<R> {
+    bodies: Vec<(IdempotencyKey, u64, Bytes)>,
+    waiting: Waiting<R>,
+    pumped_index: Option<u64>,
+    pump_waiting: PumpWaiting,
+    /// When the command was queued that waited longest.
+    oldest: Option<Instant>,
+}
+
+impl<R> Batch<R> {
+    /// Answers those whose callers no longer wait and keeps the rest.
+    fn sort_out(taken: Vec<Submission<R>>, present: Instant) -> Self {
+        let mut batch = Self {
+            bodies: Vec::with_capacity(taken.len()),
+            waiting: Vec::with_capacity(taken.len()),
+            pumped_index: None,
+            pump_waiting: Vec::new(),
+            oldest: None,
+        };
+        for submission in taken {
+            match submission {
+                Submission::Command {
+                    deadline, decided, ..
+                } if deadline <= present => {
+                    decided(Err(ProposalError::NotLeader(None)));
+                }
+                Submission::Command {
+                    key,
+                    fingerprint,
+                    body,
+                    queued,
+                    decided,
+                    ..
+                } => {
+                    let oldest = batch.oldest.get_or_insert(queued);
+                    *oldest = queued.min(*oldest);
+                    batch.bodies.push((key, fingerprint, body));
+                    batch.waiting.push(decided);
+                }
+                Submission::Pumped { index, decided } => {
+                    batch.pumped_index = batch.pumped_index.max(Some(index));
+                    batch.pump_waiting.push(decided);
+                }
+            }
+        }
+        batch
+    }
+
+    /// Whether nothing is left to be written.
+    fn is_empty(&self) -> bool {
+        self.bodies.is_empty() && self.pumped_index.is_none()
+    }
+}
+
 fn entropy() -> u128 {
     let mut bytes = [0; 16];
     // Without the system's randomness ids would repeat; an entry's time and index still tell them
@@ -227,42 +282,26 @@ impl<S: Space> Proposer<S> {
         true
     }
 
+    /// Proposes what was taken; nothing, for a tick. Where nobody waits for any of it any more, there is no
+    /// entry.
     async fn propose(
         &self,
         batch: Vec<Submission<S::Reply>>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) {
-        let mut bodies = Vec::with_capacity(batch.len());
-        let mut waiting: Waiting<S::Reply> = Vec::with_capacity(batch.len());
-        let mut pump_waiting: PumpWaiting = Vec::new();
-        let mut pumped_index = None;
         let present = monotonic_now();
-        let mut oldest = present;
-        for submission in batch {
-            match submission {
-                Submission::Command {
-                    deadline, decided, ..
-                } if deadline <= present => {
-                    decided(Err(ProposalError::NotLeader(None)));
-                }
-                Submission::Command {
-                    key,
-                    fingerprint,
-                    body,
-                    queued,
-                    decided,
-                    ..
-                } => {
-                    oldest = oldest.min(queued);
-                    bodies.push((key, fingerprint, body));
-                    waiting.push(decided);
-                }
-                Submission::Pumped { index, decided } => {
-                    pumped_index = pumped_index.max(Some(index));
-                    pump_waiting.push(decided);
-                }
-            }
+        let is_tick = batch.is_empty();
+        let batch = Batch::sort_out(batch, present);
+        if batch.is_empty() && !is_tick {
+            return;
         }
+        let Batch {
+            bodies,
+            waiting,
+            pumped_index,
+            pump_waiting,
+            oldest,
+        } = batch;
         let entry = Entry {
             format: ENTRY_FORMAT,
             rules: RULES_VERSION,
@@ -290,7 +329,7 @@ impl<S: Space> Proposer<S> {
             }
         };
         self.metrics.entry_commands.record(bodies.len() as f64);
-        if !bodies.is_empty() {
+        if let Some(oldest) = oldest {
             let waited = present.saturating_duration_since(oldest);
             self.metrics.queue_seconds.record(waited.as_secs_f64());
         }
@@ -411,4 +450,60 @@ async fn until_due(
         wait = wait.max(TICK_RETRY.saturating_sub(monotonic_now().saturating_duration_since(at)));
     }
     tokio::time::sleep(wait).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn command(
+        number: u128,
+        queued: Instant,
+        deadline: Instant,
+        decided: impl FnOnce(Decision<()>) + Send + 'static,
+    ) -> Submission<()> {
+        Submission::Command {
+            key: IdempotencyKey(number),
+            fingerprint: 0,
+            body: Bytes::new(),
+            deadline,
+            queued,
+            decided: Box::new(decided),
+        }
+    }
+
+    #[test]
+    fn of_commands_whose_callers_have_gone_nothing_is_written() {
+        let present = Instant::now() + Duration::from_secs(10);
+        let ago = |seconds| present - Duration::from_secs(seconds);
+        let (sender, answers) = mpsc::channel();
+        let expired = |number| {
+            let sender = sender.clone();
+            command(number, ago(3), ago(0), move |decision| {
+                sender.send(decision.err()).expect("the test listens");
+            })
+        };
+        let batch = Batch::sort_out(vec![expired(1), expired(2)], present);
+        assert!(batch.is_empty(), "there would be an entry of nothing");
+        let refused = Some(ProposalError::NotLeader(None));
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [refused, refused]);
+
+        let later = present + Duration::from_secs(1);
+        let waiting = |number, queued| command(number, queued, later, |_| ());
+        let taken = vec![waiting(3, ago(1)), expired(4), waiting(5, ago(2))];
+        let batch = Batch::sort_out(taken, present);
+        let keys: Vec<u128> = batch.bodies.iter().map(|(key, ..)| key.0).collect();
+        assert_eq!((keys, batch.oldest), (vec![3, 5], Some(ago(2))));
+        assert_eq!(answers.try_iter().count(), 1);
+
+        let pumped = |index| Submission::<()>::Pumped {
+            index,
+            decided: Box::new(|_| ()),
+        };
+        let batch = Batch::sort_out(vec![pumped(7), pumped(9), pumped(8)], present);
+        assert!(!batch.is_empty());
+        assert_eq!(batch.pumped_index, Some(9));
+    }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::client::REQUEST_LOG;
 use crate::commit_delay::CommitDelay;
 use crate::platform::monotonic_now;
+use crate::replay_cost::{ReplayCost, ReplayMark};
 use crate::status::Divergence;
 use crate::trail::HashTrail;
 
@@ -63,6 +64,7 @@ pub(crate) struct ReplicaState<S: Space> {
     compared_index: AtomicU64,
     apply_seconds: metrics::Histogram,
     commit_delay: CommitDelay,
+    replay_cost: ReplayCost,
 }
 
 impl<S: Space> ReplicaState<S> {
@@ -91,6 +93,7 @@ impl<S: Space> ReplicaState<S> {
             ring: Mutex::new(ring),
             fault: Mutex::new(None),
             commit_delay: CommitDelay::default(),
+            replay_cost: ReplayCost::default(),
         }
     }
 
@@ -115,6 +118,7 @@ impl<S: Space> ReplicaState<S> {
             self.trail.lock().push(index, state.hash());
             (applied, state.next_deadline())
         };
+        self.replay_cost.applied(bytes.len());
         let took = monotonic_now().saturating_duration_since(started);
         self.apply_seconds.record(took.as_secs_f64());
         if tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
@@ -157,6 +161,7 @@ impl<S: Space> ReplicaState<S> {
             self.trail.lock().push(index, state.hash());
             state.next_deadline()
         };
+        self.replay_cost.applied(0);
         self.ring.lock().upto = index;
         #[cfg(feature = "sim")]
         self.observe(Some(None));
@@ -168,6 +173,8 @@ impl<S: Space> ReplicaState<S> {
     pub(crate) fn replace(&self, state: PartitionState<S>) {
         let (index, deadline) = (state.applied_index(), state.next_deadline());
         self.replace_in(&mut self.state.write(), state);
+        // It comes from a snapshot that is on this disk.
+        self.replay_cost.covered(self.replay_cost.mark());
         self.replaced(index, deadline);
     }
 
@@ -292,7 +299,19 @@ impl<S: Space> ReplicaState<S> {
         read(&self.state.read())
     }
 
-    /// A view for a snapshot or a digest.
+    /// What a restart would apply again, in bytes; see [`ReplayCost`].
+    pub(crate) fn replay_cost(&self) -> &ReplayCost {
+        &self.replay_cost
+    }
+
+    /// A view for a snapshot, with its place in the account of what a restart would apply again. To be
+    /// called between two entries.
+    pub(crate) fn marked_view(&self) -> (PartitionView<S::View>, ReplayMark) {
+        let state = self.state.read();
+        (state.view(), self.replay_cost.mark())
+    }
+
+    /// A view for a digest.
     pub(crate) fn view(&self) -> PartitionView<S::View> {
         self.state.read().view()
     }

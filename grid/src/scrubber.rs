@@ -92,7 +92,7 @@ impl<S: Space> Scrubber<S> {
         let mut left = self.policy.interval;
         while !left.is_zero() {
             let nap = left.min(SETTLE_PERIOD);
-            tokio::time::sleep(nap).await;
+            platform::pause(nap).await;
             left -= nap;
             self.settle();
         }

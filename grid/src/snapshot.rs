@@ -1,10 +1,6 @@
 //! A replica's snapshot files: written whole or not at all, checked when read.
 //!
-//! ```text
-//!   magic │ frame(header) │ frame(section) … │ frame(end)      frame = length u32 │ crc32c u32 │ bytes
-//! ```
-//!
-//! A file is written under a temporary name, synced, renamed, and its directory synced. Two are kept:
+//! A file (see `format`) is written under a temporary name, synced, renamed, and its directory synced. Two are kept:
 //! the newest, from which a restart is quick, and the *replay base*, the newest that the pump has
 //! passed, from which any change that the pump may still need can be produced again. A newest file
 //! that turns out damaged is set aside, and the base serves instead, since the log reaches back to it.
@@ -12,16 +8,14 @@
 //! What it deliberately does not do: decide when to take one (see `retention`).
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grid_core::codec::{self, CodecError};
-use grid_core::snapshot::{PartitionView, Restore};
+use grid_core::snapshot::PartitionView;
 use grid_core::{PartitionId, PartitionState, Space, SpaceView};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use crate::disk;
 use crate::files;
@@ -30,31 +24,24 @@ use crate::raft::SnapshotPosition;
 use crate::status::{Divergence, SnapshotStatus};
 
 mod check;
+mod format;
+mod paced;
 
 pub(crate) use check::SnapshotCheck;
+pub(crate) use format::{
+    FORMAT, Header, damaged, open, read_frame, restore, write_frame, write_header,
+};
 
-const MAGIC: &[u8; 8] = b"SGSNAP\r\n";
-/// The newest format that this build reads.
-const FORMAT: u16 = 1;
-/// A snapshot is synced in pieces of this size.
-const SYNC_EVERY_BYTES: usize = 1 << 20;
+use format::SinkError;
+use paced::Paced;
+
 /// Says that the replica differs from the others.
 const DIVERGED_FILE: &str = "diverged.json";
-/// The longest section; a longer one is damage.
-const SECTION_BYTES_MAX: u32 = 256 << 20;
 
 /// A complete snapshot on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SnapshotFile {
     pub(crate) path: PathBuf,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) format: u16,
-    pub(crate) grid_id: u128,
-    pub(crate) partition: PartitionId,
-    pub(crate) position: SnapshotPosition,
 }
 
 #[derive(Debug)]
@@ -93,135 +80,6 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotStore {
     inner: Arc<Inner>,
-}
-
-/// An error that names the file.
-pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("{}: {what}", path.display()),
-    )
-}
-
-/// A codec error as a sink's error.
-struct SinkError(io::Error);
-
-impl From<CodecError> for SinkError {
-    fn from(error: CodecError) -> Self {
-        Self(io::Error::new(
-            io::ErrorKind::InvalidData,
-            error.to_string(),
-        ))
-    }
-}
-
-/// Syncs as it goes: one sync of a whole snapshot would keep the log's own syncs waiting behind it.
-struct Paced {
-    file: File,
-    unsynced: usize,
-}
-
-impl Write for Paced {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.unsynced += written;
-        if self.unsynced >= SYNC_EVERY_BYTES {
-            self.file.sync_data()?;
-            self.unsynced = 0;
-        }
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// Writes a length, a checksum and the bytes.
-pub(crate) fn write_frame(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(bytes.len())
-        .ok()
-        .filter(|length| *length <= SECTION_BYTES_MAX);
-    let length = length.ok_or_else(|| io::Error::other("a section is too long for a snapshot"))?;
-    out.write_all(&length.to_le_bytes())?;
-    out.write_all(&crc32c::crc32c(bytes).to_le_bytes())?;
-    out.write_all(bytes)
-}
-
-/// Reads what [`write_frame`] wrote; `None` at the file's end.
-pub(crate) fn read_frame(input: &mut impl Read, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut prefix = [0; 8];
-    match input.read_exact(&mut prefix) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        result => result?,
-    }
-    let [a, b, c, d, e, f, g, h] = prefix;
-    let length = u32::from_le_bytes([a, b, c, d]);
-    if length > SECTION_BYTES_MAX {
-        return Err(damaged(path, "a section's length is impossible"));
-    }
-    let mut bytes = vec![0; length as usize];
-    input.read_exact(&mut bytes)?;
-    if crc32c::crc32c(&bytes) != u32::from_le_bytes([e, f, g, h]) {
-        return Err(damaged(path, "a section's checksum is wrong"));
-    }
-    Ok(Some(bytes))
-}
-
-/// Writes what a file begins with.
-pub(crate) fn write_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
-    out.write_all(MAGIC)?;
-    let header = codec::encode(header).map_err(|error| io::Error::other(error.to_string()))?;
-    write_frame(out, &header)
-}
-
-/// Opens a file and reads its header; the sections follow.
-pub(crate) fn open(
-    path: &Path,
-    grid_id: u128,
-    partition: PartitionId,
-) -> io::Result<(Header, BufReader<File>)> {
-    let mut input = BufReader::with_capacity(1 << 18, File::open(path)?);
-    let mut magic = [0; MAGIC.len()];
-    input.read_exact(&mut magic)?;
-    if &magic != MAGIC {
-        return Err(damaged(path, "not a snapshot"));
-    }
-    let header = read_frame(&mut input, path)?.ok_or_else(|| damaged(path, "no header"))?;
-    let header: Header = codec::decode(&header).map_err(|error| damaged(path, error))?;
-    if header.format > FORMAT {
-        return Err(damaged(
-            path,
-            format!("format {} is newer than {FORMAT}", header.format),
-        ));
-    }
-    if header.grid_id != grid_id || header.partition != partition {
-        return Err(damaged(
-            path,
-            "the snapshot is of another grid or partition",
-        ));
-    }
-    Ok((header, input))
-}
-
-/// Reads a whole snapshot.
-///
-/// # Errors
-/// When it is damaged, of another grid or partition, or of a newer format.
-pub(crate) fn restore<S: Space>(
-    path: &Path,
-    grid_id: u128,
-    partition: PartitionId,
-) -> io::Result<(PartitionState<S>, SnapshotPosition)> {
-    let (header, mut input) = open(path, grid_id, partition)?;
-    let mut restore = Restore::<S>::default();
-    while let Some(section) = read_frame(&mut input, path)? {
-        restore
-            .section(&section)
-            .map_err(|error| damaged(path, error))?;
-    }
-    let state = restore.finish().map_err(|error| damaged(path, error))?;
-    Ok((state, header.position))
 }
 
 impl SnapshotStore {
@@ -339,11 +197,7 @@ impl SnapshotStore {
             .next_back()
             .map(|kept| kept.bytes);
         self.check_room(likely.unwrap_or(0))?;
-        let paced = Paced {
-            file: File::create(temporary)?,
-            unsynced: 0,
-        };
-        let mut out = BufWriter::with_capacity(1 << 18, paced);
+        let mut out = Paced::create(temporary)?;
         let header = Header {
             format: FORMAT,
             grid_id: self.inner.grid_id,
@@ -353,8 +207,7 @@ impl SnapshotStore {
         write_header(&mut out, &header)?;
         view.write_sections(|section| write_frame(&mut out, section).map_err(SinkError))
             .map_err(|error: SinkError| error.0)?;
-        let paced = out.into_inner().map_err(|error| error.into_error())?;
-        paced.file.sync_all()
+        out.finish()
     }
 
     /// Refuses what would not fit: the room that half of it would take meanwhile is needed.

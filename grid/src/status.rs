@@ -183,6 +183,19 @@ pub struct WalStatus {
     pub scrub: ScrubStatus,
 }
 
+/// How a node came up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StartStatus {
+    /// How long reading the log took, in milliseconds.
+    pub log_ms: u64,
+    /// How long it then took to read the snapshots and to apply again what the log has beyond them, in
+    /// milliseconds.
+    pub replicas_ms: u64,
+    /// Entries that were applied again.
+    pub replayed_entries: u64,
+}
+
 /// One node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "plain names")]
@@ -200,6 +213,9 @@ pub struct NodeStatus {
     /// Whether it gives its leaderships away and takes no more, because it is about to stop.
     #[serde(default)]
     pub draining: bool,
+    /// How it came up; `None` from a node that does not say.
+    #[serde(default)]
+    pub start: Option<StartStatus>,
     pub wal: WalStatus,
     pub replicas: Vec<ReplicaStatus>,
     /// Peers that cannot be reached just now.

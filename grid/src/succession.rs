@@ -24,8 +24,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Leadership;
-use crate::cluster::META;
-use crate::members::{Member, Members};
+use crate::held::Held;
+use crate::members::Members;
 use crate::node::NodeId;
 
 /// Between two voters of a group that stand: about as long as an election takes.
@@ -95,13 +95,7 @@ async fn stand_in_turns<S: Space>(members: &Members<S>, mut lost: BTreeMap<Parti
 }
 
 fn is_unsucceeded<S: Space>(members: &Members<S>, partition: PartitionId, loss: &Loss) -> bool {
-    let leadership = if partition == META {
-        members.meta().map(|meta| *meta.leadership.borrow())
-    } else {
-        members
-            .get(partition)
-            .map(|member| *member.leadership.borrow())
-    };
+    let leadership = members.held(partition).map(|held| held.leadership());
     leadership
         .is_some_and(|now| now.leader.is_none_or(|now| now == loss.leader) && now.term == loss.term)
 }
@@ -111,34 +105,25 @@ fn orphans<S: Space>(members: &Members<S>, due: Instant) -> BTreeMap<PartitionId
     if members.draining.load(Ordering::SeqCst) {
         return BTreeMap::new();
     }
-    let replicas = members.replicas().into_iter();
-    let mut found: BTreeMap<PartitionId, Loss> = replicas
-        .filter_map(|(partition, member)| {
-            Some((partition, loss(members, partition, &member, due)?))
-        })
-        .collect();
-    if let Some(meta) = members.meta()
-        && let Some(lost) = loss(members, META, &meta, due)
-    {
-        found.insert(META, lost);
-    }
-    found
+    let held = members.all_held().into_iter();
+    held.filter_map(|(partition, held)| Some((partition, loss(members, partition, &held, due)?)))
+        .collect()
 }
 
 /// What a group has lost; `None` when it has its leader, as far as this node can tell, or when this node
 /// has no vote.
-fn loss<S: Space, T: Space>(
+fn loss<S: Space>(
     members: &Members<S>,
     partition: PartitionId,
-    member: &Member<T>,
+    held: &Held<S>,
     due: Instant,
 ) -> Option<Loss> {
-    let Leadership { leader, term, .. } = *member.leadership.borrow();
+    let Leadership { leader, term, .. } = held.leadership();
     let leader = leader?;
     if leader == members.node || members.transport.is_reachable(leader) {
         return None;
     }
-    let voters = member.group.state().voters;
+    let voters = held.state().voters;
     let place = order(partition, voters, leader)
         .into_iter()
         .position(|node| node == members.node)?;
@@ -167,12 +152,8 @@ fn order(
 
 async fn stand<S: Space>(members: &Members<S>, partition: PartitionId) {
     tracing::debug!(%partition, "the leader is out of reach; this replica would lead");
-    if partition == META {
-        if let Some(meta) = members.meta() {
-            meta.group.stand_if_wanted().await;
-        }
-    } else if let Some(member) = members.get(partition) {
-        member.group.stand_if_wanted().await;
+    if let Some(held) = members.held(partition) {
+        held.stand_if_wanted().await;
     }
 }
 

@@ -5,7 +5,7 @@ mod support;
 
 use grid::{FeedError, GridClient, GridError, Read};
 use grid_config::NodeSettings;
-use grid_core::Cursor;
+use grid_core::{Cursor, PartitionId};
 use support::{Cluster, Command, P0, Sum, request, soon, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,6 +216,57 @@ async fn a_snapshot_lets_the_log_go_and_serves_a_restart_and_a_new_replica() {
         .query(P0, (), Read::Linearizable, soon())
         .await;
     assert_eq!(first.expect("restarted").answer, 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_applies_no_more_of_the_log_again_than_it_may() {
+    let settings = NodeSettings {
+        snapshot_every_entries: u64::MAX,
+        // Some sixty entries of one command.
+        replay_bytes_max: 20_000,
+        ..NodeSettings::default()
+    };
+    let mut cluster = Cluster::start(1, 2, settings).await;
+    cluster.founded().await;
+    let client = cluster.client(1);
+    let (large, small) = (PartitionId(0), PartitionId(1));
+    for key in 0..300 {
+        let partition = if key < 290 { large } else { small };
+        client
+            .execute(partition, request(key, Command::Add(1)), soon())
+            .await
+            .expect("carried out");
+    }
+    let is_bounded = || {
+        let status = client.status();
+        let large = status
+            .replicas
+            .iter()
+            .find(|found| found.partition == large);
+        large.is_some_and(|found| {
+            let newest = found.snapshots.last().map_or(0, |snapshot| snapshot.index);
+            found.applied_index <= newest + 100
+        })
+    };
+    until("the larger part has a snapshot", is_bounded).await;
+    drop(client);
+    cluster.stop(1).await;
+    cluster.restart(1).await;
+    let client = cluster.client(1);
+    let status = client.status();
+    let replayed = status.start.expect("it says").replayed_entries;
+    assert!((10..=120).contains(&replayed), "{replayed} applied again");
+    let small_one = status
+        .replicas
+        .iter()
+        .find(|found| found.partition == small);
+    assert!(small_one.is_some_and(|found| found.snapshots.is_empty()));
+    for (partition, sum) in [(large, 290), (small, 10)] {
+        let answer = client
+            .query(partition, (), Read::Linearizable, soon())
+            .await;
+        assert_eq!(answer.expect("restarted").answer, sum);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -145,6 +145,24 @@ fn request_id(shared: &Shared, headers: &HeaderMap) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("unknown"))
 }
 
+/// Whether a request begins something, or ends what was begun: the same as its command says later (see
+/// `operations`). Taking a bid back frees nothing.
+fn class_of(method: &Method, path: &str) -> CommandClass {
+    let mut parts = path.split('/').skip(2);
+    let route = (parts.next(), parts.nth(1), parts.nth(1));
+    let is_draining = match route {
+        (Some("events"), Some("holds"), None) => *method == Method::DELETE,
+        (Some("events"), Some("holds"), Some("confirm")) => *method == Method::POST,
+        (Some("auctions"), Some("close" | "cancel"), None) => *method == Method::POST,
+        _ => false,
+    };
+    if is_draining {
+        CommandClass::Draining
+    } else {
+        CommandClass::New
+    }
+}
+
 /// Room for a request, by the length that it announces. What operators and door staff ask to see how the
 /// grid is doing needs none.
 fn admit(shared: &Shared, request: &Request) -> Result<Option<WorkPermit>, Failure> {
@@ -152,14 +170,7 @@ fn admit(shared: &Shared, request: &Request) -> Result<Option<WorkPermit>, Failu
     if !path.starts_with("/v1/") {
         return Ok(None);
     }
-    let is_draining = *request.method() == Method::DELETE
-        || ["/confirm", "/close", "/cancel"]
-            .iter()
-            .any(|ending| path.ends_with(ending));
-    let class = match is_draining {
-        true => CommandClass::Draining,
-        false => CommandClass::New,
-    };
+    let class = class_of(request.method(), path);
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -208,4 +219,35 @@ fn ok_at<T: Serialize>(value: &T, position: Cursor) -> Result<Response, Problem>
 
 fn created<T: Serialize>(value: &T) -> Result<Response, Problem> {
     json(StatusCode::CREATED, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_leaves_less_to_do_is_let_in_first() {
+        let draining = [
+            (Method::DELETE, "/v1/events/e/holds/h"),
+            (Method::POST, "/v1/events/e/holds/h/confirm"),
+            (Method::POST, "/v1/auctions/a/close"),
+            (Method::POST, "/v1/auctions/a/cancel"),
+        ];
+        for (method, path) in draining {
+            assert_eq!(class_of(&method, path), CommandClass::Draining, "{path}");
+        }
+        let new = [
+            (Method::DELETE, "/v1/auctions/a/bids/b"),
+            (Method::DELETE, "/v1/auctions/a"),
+            (Method::DELETE, "/v1/anything/else"),
+            (Method::POST, "/v1/events/e/holds"),
+            (Method::POST, "/v1/events/close"),
+            (Method::POST, "/v1/auctions/a/start"),
+            (Method::GET, "/v1/events/e/holds/h/confirm"),
+            (Method::GET, "/v1/auctions/cancel"),
+        ];
+        for (method, path) in new {
+            assert_eq!(class_of(&method, path), CommandClass::New, "{path}");
+        }
+    }
 }

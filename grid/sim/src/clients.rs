@@ -54,6 +54,16 @@ impl Job {
             Asked::Query(..) | Asked::Pumped(_) | Asked::Order(_) => None,
         }
     }
+
+    /// What its reply says, where it is a command's.
+    fn executed<'a>(&self, executed: &'a Executed<Reply>) -> Option<Fact<'a>> {
+        Some(Fact::Executed {
+            partition: self.partition,
+            key: self.key()?,
+            executed,
+            floor: self.floor,
+        })
+    }
 }
 
 enum State {
@@ -332,21 +342,14 @@ impl Clients {
         history: &mut History,
         check: &mut dyn FnMut(&History, &Fact<'_>) -> Checked,
     ) -> Checked {
-        let Some((job, key)) = self
-            .echoes
-            .remove(&ticket)
-            .and_then(|job| job.key().map(|key| (job, key)))
-        else {
+        let Some(job) = self.echoes.remove(&ticket) else {
             return Ok(());
         };
         let Ended::Executed(Ok(executed)) = ended else {
             return Ok(());
         };
-        let fact = Fact::Executed {
-            partition: job.partition,
-            key,
-            executed,
-            floor: job.floor,
+        let Some(fact) = job.executed(executed) else {
+            return Ok(());
         };
         check(history, &fact)?;
         let log = history.log(job.partition);
@@ -363,16 +366,10 @@ impl Clients {
         history: &mut History,
         check: &mut dyn FnMut(&History, &Fact<'_>) -> Checked,
     ) -> Checked {
-        let Some(key) = job.key() else {
+        let Some(fact) = job.executed(executed) else {
             return Ok(());
         };
         self.counts.commands += 1;
-        let fact = Fact::Executed {
-            partition: job.partition,
-            key,
-            executed,
-            floor: job.floor,
-        };
         check(history, &fact)?;
         self.acknowledged(number, history, executed.position);
         self.remember_hold(number, &job, &executed.reply);

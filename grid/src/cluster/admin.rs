@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use super::map::{ClusterMap, META};
 use super::messages::SERVICE_ADMIN;
 use super::meta::{execute_meta, meta_leader};
-use super::plan::{Move, plan};
+use super::plan::{Conditions, Move, plan};
+use super::reconciler::{conditions, disks};
 use super::space::{MapCommand, MapSpace, Refusal};
 use crate::client::GridClient;
 use crate::error::GridError;
@@ -112,7 +113,7 @@ pub(super) enum AdminReply {
 pub(super) fn prepare(
     map: &ClusterMap,
     action: &MemberAction,
-    down: &BTreeSet<NodeId>,
+    conditions: &Conditions,
 ) -> Result<(MapCommand, Vec<Move>), Refusal> {
     let (node, command) = match *action {
         MemberAction::Drain { node, fewer_copies } => (
@@ -155,7 +156,7 @@ pub(super) fn prepare(
     let Some(after) = after.map() else {
         return Err(Refusal::NotFounded);
     };
-    let moves = plan(after, down);
+    let moves = plan(after, conditions);
     let is_leaving = !after.eligible().contains(&node);
     let stuck: Vec<PartitionId> = after
         .groups
@@ -169,7 +170,11 @@ pub(super) fn prepare(
         })
         .collect();
     if !stuck.is_empty() {
-        let why = format!("nodes {down:?} do not answer");
+        let Conditions { down, disks } = conditions;
+        let mut why = format!("nodes {down:?} do not answer");
+        if !disks.is_empty() {
+            why.push_str(&format!("; disks are in trouble: {disks:?}"));
+        }
         return Err(Refusal::NoQuorum {
             partitions: stuck,
             why,
@@ -194,17 +199,23 @@ pub(super) async fn administer<S: Space>(
     let Some(map) = map else {
         return AdminReply::NotLeader(None);
     };
-    let down: BTreeSet<NodeId> = down(members, &map);
     match request {
-        AdminRequest::Status => AdminReply::Status(Box::new(MembershipStatus {
-            moves: plan(&map, &down),
-            moving: map.moving().map(|(partition, _)| partition),
-            activity: members.reconciling.lock().activity.clone(),
-            down: down.into_iter().collect(),
-            map,
-        })),
+        AdminRequest::Status => {
+            let conditions = conditions(members, &map).await;
+            AdminReply::Status(Box::new(MembershipStatus {
+                moves: plan(&map, &conditions),
+                moving: map.moving().map(|(partition, _)| partition),
+                activity: members.reconciling.lock().activity.clone(),
+                down: conditions.down.into_iter().collect(),
+                map,
+            }))
+        }
         AdminRequest::Change(change) => {
-            let prepared = prepare(&map, &change.action, &down);
+            let conditions = Conditions {
+                down: down(members, &map),
+                disks: disks(members, &map).await,
+            };
+            let prepared = prepare(&map, &change.action, &conditions);
             let (command, moves) = match prepared {
                 Ok(prepared) => prepared,
                 Err(refusal) => return AdminReply::Changed(Err(refusal)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use grid_core::{PartitionId, Space};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,10 @@ use crate::transport::{PeerSpec, PeerTable};
 const FOUNDERS_WAIT: Duration = Duration::from_secs(3);
 /// How often they are asked.
 const FOUNDERS_PAUSE: Duration = Duration::from_millis(20);
+
+/// Replicas that are read from the disk at a time when a node starts; each wants a core and, for its
+/// newest snapshot, some memory.
+const OPENINGS_MAX: usize = 8;
 
 /// How often a full disk is tried again.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
@@ -135,6 +140,7 @@ async fn open_missing<S: Space>(
     map: &ClusterMap,
 ) -> Result<(), StartError> {
     let (node, incarnation) = (members.node, members.info.incarnation);
+    let mut missing = Vec::new();
     for (&partition, group) in &map.groups {
         if !map.is_holder(partition, node, incarnation) || members.is_open(partition) {
             continue;
@@ -145,24 +151,52 @@ async fn open_missing<S: Space>(
             )));
         };
         let is_first = group.epoch == 1;
-        let opener = &members.opener;
         if partition == META {
-            let meta = Arc::new(opener.open(partition, leadership, is_first).await?);
+            let opening = members.opener.open(partition, leadership, is_first);
+            let meta = Arc::new(opening.await?);
             *members.meta.write() = Some(Arc::clone(&meta));
             follow_meta(members, Arc::clone(&meta));
             if let Some(voters) = founders(node, group) {
                 begin(members, &meta.group, voters);
             }
         } else {
-            let opened = opener.open::<S>(partition, leadership, is_first).await?;
-            let member = Arc::new(opened);
-            members
-                .replicas
-                .write()
-                .insert(partition, Arc::clone(&member));
-            if let Some(voters) = founders(node, group) {
-                begin(members, &member.group, voters);
+            missing.push((partition, leadership, is_first));
+        }
+    }
+    let opening = missing
+        .into_iter()
+        .map(|(partition, leadership, is_first)| {
+            let members = Arc::clone(members);
+            async move {
+                let opened = tokio::spawn(async move {
+                    let opener = &members.opener;
+                    opener.open::<S>(partition, leadership, is_first).await
+                });
+                let opened = opened.await;
+                let opened = opened.map_err(|error| StartError::Damaged(error.to_string()))?;
+                Ok::<_, StartError>((partition, Arc::new(opened?)))
             }
+        });
+    let mut opening = stream::iter(opening).buffered(OPENINGS_MAX);
+    while let Some(opened) = opening.next().await {
+        let (partition, member) = opened?;
+        members
+            .replicas
+            .write()
+            .insert(partition, Arc::clone(&member));
+        if let Some(voters) = map
+            .groups
+            .get(&partition)
+            .and_then(|group| founders(node, group))
+        {
+            begin(members, &member.group, voters);
+        }
+        // Whoever drains the node has left the elections of all that it held then. It says so before it
+        // looks what there is, and this looks after there is one more: one of the two sees the other.
+        if members.draining.load(Ordering::SeqCst)
+            && let Some(held) = members.held(partition)
+        {
+            held.leave_elections();
         }
     }
     Ok(())

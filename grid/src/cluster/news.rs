@@ -18,7 +18,7 @@ use super::space::MapCommand;
 use crate::clock::Electorate;
 use crate::members::Members;
 use crate::node::NodeId;
-use crate::platform::{monotonic_now, wall_now};
+use crate::platform::{self, monotonic_now, wall_now};
 use crate::transport::RefusalReason;
 
 /// How often one peer is asked.
@@ -44,7 +44,7 @@ pub(crate) async fn gather<S: Space>(members: Arc<Members<S>>, stop: Cancellatio
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(period) => {}
+            () = platform::pause(period) => {}
         }
         let work = async {
             notice_removal(&members);

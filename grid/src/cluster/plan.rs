@@ -1,5 +1,5 @@
 //! Where replicas should be, and in which order they go there. Pure: a function of the map and of
-//! which nodes do not answer.
+//! which nodes do not answer or have a disk in trouble.
 //!
 //! A plan is a list of moves, each of one replica of one group. In order of urgency: off the nodes that
 //! are draining, gone or came back empty; missing copies; surplus copies; two copies in one zone; then
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::map::{ClusterMap, GroupEntry, META, NodeEntry, NodeInfo};
 use crate::node::NodeId;
+use crate::status::DiskTrouble;
 
 /// The most moves that are planned ahead.
 const MOVES_MAX: usize = 4_096;
@@ -69,12 +70,32 @@ impl Move {
     }
 }
 
+/// What is known of the nodes just now, beside the map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conditions {
+    /// They do not answer.
+    pub(crate) down: BTreeSet<NodeId>,
+    /// What is wrong with disks; those that nothing is known of are taken for well.
+    pub(crate) disks: BTreeMap<NodeId, DiskTrouble>,
+}
+
+impl Conditions {
+    /// These nodes do not answer, and nothing is known of disks.
+    #[cfg(test)]
+    pub(crate) fn of_down(down: &BTreeSet<NodeId>) -> Self {
+        Self {
+            down: down.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Everything that is to be moved, in order.
-pub(crate) fn plan(map: &ClusterMap, down: &BTreeSet<NodeId>) -> Vec<Move> {
+pub(crate) fn plan(map: &ClusterMap, conditions: &Conditions) -> Vec<Move> {
     let mut map = map.clone();
     let mut moves = Vec::new();
     while moves.len() < MOVES_MAX {
-        let Some(next) = next_move(&map, down) else {
+        let Some(next) = next_move(&map, conditions) else {
             break;
         };
         if let Some(group) = map.groups.get_mut(&next.partition) {
@@ -86,8 +107,8 @@ pub(crate) fn plan(map: &ClusterMap, down: &BTreeSet<NodeId>) -> Vec<Move> {
 }
 
 /// The most urgent move.
-pub(crate) fn next_move(map: &ClusterMap, down: &BTreeSet<NodeId>) -> Option<Move> {
-    let planner = Planner::new(map, down);
+pub(crate) fn next_move(map: &ClusterMap, conditions: &Conditions) -> Option<Move> {
+    let planner = Planner::new(map, conditions);
     planner
         .evict()
         .or_else(|| planner.grow())
@@ -144,7 +165,7 @@ pub(crate) fn found(nodes: Vec<NodeInfo>, partitions: u32, replicas: u32) -> Clu
         nodes,
         groups,
     };
-    for next in plan(&map, &BTreeSet::new()) {
+    for next in plan(&map, &Conditions::default()) {
         if let Some(group) = map.groups.get_mut(&next.partition) {
             group.replicas = next.applied_to(&group.replicas);
         }
@@ -155,6 +176,7 @@ pub(crate) fn found(nodes: Vec<NodeInfo>, partitions: u32, replicas: u32) -> Clu
 struct Planner<'a> {
     map: &'a ClusterMap,
     down: &'a BTreeSet<NodeId>,
+    disks: &'a BTreeMap<NodeId, DiskTrouble>,
     eligible: BTreeSet<NodeId>,
     loads: BTreeMap<NodeId, usize>,
     /// Copies of each group that the grid should and can have.
@@ -162,7 +184,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(map: &'a ClusterMap, down: &'a BTreeSet<NodeId>) -> Self {
+    fn new(map: &'a ClusterMap, conditions: &'a Conditions) -> Self {
         let eligible = map.eligible();
         let mut loads: BTreeMap<NodeId, usize> = eligible.iter().map(|node| (*node, 0)).collect();
         for group in map.groups.values() {
@@ -175,7 +197,8 @@ impl<'a> Planner<'a> {
         let copies = (map.replicas as usize).min(eligible.len());
         Self {
             map,
-            down,
+            down: &conditions.down,
+            disks: &conditions.disks,
             eligible,
             loads,
             copies,
@@ -215,17 +238,28 @@ impl<'a> Planner<'a> {
         !after.is_empty() && self.has_quorum(&group.replicas) && self.has_quorum(&after)
     }
 
-    /// The best node for one more copy beside `others`: no shared zone, then the least loaded.
+    /// Whether a node can take one more copy: it answers, and has room.
+    fn can_take(&self, node: NodeId) -> bool {
+        !self.down.contains(&node) && self.disks.get(&node) != Some(&DiskTrouble::Full)
+    }
+
+    fn is_slow(&self, node: NodeId) -> bool {
+        self.disks.get(&node) == Some(&DiskTrouble::Slow)
+    }
+
+    /// The best node for one more copy beside `others`: no shared zone, then no slow disk, then the least
+    /// loaded.
     fn best_target(&self, others: &[NodeId]) -> Option<NodeId> {
         let candidates = self
             .eligible
             .iter()
             .copied()
-            .filter(|node| !others.contains(node) && !self.down.contains(node));
+            .filter(|node| !others.contains(node) && self.can_take(*node));
         candidates.min_by_key(|node| {
             let mut with: Vec<NodeId> = others.to_vec();
             with.push(*node);
-            (self.collisions(&with), self.load(*node), *node)
+            let is_slow = self.is_slow(*node);
+            (self.collisions(&with), is_slow, self.load(*node), *node)
         })
     }
 
@@ -257,9 +291,7 @@ impl<'a> Planner<'a> {
                 .get(&leaver)
                 .and_then(|entry| entry.replaced_by)
                 .filter(|node| {
-                    self.eligible.contains(node)
-                        && !others.contains(node)
-                        && !self.down.contains(node)
+                    self.eligible.contains(node) && !others.contains(node) && self.can_take(*node)
                 });
             let to = successor.or_else(|| self.best_target(&others));
             let is_spare = others.len() >= self.copies;
@@ -341,13 +373,15 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The swap that lessens the largest difference of loads without bringing zones together.
+    /// The swap that lessens the largest difference of loads without bringing zones together. Nothing is
+    /// brought to a slow disk for evenness.
     fn balance(&self) -> Option<Move> {
         let candidates = self.groups().flat_map(|(partition, group)| {
             let present = self.collisions(&group.replicas);
             self.swaps(partition, group, MoveReason::Balance)
                 .filter(move |(candidate, after)| {
-                    self.collisions(after) <= present && self.allowed(group, candidate)
+                    let is_slow = candidate.to.is_some_and(|node| self.is_slow(node));
+                    !is_slow && self.collisions(after) <= present && self.allowed(group, candidate)
                 })
         });
         let gains = candidates.filter_map(|(candidate, _)| {
@@ -372,7 +406,7 @@ impl<'a> Planner<'a> {
             .eligible
             .iter()
             .copied()
-            .filter(|node| !group.replicas.contains(node) && !self.down.contains(node));
+            .filter(|node| !group.replicas.contains(node) && self.can_take(*node));
         targets.flat_map(move |to| {
             group.replicas.iter().map(move |from| {
                 let candidate = Move {

@@ -6,7 +6,7 @@
 //! A target that stops answering before it has a vote is given up after a while, and another is chosen;
 //! whatever else stands still is waited for, and [`Reconciling::activity`] says what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,15 @@ use super::admin::down;
 use super::map::{ClusterMap, GroupEntry, META, NodeState};
 use super::messages::{GroupReply, GroupRequest, SERVICE_GROUP, SERVICE_MAP, group_here};
 use super::meta::execute_meta;
-use super::plan::next_move;
+use super::plan::{Conditions, next_move};
 use super::space::MapCommand;
 use super::step::{GroupView, Step, next_step};
 use crate::members::Members;
 use crate::node::NodeId;
-use crate::platform::monotonic_now;
+use crate::platform::{self, monotonic_now};
 use crate::raft::{MembershipChange, MembershipError};
+use crate::service::SERVICE_STATUS;
+use crate::status::{DiskTrouble, NodeStatus};
 use crate::transport::Lane;
 
 /// The pause between two steps of a move.
@@ -36,6 +38,8 @@ const CHANGE_WAIT: Duration = Duration::from_millis(6_000);
 const COMMAND_WAIT: Duration = Duration::from_millis(3_000);
 /// How long a target that does not answer is waited for.
 const TARGET_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node may take to say how its disk is.
+const DISK_WAIT: Duration = Duration::from_millis(500);
 /// How long a peer may take to acknowledge a map.
 const PUSH_WAIT: Duration = Duration::from_millis(1_000);
 
@@ -64,7 +68,7 @@ pub(crate) async fn reconcile<S: Space>(members: Arc<Members<S>>, stop: Cancella
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = platform::pause(pause) => {}
             changed = map.changed(), if !worked => if changed.is_err() { return },
         }
     }
@@ -111,15 +115,19 @@ async fn turn<S: Space>(members: &Arc<Members<S>>) -> bool {
         let command = MapCommand::Found(ClusterMap::clone(&founded));
         return command_now(members, &command).await;
     };
-    let down = down(members, &map);
     if let Some((partition, group)) = map.moving() {
+        let down = down(members, &map);
         return move_on(members, &map, partition, group, &down).await;
     }
     if let Some(command) = housekeeping(&map) {
         return command_now(members, &command).await;
     }
-    let Some(next) = next_move(&map, &down) else {
-        note(members, None);
+    let conditions = conditions(members, &map).await;
+    let Some(next) = next_move(&map, &conditions) else {
+        // With disks in trouble something may have to wait.
+        let disks = &conditions.disks;
+        let waits = (!disks.is_empty()).then(|| format!("disks are in trouble: {disks:?}"));
+        note(members, waits);
         return false;
     };
     let Some(group) = map.groups.get(&next.partition) else {
@@ -135,6 +143,44 @@ async fn turn<S: Space>(members: &Arc<Members<S>>) -> bool {
         epoch: group.epoch,
     };
     command_now(members, &command).await
+}
+
+/// What is known of the nodes just now. The disks are asked for only where a copy is to go somewhere.
+pub(super) async fn conditions<S: Space>(members: &Members<S>, map: &ClusterMap) -> Conditions {
+    let mut conditions = Conditions {
+        down: down(members, map),
+        ..Conditions::default()
+    };
+    if next_move(map, &conditions).is_some_and(|next| next.to.is_some()) {
+        conditions.disks = disks(members, map).await;
+    }
+    conditions
+}
+
+/// The disks that are in trouble, by their nodes' own account. One that does not say is taken for well:
+/// whether it answers at all is another matter.
+pub(super) async fn disks<S: Space>(
+    members: &Members<S>,
+    map: &ClusterMap,
+) -> BTreeMap<NodeId, DiskTrouble> {
+    let asked = map.members().map(async |(node, _)| {
+        if node == members.node {
+            return Some((node, trouble_of(&members.status())?));
+        }
+        let payload = Vec::new();
+        let reply = members
+            .request(node, SERVICE_STATUS, payload, DISK_WAIT)
+            .await;
+        let status = serde_json::from_slice(&reply.ok()?).ok()?;
+        Some((node, trouble_of(&status)?))
+    });
+    let told = futures_util::future::join_all(asked).await;
+    told.into_iter().flatten().collect()
+}
+
+fn trouble_of(status: &NodeStatus) -> Option<DiskTrouble> {
+    let is_stuck = !status.wal.writable;
+    status.wal.trouble.or(is_stuck.then_some(DiskTrouble::Full))
 }
 
 /// What the map is to note when nothing is being moved.

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 
 use super::admin::{MemberAction, prepare};
 use super::map::{ClusterMap, META, NodeInfo, NodeState};
-use super::plan::{Move, MoveReason, found, next_move, plan};
+use super::plan::{Conditions, Move, MoveReason, found, next_move, plan};
 use super::space::{MapCommand, MapSpace, Refusal};
 use crate::node::NodeId;
+use crate::status::DiskTrouble;
 
 fn info(node: NodeId, zone: &str) -> NodeInfo {
     NodeInfo {
@@ -37,8 +38,8 @@ fn space(map: &ClusterMap) -> MapSpace {
     space
 }
 
-fn none() -> BTreeSet<NodeId> {
-    BTreeSet::new()
+fn none() -> Conditions {
+    Conditions::default()
 }
 
 fn loads(map: &ClusterMap) -> Vec<usize> {
@@ -50,9 +51,9 @@ fn spread(loads: &[usize]) -> usize {
 }
 
 /// Carries the moves out as the reconciler does, and returns how many there were.
-fn settle_all(space: &mut MapSpace, down: &BTreeSet<NodeId>) -> usize {
+fn settle_all(space: &mut MapSpace, conditions: &Conditions) -> usize {
     let mut moves = 0;
-    while let Some(next) = space.map().and_then(|map| next_move(map, down)) {
+    while let Some(next) = space.map().and_then(|map| next_move(map, conditions)) {
         let map = space.map().expect("founded").clone();
         let group = &map.groups[&next.partition];
         let replicas = next.applied_to(&group.replicas);
@@ -110,6 +111,58 @@ fn a_fourth_node_gets_its_share_with_the_fewest_moves() {
     let map = space.map().expect("founded");
     assert!(spread(&loads(map)) <= 1);
     assert_eq!(moves, map.load(4), "each move brings one replica to it");
+}
+
+#[test]
+fn a_full_disk_gets_no_copy_and_a_slow_one_only_where_there_is_no_other() {
+    let with = |disks: &[(NodeId, DiskTrouble)]| Conditions {
+        disks: disks.iter().copied().collect(),
+        ..Conditions::default()
+    };
+    let five = || {
+        let mut space = space(&grid(&["", "", ""], 8, 3));
+        for node in [4, 5] {
+            let joined = space.carry_out(MapCommand::Join(info(node, "")));
+            joined.expect("let in");
+        }
+        space
+    };
+    let drain = |space: &mut MapSpace| {
+        let drain = MapCommand::Drain {
+            node: 1,
+            fewer_copies: false,
+            remove: false,
+            replaced_by: None,
+        };
+        space.carry_out(drain).expect("four are left");
+    };
+    let load = |space: &MapSpace, node| space.map().expect("founded").load(node);
+
+    // For evenness nothing is brought to either.
+    for trouble in [DiskTrouble::Full, DiskTrouble::Slow] {
+        let mut space = five();
+        assert!(settle_all(&mut space, &with(&[(4, trouble)])) > 0);
+        assert_eq!(load(&space, 4), 0, "{trouble:?}");
+        assert!(load(&space, 5) > 0);
+    }
+    // What must go somewhere goes elsewhere as long as there is an elsewhere.
+    let mut space = five();
+    drain(&mut space);
+    settle_all(&mut space, &with(&[(4, DiskTrouble::Full)]));
+    assert_eq!((load(&space, 1), load(&space, 4)), (0, 0));
+    let mut space = five();
+    drain(&mut space);
+    settle_all(
+        &mut space,
+        &with(&[(4, DiskTrouble::Slow), (5, DiskTrouble::Full)]),
+    );
+    assert_eq!(load(&space, 1), 0, "a copy on a slow disk is one");
+    assert!(load(&space, 4) > 0);
+    let mut space = five();
+    drain(&mut space);
+    let full = with(&[(4, DiskTrouble::Full), (5, DiskTrouble::Full)]);
+    assert_eq!(settle_all(&mut space, &full), 0);
+    assert!(load(&space, 1) > 0, "it waits for room");
 }
 
 #[test]
@@ -171,7 +224,7 @@ fn what_would_lose_copies_is_refused() {
 
     // Single copies on a node that does not answer cannot be moved.
     let single = grid(&["", ""], 4, 1);
-    let dead = BTreeSet::from([2]);
+    let dead = Conditions::of_down(&BTreeSet::from([2]));
     let refused = prepare(&single, &drain(2, false), &dead);
     assert!(
         matches!(refused, Err(Refusal::NoQuorum { .. })),
@@ -215,7 +268,10 @@ fn a_disk_that_was_lost_is_let_in_after_every_group_let_go_of_it() {
     let early = space.carry_out(MapCommand::Readmit { node: 3 });
     assert_eq!(early, Err(Refusal::Outdated));
     // The other two are a majority without it.
-    assert_eq!(settle_all(&mut space, &BTreeSet::from([3])), 5);
+    assert_eq!(
+        settle_all(&mut space, &Conditions::of_down(&BTreeSet::from([3]))),
+        5
+    );
     space
         .carry_out(MapCommand::Readmit { node: 3 })
         .expect("nothing counts on the old disk");
@@ -317,14 +373,14 @@ proptest! {
         let majority = |nodes: &[NodeId]| {
             nodes.iter().filter(|node| !down.contains(node)).count() > nodes.len() / 2
         };
-        for made in plan(&before, &down) {
+        for made in plan(&before, &Conditions::of_down(&down)) {
             let present = replicas_now.get_mut(&made.partition).expect("a group of the map");
             prop_assert!(majority(present));
             *present = made.applied_to(present);
             prop_assert!(majority(present));
             prop_assert!(made.to.is_none_or(|node| !down.contains(&node)));
         }
-        settle_all(&mut space, &down);
+        settle_all(&mut space, &Conditions::of_down(&down));
         let map = space.map().expect("founded");
         map.check().expect("sound");
         for (partition, group) in &map.groups {

@@ -11,6 +11,8 @@
 //! of the rest: no clock, file, socket or thread is reached but through here, and no logic depends on
 //! the order of a randomly seeded map. (tokio's own randomness is seeded by turmoil.)
 
+#[cfg(not(feature = "sim"))]
+mod background;
 mod delegated;
 #[cfg(not(feature = "sim"))]
 mod machine;
@@ -20,16 +22,26 @@ mod runtime;
 pub mod simulated;
 
 #[cfg(not(feature = "sim"))]
+pub(crate) use background::{in_background, rest};
+#[cfg(not(feature = "sim"))]
 pub(crate) use machine::{AsyncFile, Runtime, blocking, fs, net, random};
 #[cfg(feature = "sim")]
-pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, net, random};
+pub(crate) use simulated::{AsyncFile, Runtime, blocking, fs, in_background, net, random, rest};
 
 #[cfg(not(feature = "sim"))]
 pub use runtime::align_timers;
+#[cfg(not(feature = "sim"))]
+pub(crate) use runtime::pause;
 
 /// Nothing: a simulation's timers ring when they are due.
 #[cfg(feature = "sim")]
-pub fn align_timers() {}
+pub fn align_timers(_heartbeat: Duration) {}
+
+/// Sleeps so long.
+#[cfg(feature = "sim")]
+pub(crate) async fn pause(about: Duration) {
+    tokio::time::sleep(about).await;
+}
 
 #[cfg(not(feature = "sim"))]
 use machine::wall_clock_ms;

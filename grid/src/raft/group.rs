@@ -11,20 +11,18 @@ use grid_config::ClusterSettings;
 use grid_core::Space;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, SnapshotPolicy};
+use tokio::sync::watch;
 
+use super::group_store::GroupStore;
 use super::leadership::Lease;
 use super::log_store::LogStore;
 use super::network::PeerNetwork;
 use super::state_machine::StateMachine;
-use super::types::{
-    Callback, EntryBytes, Outcomes, ProposalError, SnapshotPosition, TypeConfig, WriteResult,
-};
+use super::types::{Callback, EntryBytes, Outcomes, ProposalError, TypeConfig, WriteResult};
 use crate::error::StartError;
-use crate::replica::ReplicaState;
 use crate::snapshot::SnapshotStore;
 use crate::status::ReplicaRole;
 use crate::transport::Transport;
-use crate::wal::{RecoveredGroup, Wal};
 
 /// The most log entries that go to a peer in one message.
 const APPEND_ENTRIES_MAX: u64 = 256;
@@ -33,15 +31,10 @@ const READ_WAIT: Duration = Duration::from_millis(2_000);
 
 /// What a group is made of.
 pub(crate) struct GroupOptions<'a, S: Space> {
-    pub(crate) group: u32,
     pub(crate) node: u64,
     pub(crate) cluster: &'a ClusterSettings,
-    pub(crate) wal: Arc<Wal>,
-    pub(crate) recovered: Option<&'a RecoveredGroup>,
     pub(crate) transport: Transport,
-    pub(crate) replica: Arc<ReplicaState<S>>,
-    pub(crate) snapshots: SnapshotStore,
-    pub(crate) restored: Option<SnapshotPosition>,
+    pub(crate) store: GroupStore<S>,
 }
 
 /// Why a linearizable read is not possible here.
@@ -59,6 +52,7 @@ pub(crate) struct Group<S: Space> {
     pub(super) lease: Arc<Lease>,
     pub(super) snapshots: SnapshotStore,
     pub(super) log: LogStore,
+    snapshots_ended: watch::Receiver<u64>,
 }
 
 impl<S: Space> Clone for Group<S> {
@@ -68,6 +62,7 @@ impl<S: Space> Clone for Group<S> {
             lease: Arc::clone(&self.lease),
             snapshots: self.snapshots.clone(),
             log: self.log.clone(),
+            snapshots_ended: self.snapshots_ended.clone(),
         }
     }
 }
@@ -98,20 +93,23 @@ impl<S: Space> Group<S> {
     /// Starts the group from its log.
     ///
     /// # Errors
-    /// When the stored positions do not decode or openraft finds them inconsistent.
+    /// When openraft finds log and state inconsistent.
     pub(crate) async fn start(options: GroupOptions<'_, S>) -> Result<Self, StartError> {
-        let damaged = |error: io::Error| StartError::Damaged(error.to_string());
-        let log = LogStore::open(options.wal, options.group, options.recovered).map_err(damaged)?;
+        let GroupStore {
+            log,
+            machine,
+            snapshots,
+            has_voted,
+        } = options.store;
         let config = configuration(options.cluster)
             .validate()
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let network = PeerNetwork {
             transport: options.transport,
             node: options.node,
-            group: options.group,
+            group: log.group(),
         };
-        let machine =
-            StateMachine::new(options.replica, options.snapshots.clone(), options.restored);
+        let snapshots_ended = machine.snapshots_ended();
         let raft = Raft::new(
             options.node,
             Arc::new(config),
@@ -125,10 +123,11 @@ impl<S: Space> Group<S> {
             raft,
             lease: Arc::new(Lease::new(
                 options.cluster.election_timeout_max_ms,
-                options.recovered.is_some_and(|group| group.vote.is_some()),
+                has_voted,
             )),
-            snapshots: options.snapshots,
+            snapshots,
             log,
+            snapshots_ended,
         };
         group.begin_elections();
         Ok(group)
@@ -244,6 +243,11 @@ impl<S: Space> Group<S> {
         self.log.read_for_replay(first, last, bytes_max)
     }
 
+    /// Changes whenever a snapshot was written, installed, or could not be written.
+    pub(crate) fn snapshots_ended(&self) -> watch::Receiver<u64> {
+        self.snapshots_ended.clone()
+    }
+
     /// Asks for a snapshot at the present position; it is written in the background.
     pub(crate) async fn take_snapshot(&self) {
         if let Err(error) = self.raft.trigger().snapshot().await {
@@ -256,6 +260,16 @@ impl<S: Space> Group<S> {
         if let Err(error) = self.raft.trigger().purge_log(index).await {
             tracing::warn!(%error, "the log could not be purged");
         }
+    }
+
+    /// Frees what [`Self::purge_log`] let go of some time ago; call it now and then.
+    pub(crate) fn free_purged(&self) {
+        self.log.free_purged();
+    }
+
+    /// Whether a part of the log that was let go of is still to be freed.
+    pub(crate) fn is_freeing(&self) -> bool {
+        self.log.is_freeing()
     }
 
     /// Stops the group. Other groups go on.

@@ -14,7 +14,9 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::purge_delay::PurgeDelay;
 use super::types::{Entry, EntryBytes, LeaderTerm, LogId, TypeConfig, Vote};
+use crate::platform::monotonic_now;
 use crate::wal::{Done, RecoveredGroup, Wal, WalEntry};
 
 /// The most bytes of entries that are read from the log at once to be sent to one peer.
@@ -36,6 +38,7 @@ pub(crate) struct LogStore {
     wal: Arc<Wal>,
     group: u32,
     known: Arc<Mutex<Known>>,
+    delay: Arc<Mutex<PurgeDelay>>,
 }
 
 /// What is asked often and changes seldom, decoded.
@@ -78,6 +81,7 @@ impl LogStore {
             wal,
             group,
             known: Arc::new(Mutex::new(known)),
+            delay: Arc::default(),
         })
     }
 
@@ -96,6 +100,32 @@ impl LogStore {
             tokio::time::sleep(ROOM_LOOK).await;
         }
         true
+    }
+
+    /// Frees what the group let go of long enough ago, see [`PurgeDelay`].
+    pub(crate) fn free_purged(&self) {
+        let due = self.delay.lock().take_due(monotonic_now());
+        if let Some(upto) = due {
+            self.free(upto);
+        }
+    }
+
+    /// Whether entries wait to be freed.
+    pub(crate) fn is_freeing(&self) -> bool {
+        self.delay.lock().is_waiting()
+    }
+
+    fn free(&self, upto: LogId) {
+        // Nobody relies on it before it is stored: a purge that is lost leaves entries that a snapshot
+        // covers. Waiting would keep the group from sending heartbeats for as long as a sync takes.
+        let group = self.group;
+        let done = Box::new(move |result: io::Result<()>| {
+            if let Err(error) = result {
+                tracing::debug!(%error, group, "a purge was not stored");
+            }
+        });
+        self.wal
+            .purge_to(group, upto.index, &meta(&upto, KIND_BLANK), done);
     }
 
     /// Committed entries' bytes from `first` on up to `last`, for replays: `None` for entries that
@@ -120,7 +150,20 @@ impl LogStore {
             .collect())
     }
 
-    fn read(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    /// Entries up to here are known to be committed.
+    pub(super) fn committed(&self) -> Option<LogId> {
+        self.known.lock().committed
+    }
+
+    /// Entries in a range, fewer where it ends earlier or `bytes_max` is reached.
+    ///
+    /// # Errors
+    /// When the log does not reach back so far or cannot be read.
+    pub(super) fn read(
+        &self,
+        range: impl RangeBounds<u64>,
+        bytes_max: usize,
+    ) -> io::Result<Vec<Entry>> {
         let first = match range.start_bound() {
             Bound::Included(&first) => first,
             Bound::Excluded(&before) => before + 1,
@@ -289,16 +332,81 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.known.lock().purged = Some(upto);
-        // Nobody relies on it before it is stored: a purge that is lost leaves entries that a snapshot
-        // covers. Waiting would keep the group from sending heartbeats for as long as a sync takes.
-        let group = self.group;
-        let done = Box::new(move |result: io::Result<()>| {
-            if let Err(error) = result {
-                tracing::debug!(%error, group, "a purge was not stored");
-            }
-        });
-        self.wal
-            .purge_to(self.group, upto.index, &meta(&upto, KIND_BLANK), done);
+        let last = self.wal.last_entry(self.group).map_err(invalid)?;
+        if last.is_none_or(|(last, _)| last < upto.index) {
+            // What comes next does not follow what is there.
+            self.delay.lock().clear();
+            self.free(upto);
+        } else {
+            self.delay.lock().note(upto, monotonic_now());
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::storage::RaftLogStorageExt;
+
+    use super::*;
+    use crate::wal::WalOptions;
+
+    fn at(index: u64) -> LogId {
+        LogId {
+            leader_id: LeaderTerm::new(1),
+            index,
+        }
+    }
+
+    async fn with_entries(directory: &std::path::Path, last: u64) -> LogStore {
+        let (wal, _) = Wal::open(WalOptions {
+            directory: directory.to_owned(),
+            grid_id: 7,
+            node_id: 3,
+            sync: false,
+            segment_bytes: 1 << 20,
+            cache_bytes_max: 1 << 20,
+            keep_free_bytes: 0,
+        })
+        .unwrap();
+        let mut store = LogStore::open(Arc::new(wal), 5, None).unwrap();
+        let entries: Vec<_> = (1..=last)
+            .map(|index| Entry {
+                log_id: at(index),
+                payload: EntryPayload::Blank,
+            })
+            .collect();
+        store.blocking_append(entries).await.unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn who_sends_purged_entries_can_still_read_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = with_entries(directory.path(), 10).await;
+        store.purge(at(8)).await.unwrap();
+        let state = store.get_log_state().await.unwrap();
+        assert_eq!(state.last_purged_log_id, Some(at(8)));
+        store.free_purged();
+        let read = store.clone().limited_get_log_entries(5, 11).await.unwrap();
+        assert_eq!(read.first().map(|entry| entry.log_id), Some(at(5)));
+        assert!(store.is_freeing());
+    }
+
+    #[tokio::test]
+    async fn a_log_that_ends_before_the_snapshot_is_freed_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = with_entries(directory.path(), 10).await;
+        store.purge(at(8)).await.unwrap();
+        store.purge(at(20)).await.unwrap();
+        assert!(!store.is_freeing());
+        let after = Entry {
+            log_id: at(21),
+            payload: EntryPayload::Blank,
+        };
+        store.blocking_append([after]).await.unwrap();
+        let state = store.get_log_state().await.unwrap();
+        assert_eq!(state.last_log_id, Some(at(21)));
+        assert!(store.limited_get_log_entries(5, 22).await.is_err());
     }
 }

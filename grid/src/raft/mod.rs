@@ -15,16 +15,19 @@
 //! `retention`), choose what to propose (see `proposer`), decide who is a member (see `cluster`).
 
 mod group;
+mod group_store;
 mod leadership;
 mod log_store;
 mod membership;
 mod network;
+mod purge_delay;
 mod serving;
 mod standing;
 mod state_machine;
 mod types;
 
 pub(crate) use group::{Group, GroupOptions, ReadRefusal};
+pub(crate) use group_store::GroupStore;
 pub(crate) use membership::{MembershipChange, MembershipError};
 pub(crate) use network::{SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader};
 pub(crate) use serving::open_envelope;

@@ -3,6 +3,9 @@
 //! Requests (votes, heartbeats, leadership transfer) are single messages; appending is a stream, so
 //! that entries are on their way while earlier ones are still being synced; a snapshot has its own
 //! lane, so that it never delays a heartbeat.
+//!
+//! openraft sends a heartbeat as a stream of one append. Opening a stream for each would be most of what
+//! an idle node does, so whoever sends only heartbeats ([`Errand::Heartbeats`]) asks instead.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,7 +19,9 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
-use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{
+    RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
+};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -97,17 +102,38 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetwork {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, (): &()) -> Peer {
+        self.peer(target, Errand::Everything)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, (): &()) -> Peer {
+        self.peer(target, Errand::Heartbeats)
+    }
+}
+
+impl PeerNetwork {
+    fn peer(&self, target: u64, errand: Errand) -> Peer {
         Peer {
             network: self.clone(),
             target,
+            errand,
         }
     }
+}
+
+/// What a [`Peer`] is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// Entries, votes, snapshots: many appends are under way at a time.
+    Everything,
+    /// One append without entries, and its answer, then the next one.
+    Heartbeats,
 }
 
 /// One group's way to one peer.
 pub(crate) struct Peer {
     network: PeerNetwork,
     target: u64,
+    errand: Errand,
 }
 
 fn rpc_error(error: &TransportError) -> RPCError<TypeConfig> {
@@ -272,6 +298,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
+        if self.errand == Errand::Heartbeats {
+            return stream_append_sequential(self, input, option);
+        }
         Box::pin(async move {
             // openraft waits between attempts to reach a peer that is away, but it does so when it is
             // asked for a request: an attempt that failed before that would be repeated at once.

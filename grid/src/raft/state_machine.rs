@@ -1,4 +1,7 @@
 //! openraft's state machine: applies entries to the partition, feeds the changes on, keeps snapshots.
+//!
+//! At a start it brings itself up to the committed position before openraft begins: openraft would do
+//! it too, but on a thread that serves other groups, and one group after another.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,12 +12,18 @@ use grid_core::{PartitionState, Space, snapshot::PartitionView};
 use openraft::RaftSnapshotBuilder;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use tokio::sync::watch;
 
+use super::log_store::LogStore;
 use super::types::SnapshotPosition;
-use super::types::{ApplyReply, LeaderTerm, LogId, Membership, SnapshotMeta, TypeConfig};
+use super::types::{ApplyReply, Entry, LeaderTerm, LogId, Membership, SnapshotMeta, TypeConfig};
 use crate::platform;
+use crate::replay_cost::ReplayMark;
 use crate::replica::ReplicaState;
 use crate::snapshot::{SnapshotFile, SnapshotStore};
+
+/// Bytes of entries that are read from the log at once to be applied again.
+const REPLAY_READ_BYTES: usize = 1 << 20;
 
 type StoredSnapshot = Snapshot<LeaderTerm, u64, (), SnapshotFile>;
 
@@ -24,6 +33,7 @@ pub(crate) struct StateMachine<S: Space> {
     snapshots: SnapshotStore,
     last_applied: Option<LogId>,
     membership: Membership,
+    snapshots_ended: watch::Sender<u64>,
 }
 
 impl<S: Space> StateMachine<S> {
@@ -39,7 +49,68 @@ impl<S: Space> StateMachine<S> {
             snapshots,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
+            snapshots_ended: watch::Sender::new(0),
         }
+    }
+
+    /// Changes with each snapshot that was written, installed, or could not be written.
+    pub(crate) fn snapshots_ended(&self) -> watch::Receiver<u64> {
+        self.snapshots_ended.subscribe()
+    }
+
+    /// Applies what the log holds up to its committed position and returns how many entries that were.
+    /// Blocks for as long as it takes.
+    ///
+    /// # Errors
+    /// When the log cannot be read or an entry not be applied.
+    pub(crate) fn replay(&mut self, log: &LogStore) -> io::Result<u64> {
+        let Some(committed) = log.committed() else {
+            return Ok(0);
+        };
+        let mut replayed = 0;
+        loop {
+            let next = self.last_applied.map_or(0, |last| last.index + 1);
+            if next > committed.index {
+                return Ok(replayed);
+            }
+            let entries = log.read(next..=committed.index, REPLAY_READ_BYTES)?;
+            if entries.is_empty() {
+                // What is missing, openraft says in its own words.
+                return Ok(replayed);
+            }
+            for entry in entries {
+                self.apply_entry(entry)?;
+                replayed += 1;
+            }
+        }
+    }
+
+    fn apply_entry(&mut self, entry: Entry) -> io::Result<ApplyReply> {
+        let index = entry.log_id.index;
+        let reply = match entry.payload {
+            EntryPayload::Normal(bytes) => {
+                let outcomes = self.replica.apply(index, &bytes.0);
+                let outcomes = outcomes.map_err(|error| self.stop(error))?;
+                ApplyReply {
+                    outcomes: Some(Box::new(outcomes)),
+                }
+            }
+            EntryPayload::Membership(membership) => {
+                self.replica
+                    .apply_blank(index)
+                    .map_err(|error| self.stop(error))?;
+                self.membership = Membership::new(Some(entry.log_id), membership);
+                ApplyReply::default()
+            }
+            EntryPayload::Blank => {
+                self.replica
+                    .apply_blank(index)
+                    .map_err(|error| self.stop(error))?;
+                ApplyReply::default()
+            }
+        };
+        self.last_applied = Some(entry.log_id);
+        Ok(reply)
     }
 
     fn stop(&self, error: impl std::fmt::Display) -> io::Error {
@@ -64,30 +135,7 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let index = entry.log_id.index;
-            let reply = match entry.payload {
-                EntryPayload::Normal(bytes) => {
-                    let outcomes = self.replica.apply(index, &bytes.0);
-                    let outcomes = outcomes.map_err(|error| self.stop(error))?;
-                    ApplyReply {
-                        outcomes: Some(Box::new(outcomes)),
-                    }
-                }
-                EntryPayload::Membership(membership) => {
-                    self.replica
-                        .apply_blank(index)
-                        .map_err(|error| self.stop(error))?;
-                    self.membership = Membership::new(Some(entry.log_id), membership);
-                    ApplyReply::default()
-                }
-                EntryPayload::Blank => {
-                    self.replica
-                        .apply_blank(index)
-                        .map_err(|error| self.stop(error))?;
-                    ApplyReply::default()
-                }
-            };
-            self.last_applied = Some(entry.log_id);
+            let reply = self.apply_entry(entry)?;
             if let Some(responder) = responder {
                 responder.send(reply);
             }
@@ -105,9 +153,11 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
             last_membership: self.membership.clone(),
         };
         Builder {
-            view: Some(self.replica.view()),
+            view: Some(self.replica.marked_view()),
             meta,
             snapshots: self.snapshots.clone(),
+            ended: self.snapshots_ended.clone(),
+            replica: Arc::clone(&self.replica),
         }
     }
 
@@ -126,6 +176,7 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
         .await
         .map_err(io::Error::other)??;
         self.replica.replace(state);
+        self.snapshots_ended.send_modify(|ended| *ended += 1);
         self.last_applied = position.0.last_log_id;
         self.membership = position.0.last_membership;
         Ok(())
@@ -144,29 +195,35 @@ impl<S: Space> RaftStateMachine<TypeConfig> for StateMachine<S> {
     }
 }
 
-/// Writes one view to a file, in the background.
+/// Writes one view to a file, on a thread that gives way to all others.
 pub(crate) struct Builder<S: Space> {
-    view: Option<PartitionView<S::View>>,
+    view: Option<(PartitionView<S::View>, ReplayMark)>,
     meta: SnapshotMeta,
     snapshots: SnapshotStore,
+    ended: watch::Sender<u64>,
+    replica: Arc<ReplicaState<S>>,
 }
 
 impl<S: Space> RaftSnapshotBuilder<TypeConfig> for Builder<S> {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<StoredSnapshot, io::Error> {
-        let view = self
+        let (view, mark) = self
             .view
             .take()
             .ok_or_else(|| io::Error::other("a builder builds once"))?;
         let position = SnapshotPosition(self.meta.clone());
         let snapshots = self.snapshots.clone();
-        let written = platform::blocking(move || snapshots.write(&view, &position)).await;
-        match written.map_err(io::Error::other)? {
-            Ok(snapshot) => Ok(StoredSnapshot {
-                meta: self.meta.clone(),
-                snapshot,
-            }),
+        let written = platform::in_background(move || snapshots.write(&view, &position)).await;
+        self.ended.send_modify(|ended| *ended += 1);
+        match written? {
+            Ok(snapshot) => {
+                self.replica.replay_cost().covered(mark);
+                Ok(StoredSnapshot {
+                    meta: self.meta.clone(),
+                    snapshot,
+                })
+            }
             // No reason to stop: what there was before is still there, and it is tried again.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::warn!(%error, "there is no room for a snapshot");

@@ -185,9 +185,10 @@ impl Connection {
             table.entries.insert(id, reply_to);
         }
         // From here the entry leaves the table also when the caller drops this future.
-        let _entry = PendingEntry {
+        let mut entry = PendingEntry {
             connection: self,
             id,
+            is_pending: true,
         };
         self.outbound
             .push(
@@ -198,11 +199,12 @@ impl Connection {
                 PushError::Full(_) => TransportError::Overloaded { peer },
                 PushError::Closed => TransportError::Unreachable { peer },
             })?;
-        match tokio::time::timeout(timeout, reply).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(TransportError::Disconnected { peer }),
-            Err(_) => Err(TransportError::Timeout { peer }),
-        }
+        let Ok(replied) = tokio::time::timeout(timeout, reply).await else {
+            return Err(TransportError::Timeout { peer });
+        };
+        // Whoever has answered, or closed the connection, has taken it out of the table.
+        entry.is_pending = false;
+        replied.unwrap_or(Err(TransportError::Disconnected { peer }))
     }
 
     pub(super) fn open_stream(
@@ -305,11 +307,14 @@ impl Connection {
 struct PendingEntry<'a> {
     connection: &'a Connection,
     id: u64,
+    is_pending: bool,
 }
 
 impl Drop for PendingEntry<'_> {
     fn drop(&mut self) {
-        self.connection.requests.lock().entries.remove(&self.id);
+        if self.is_pending {
+            self.connection.requests.lock().entries.remove(&self.id);
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod recovery;
 mod room;
 mod scrub;
 mod segment;
+mod shared;
 #[cfg(feature = "sim")]
 #[path = "spare_inline.rs"]
 mod spare;
@@ -68,8 +69,9 @@ pub(crate) use scrub::{ScrubTarget, SegmentCheck};
 use index::{Index, Place, Source};
 use pins::Pins;
 use record::Kind;
+use shared::{Operation, Shared};
 use worker::{Queue, Worker};
-use writer::{Operation, Shared, Writer};
+use writer::Writer;
 
 use crate::platform::fs::{self, File, TryLockError};
 

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::writer::{Operation, Writer};
+use super::shared::Operation;
+use super::writer::Writer;
 
 /// Where operations are put; who puts waits while it is full.
 pub(super) type Queue = SyncSender<Operation>;

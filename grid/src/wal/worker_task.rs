@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::writer::{Operation, Writer};
+use super::shared::Operation;
+use super::writer::Writer;
 use crate::platform::simulated;
 
 /// How often a full disk is tried again.

@@ -1,127 +1,38 @@
-//! What the log's worker does: lays operations out, writes, syncs, rotates and frees segments.
+//! What the log's worker does: lays operations out, writes, syncs; see `segments` for what they are
+//! written to.
 //!
 //! It holds no lock while it writes, syncs, renames or waits.
 
+mod segments;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "sim")]
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::watch;
 
-use super::index::{Index, Place};
+use super::index::Place;
 use super::manifest::{Bounds, Manifest};
-use super::pins::Pins;
 use super::record::{self, Kind};
 use super::recovery::Tail;
-use super::room::{Room, RoomLevel};
 use super::segment::{HEADER_BYTES, Segment};
-use super::spare::{SpareState, Spares};
-use super::sync_times::SyncTimes;
-use super::{Done, RecoveredGroup, WalError, WalOptions, WalStats, checkpoint};
+use super::shared::{Operation, Shared};
+#[cfg(feature = "sim")]
+use super::spare::SpareState;
+use super::spare::Spares;
+use super::{Done, RecoveredGroup, WalError, WalOptions, checkpoint};
 use crate::platform::fs::FileExt as _;
 use crate::platform::monotonic_now;
+use segments::open_next;
 
 /// The most bytes that are laid out before they are written and synced.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long the first segment of a new log waits for room.
 const FIRST_SEGMENT_WAIT: Duration = Duration::from_secs(10);
-
-/// Something to be written.
-pub(super) struct Operation {
-    pub(super) kind: Kind,
-    pub(super) group: u32,
-    pub(super) body: Vec<u8>,
-    /// The index's number of an append, else 0.
-    pub(super) number: u64,
-    pub(super) done: Option<Done>,
-}
-
-impl Operation {
-    pub(super) fn new(kind: Kind, group: u32, body: Vec<u8>) -> Self {
-        Self {
-            kind,
-            group,
-            body,
-            number: 0,
-            done: None,
-        }
-    }
-}
-
-/// What callers and the threads share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) index: Mutex<Index>,
-    pub(super) segments: Mutex<BTreeMap<u64, Arc<Segment>>>,
-    pub(super) pins: Mutex<Pins>,
-    /// Committed positions that wait for the next batch.
-    pub(super) committed: Mutex<BTreeMap<u32, Bytes>>,
-    pub(super) spares: Arc<SpareState>,
-    /// Why nothing is written any more.
-    pub(super) failure: watch::Sender<Option<String>>,
-    pub(super) room: Room,
-    segment_bytes: u64,
-    times: Mutex<SyncTimes>,
-    /// The number of the last record that is synced.
-    pub(super) synced_number: AtomicU64,
-    /// Set by who wants the present segment to end although it has room.
-    pub(super) seal_wanted: AtomicBool,
-    /// The newest segment that was found damaged; 0 for none.
-    pub(super) condemned: AtomicU64,
-}
-
-impl Shared {
-    pub(super) fn new(
-        index: Index,
-        segments: BTreeMap<u64, Arc<Segment>>,
-        pins: Pins,
-        segment_bytes: u64,
-    ) -> Self {
-        Self {
-            index: Mutex::new(index),
-            segments: Mutex::new(segments),
-            pins: Mutex::new(pins),
-            committed: Mutex::default(),
-            spares: Arc::default(),
-            failure: watch::Sender::new(None),
-            room: Room::new(segment_bytes),
-            segment_bytes,
-            times: Mutex::new(SyncTimes::new(monotonic_now())),
-            synced_number: AtomicU64::new(0),
-            seal_wanted: AtomicBool::new(false),
-            condemned: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn has_failed(&self) -> bool {
-        self.failure.borrow().is_some()
-    }
-
-    pub(super) fn room_level(&self) -> RoomLevel {
-        self.room.level(self.spares.is_ready())
-    }
-
-    pub(super) fn stats(&self) -> WalStats {
-        let segments = self.segments.lock();
-        let mut times = self.times.lock();
-        let now = monotonic_now();
-        WalStats {
-            segments: segments.len() as u64,
-            bytes: segments.values().map(|segment| segment.bytes).sum(),
-            syncs: times.count,
-            last_sync_us: times.last_us,
-            slowest_sync_us: times.slowest_us(now),
-            usual_sync_us: times.usual_us(now),
-            spare_ready: self.spares.is_ready(),
-            segment_bytes: self.segment_bytes,
-        }
-    }
-}
 
 /// The state of whoever writes.
 pub(super) struct Writer {
@@ -324,14 +235,6 @@ impl Writer {
         }
     }
 
-    /// Ends the present segment where somebody has asked for it.
-    fn seal_if_wanted(&mut self) -> io::Result<()> {
-        if self.shared.seal_wanted.swap(false, Ordering::Relaxed) {
-            return self.rotate(0);
-        }
-        Ok(())
-    }
-
     fn lay_out(&mut self, operation: &Operation) -> io::Result<()> {
         let span = record::span(operation.body.len()) as u64;
         if self.offset + self.batch.len() as u64 + span > self.active.bytes {
@@ -458,64 +361,6 @@ impl Writer {
         let left = self.active.bytes.saturating_sub(self.offset);
         self.shared.room.set_left_in_segment(left);
     }
-
-    fn rotate(&mut self, span: u64) -> io::Result<()> {
-        // Even when batches are not synced: only the last segment may have a torn tail.
-        self.flush(true)?;
-        let checkpoint = checkpoint::encode(&self.held);
-        let needed = HEADER_BYTES + record::span(checkpoint.len()) as u64 + span;
-        if needed > self.options.segment_bytes {
-            return Err(io::Error::other("a record is larger than a segment"));
-        }
-        let next = self.active.header.segment + 1;
-        // From here on the room is that of the next segment: without this, callers would see a full
-        // segment and no spare for the moment of the change, and refuse writes.
-        if self.shared.spares.is_ready() {
-            let room = self.options.segment_bytes;
-            self.shared.room.set_left_in_segment(room);
-        }
-        let spare = self.spares.take()?;
-        self.active = open_next(&self.options, &self.shared, &spare, next, self.number + 1)?;
-        self.manifest.set_newest(next, self.active.bytes)?;
-        self.offset = HEADER_BYTES;
-        self.note_space();
-        self.put(Kind::Checkpoint, 0, &checkpoint);
-        Ok(())
-    }
-
-    /// Gives back the segments before the oldest that holds a live entry.
-    ///
-    /// The checkpoint, purge or truncation that allows it must be durable before.
-    fn free_segments(&mut self) -> io::Result<()> {
-        let active = self.active.header.segment;
-        let oldest = self
-            .shared
-            .pins
-            .lock()
-            .oldest()
-            .map_or(active, |(segment, _)| segment);
-        let oldest = oldest.min(active);
-        let first = self.shared.segments.lock().keys().next().copied();
-        if first.is_none_or(|first| first >= oldest) {
-            return Ok(());
-        }
-        self.flush(true)?;
-        self.manifest.set_oldest(oldest)?;
-        let freed: Vec<PathBuf> = {
-            let mut segments = self.shared.segments.lock();
-            let kept = segments.split_off(&oldest);
-            let freed = std::mem::replace(&mut *segments, kept);
-            freed
-                .into_values()
-                .map(|segment| segment.path.clone())
-                .collect()
-        };
-        // Oldest first: a crash in between must not leave a gap.
-        for path in freed {
-            self.spares.recycle(&path);
-        }
-        Ok(())
-    }
 }
 
 fn sync_segment(segment: &Segment) -> io::Result<()> {
@@ -533,16 +378,4 @@ fn check(failure: Option<&str>) -> io::Result<()> {
             "the log failed before: {failure}"
         ))),
     }
-}
-
-fn open_next(
-    options: &WalOptions,
-    shared: &Shared,
-    spare: &Path,
-    segment: u64,
-    first_number: u64,
-) -> io::Result<Arc<Segment>> {
-    let opened = Arc::new(Segment::create(options, spare, segment, first_number)?);
-    shared.segments.lock().insert(segment, Arc::clone(&opened));
-    Ok(opened)
 }

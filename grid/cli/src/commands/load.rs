@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use grid::NodeId;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::scenarios::{self, FaultsArgs, RestartArgs, ScaleArgs};
+use super::scenarios::{self, FaultsArgs, RecoveryArgs, RestartArgs, ScaleArgs, SnapshotArgs};
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::load::onsale::Offer;
 use crate::load::overload::{self, OverloadPlan};
 use crate::load::report::{Report, Stopwatch};
 use crate::load::venue::{EventView, SeatMap, create};
-use crate::load::{Ending, Plan, bidding, onsale, rush};
+use crate::load::{Ending, Plan, bidding, idle, onsale, rush};
 
 /// `grid load …`
 #[derive(Debug, Subcommand)]
@@ -38,6 +39,13 @@ pub(crate) enum LoadCommand {
     Restart(RestartArgs),
     /// Buyers of seats while a node joins the grid, to stay, and another is removed
     Scale(ScaleArgs),
+    /// Nobody at all: what each node costs its machine while nothing is asked of the grid
+    Idle(IdleArgs),
+    /// Buyers of seats while the largest partition's snapshot is taken, again and again: whether the p99
+    /// shows it, and whether anybody is elected
+    Snapshot(SnapshotArgs),
+    /// A node with many seats and a long log is stopped and killed: how long it takes to be back
+    Recovery(RecoveryArgs),
 }
 
 /// What both understand.
@@ -144,8 +152,9 @@ pub(crate) struct OverloadArgs {
     /// How many times the sustainable load is asked for
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     factor: f64,
-    /// The part of it that is asked for before and afterwards, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// The part of it that is asked for before and afterwards, in percent; where the load generator and the
+    /// database share the processors, half of the peak is already all of them
+    #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
     base: u32,
     /// How long the overload lasts
     #[arg(long, default_value = "60s")]
@@ -161,6 +170,14 @@ pub(crate) struct OverloadArgs {
     threads: u32,
 }
 
+/// `grid load idle`
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// How long it is measured, such as 60s
+    #[arg(long, default_value = "60s")]
+    duration: SignedDuration,
+}
+
 impl LoadCommand {
     /// Threads of the load generator.
     pub(crate) fn threads(&self) -> usize {
@@ -171,6 +188,9 @@ impl LoadCommand {
             Self::Faults(args) => args.common.threads,
             Self::Restart(args) => args.common.threads,
             Self::Scale(args) => args.common.threads,
+            Self::Idle(_) => 1,
+            Self::Snapshot(args) => args.common.threads,
+            Self::Recovery(args) => args.threads,
         };
         threads as usize
     }
@@ -219,6 +239,9 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
         LoadCommand::Faults(args) => return scenarios::faults(context, args).await,
         LoadCommand::Restart(args) => return scenarios::restart(context, args).await,
         LoadCommand::Scale(args) => return scenarios::scale(context, args).await,
+        LoadCommand::Idle(args) => return run_idle(context, &api, args).await,
+        LoadCommand::Snapshot(args) => return scenarios::snapshot(context, args).await,
+        LoadCommand::Recovery(args) => return scenarios::recovery(context, args).await,
     };
     report.print(context.output)?;
     if report.is_ok() {
@@ -326,6 +349,15 @@ async fn run_overload(context: &Context, api: &Api, args: &OverloadArgs) -> anyh
         true => Ok(()),
         false => Err(Failure::Reported.into()),
     }
+}
+
+async fn run_idle(context: &Context, api: &Api, args: &IdleArgs) -> anyhow::Result<()> {
+    let duration = positive(args.duration, "--duration")?;
+    let grid = context.grid_file()?;
+    let nodes: Vec<NodeId> = grid.nodes.iter().map(|node| node.id).collect();
+    let (output, data_dir) = (context.output, &context.data_dir);
+    let idle = idle::run(output, api, data_dir, &nodes, grid.partitions, duration).await?;
+    idle.print(output)
 }
 
 /// The sale imported last, or the only one.

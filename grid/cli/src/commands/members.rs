@@ -1,6 +1,6 @@
 //! `grid node`: the nodes of a running grid; orders about one of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use grid::NodeId;
@@ -56,6 +56,9 @@ struct OrderArgs {
     /// Do not wait until it is done
     #[arg(long)]
     no_wait: bool,
+    /// How long nothing may change before it is no longer waited for, in seconds; the order stands
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    patience: u64,
 }
 
 #[derive(Debug, Args)]
@@ -220,7 +223,9 @@ async fn order(
     let changed: Changed = api.post(&path, &body, None).await?;
     let waits = !args.dry_run && !args.no_wait;
     if waits {
-        wait(&api, context.output, node, changed.moves.len(), is_done).await?;
+        let progress = Progress::new(Duration::from_secs(args.patience));
+        let planned = changed.moves.len();
+        wait(&api, context.output, node, planned, progress, is_done).await?;
     }
     let document = json!({
         "node_id": node,
@@ -241,11 +246,67 @@ async fn order(
     })
 }
 
+/// Notices that nothing changes any more.
+struct Progress {
+    patience: Duration,
+    seen: Option<Seen>,
+}
+
+/// What was last seen to change, and when.
+struct Seen {
+    at: Instant,
+    moves_left: usize,
+    moving: Option<Value>,
+    activity: Option<String>,
+}
+
+impl Progress {
+    fn new(patience: Duration) -> Self {
+        let seen = None;
+        Self { patience, seen }
+    }
+
+    /// # Errors
+    /// When nothing has changed for too long.
+    fn look(&mut self, members: &Members, now: Instant) -> Result<(), Failure> {
+        let is_same = |seen: &&Seen| {
+            seen.moves_left == members.moves.len()
+                && seen.moving == members.moving
+                && seen.activity == members.activity
+        };
+        match self.seen.as_ref().filter(is_same) {
+            Some(seen) if now.duration_since(seen.at) >= self.patience => {
+                let activity = members.activity.as_deref();
+                Err(Failure::Refused {
+                    code: "no_progress".to_owned(),
+                    message: format!(
+                        "nothing has moved for {} s ({}); the order stands: `grid node list` shows how \
+                         far it is, `grid doctor` what is in the way",
+                        self.patience.as_secs(),
+                        activity.unwrap_or("nothing is under way")
+                    ),
+                })
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.seen = Some(Seen {
+                    at: now,
+                    moves_left: members.moves.len(),
+                    moving: members.moving.clone(),
+                    activity: members.activity.clone(),
+                });
+                Ok(())
+            }
+        }
+    }
+}
+
 async fn wait(
     api: &Api,
     output: Output,
     node: NodeId,
     planned: usize,
+    mut progress: Progress,
     is_done: impl Fn(&Node, &Members) -> bool,
 ) -> anyhow::Result<()> {
     let bar = output.bar(planned as u64, "moving replicas");
@@ -260,6 +321,7 @@ async fn wait(
             bar.finish_and_clear();
             return Ok(());
         }
+        progress.look(&members, Instant::now())?;
         bar.set_position(planned.saturating_sub(members.moves.len()) as u64);
         if let Some(activity) = &members.activity {
             bar.set_message(activity.clone());
@@ -326,4 +388,39 @@ fn text(members: &Members) -> String {
         text.push_str(&format!("\nto be moved:\n{}", moves_text(&members.moves)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(activity: &str, moves: usize) -> Members {
+        let made = json!({"partition": 1, "from": 1, "to": 2, "reason": "leaving"});
+        let document = json!({
+            "grid_id": "g", "partitions": 4, "replicas": 3, "nodes": [], "moving": 1,
+            "activity": activity, "moves": vec![made; moves],
+        });
+        serde_json::from_value(document).expect("members")
+    }
+
+    #[test]
+    fn what_stands_still_for_too_long_is_no_longer_waited_for() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut progress = Progress::new(Duration::from_secs(10));
+        let catching_up = members("group 1: 5 behind", 2);
+        assert!(progress.look(&catching_up, at(0)).is_ok());
+        assert!(progress.look(&catching_up, at(9)).is_ok());
+        let further = members("group 1: 4 behind", 2);
+        assert!(progress.look(&further, at(11)).is_ok(), "it goes on");
+        assert!(progress.look(&further, at(20)).is_ok());
+        let error = progress
+            .look(&further, at(21))
+            .expect_err("for ten seconds");
+        assert!(error.to_string().contains("4 behind"), "{error}");
+        assert!(
+            progress.look(&members("", 1), at(22)).is_ok(),
+            "one is done"
+        );
+    }
 }

@@ -129,7 +129,6 @@ pub(crate) async fn run(
     args: NodeArgs,
     watcher: Option<Watcher>,
 ) -> anyhow::Result<()> {
-    grid::align_timers();
     let mut requests = Requests::listen(args.supervised)?;
     let started = watcher.map(|watcher| {
         requests.orders = Some(watcher.orders);
@@ -145,6 +144,9 @@ pub(crate) async fn run(
         settings.node.zone.clone_from(zone);
     }
     secure(&args, &mut settings);
+    grid::align_timers(Duration::from_millis(
+        settings.cluster.heartbeat_interval_ms,
+    ));
     let ticket_key = std::fs::read_to_string(&args.ticket_key)
         .ok()
         .and_then(|text| parse_ticket_key(text.trim()))

@@ -64,6 +64,7 @@ fn status(node: u64) -> NodeStatus {
         uptime_ms: 100_000,
         clock_ms: 1_000,
         lease_ms: 1_200,
+        start: None,
         draining: false,
         wal: WalStatus {
             segments: 2,

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::api::Api;
 use crate::cluster::ClusterStatus;
 use crate::data_dir::DataDir;
+use crate::failure::Failure;
 use crate::rolling::process;
 
 /// How long it is watched which partition is the busiest.
@@ -99,12 +100,12 @@ pub(super) async fn busiest(
 
 /// Kills the process of a node on this machine, as by `kill -9`, and returns which it was.
 pub(super) fn kill_node(data_dir: &DataDir, node: NodeId) -> anyhow::Result<i32> {
-    let pid = process(data_dir, node).with_context(|| {
-        let path = data_dir.node(node).join("node.pid");
-        format!(
-            "{} names no process; is the grid on this machine?",
-            path.display()
-        )
+    let pid = process(data_dir, node).ok_or_else(|| {
+        Failure::Unreachable(format!(
+            "node {node} leads the busiest partition, and no process of it is known: only nodes that \
+             `grid up` runs on this machine, in {}, can be killed",
+            data_dir.path().display()
+        ))
     })?;
     kill(Pid::from_raw(pid), Signal::SIGKILL).context("the node cannot be killed")?;
     Ok(pid)

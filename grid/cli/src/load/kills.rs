@@ -5,13 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use grid::NodeId;
 use serde::Serialize;
 
 use super::fault::{WATCH, busiest, kill_node};
 use super::recorder::Recorder;
-use super::scenario::{Goal, Phase, Scene, Story, phases_text};
+use super::scenario::{Goal, Phase, Scene, Story, not_supervised, phases_text};
 use crate::output::table;
 use crate::rolling::{BACK_WAIT, await_back, await_whole, millis};
 
@@ -68,10 +67,7 @@ pub(crate) async fn script(
     recorder: &Recorder,
     start: Instant,
 ) -> anyhow::Result<Kills> {
-    let grid = scene
-        .data_dir
-        .read()?
-        .context("the grid's data directory is needed to kill its processes")?;
+    let grid = scene.supervised_grid().await?;
     let bar = scene.output.bar(kills.into(), "kills");
     let mut told = Vec::new();
     let mut calm = Vec::new();
@@ -81,7 +77,7 @@ pub(crate) async fn script(
         let (partition, node) = busiest(scene.api, (Instant::now() + WATCH).into()).await?;
         calm.push(Phase::close(recorder, format!("before kill {number}"))?);
         let entry = grid.nodes.iter().find(|entry| entry.id == node);
-        let entry = entry.with_context(|| format!("node {node} was not started by `grid up`"))?;
+        let entry = entry.ok_or_else(|| not_supervised(&[node]))?;
         let (struck, at_s) = (Instant::now(), start.elapsed().as_secs_f64());
         let pid = kill_node(scene.data_dir, node)?;
         await_back(scene.data_dir, scene.api, entry, pid).await?;

@@ -51,6 +51,17 @@ impl Stopwatch {
     }
 }
 
+/// The value in the middle; of none, nothing.
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
 /// All runs of a command.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -86,13 +97,7 @@ impl Report {
     }
 
     fn median(&self, of: impl Fn(&Run) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.runs.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        match values.len() {
-            0 => 0.0,
-            count if count % 2 == 1 => values[count / 2],
-            count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
-        }
+        median(self.runs.iter().map(of))
     }
 
     fn subject_per_s(&self, run: &Run) -> f64 {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use super::recorder::Recorder;
@@ -26,10 +25,7 @@ pub(crate) async fn script(
     recorder: &Recorder,
     _start: Instant,
 ) -> anyhow::Result<Restarts> {
-    let grid = scene
-        .data_dir
-        .read()?
-        .context("the grid's data directory is needed to restart its nodes")?;
+    let grid = scene.supervised_grid().await?;
     let total = u64::from(rounds) * grid.nodes.len() as u64;
     let bar = scene.output.bar(total, "nodes restarted");
     let mut restarted = Vec::new();

@@ -1,5 +1,5 @@
-//! Sales under way while something is done to the grid: what `grid load faults`, `restart` and `scale`
-//! have in common.
+//! Sales under way while something is done to the grid: what `grid load faults`, `restart`, `scale`,
+//! `snapshot` and `recovery` have in common.
 //!
 //! ```text
 //!   copies of an event ─► buyers at a fixed rate ──────────────────────────► accounts ─► check
@@ -15,6 +15,7 @@
 
 use std::time::{Duration, Instant};
 
+use grid::NodeId;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -28,7 +29,9 @@ use super::report::Stopwatch;
 use super::venue::{EventView, SeatMap, create};
 use super::{DRAIN_WAIT, Plan};
 use crate::api::Api;
-use crate::data_dir::DataDir;
+use crate::cluster::ClusterStatus;
+use crate::data_dir::{DataDir, GridFile};
+use crate::failure::Failure;
 use crate::output::{Output, grouped, table};
 
 /// The longest that a script may take.
@@ -47,6 +50,41 @@ pub(crate) struct Scene<'a> {
     pub(crate) data_dir: &'a DataDir,
     /// How long the grid is left alone between two deeds.
     pub(crate) calm: Duration,
+}
+
+impl Scene<'_> {
+    /// The grid, where `grid up` runs every node of it: it alone starts a node again whose process has
+    /// ended.
+    pub(super) async fn supervised_grid(&self) -> anyhow::Result<GridFile> {
+        let grid = self.data_dir.read()?.ok_or_else(|| {
+            let path = self.data_dir.path().display();
+            let text = format!("there is no grid in {path}, and its processes must be known here");
+            Failure::DataDirectory(text)
+        })?;
+        let cluster = ClusterStatus::ask(self.api).await?;
+        let known: Vec<NodeId> = grid.nodes.iter().map(|node| node.id).collect();
+        let others = cluster.nodes.iter().map(|node| node.node_id);
+        let others: Vec<NodeId> = others.filter(|node| !known.contains(node)).collect();
+        if others.is_empty() {
+            Ok(grid)
+        } else {
+            Err(not_supervised(&others).into())
+        }
+    }
+}
+
+/// Why nodes that `grid node join` started are not killed or restarted.
+pub(super) fn not_supervised(nodes: &[NodeId]) -> Failure {
+    let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    Failure::Refused {
+        code: "not_supervised".to_owned(),
+        message: format!(
+            "`grid up` did not start node {names} and would not start it again after its process has \
+             ended; let it go first: `grid node remove --drain {}`",
+            nodes.first().copied().unwrap_or_default()
+        ),
+    }
 }
 
 /// A part of the run.

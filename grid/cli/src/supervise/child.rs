@@ -1,6 +1,5 @@
 //! One node's process: started, started again when it dies, stopped.
 
-use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Order;
+use super::node_log::{LOG_LOOK_PAUSE, NodeLog};
 use crate::failure::NODE_REMOVED;
 use crate::private_file;
 
@@ -21,8 +21,6 @@ const RESTART_PAUSE_MIN: Duration = Duration::from_millis(200);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A node that ran this long begins anew with the shortest pause.
 const STEADY_AFTER: Duration = Duration::from_secs(20);
-/// A log beyond this is set aside when its node starts, replacing the one before.
-const LOG_BYTES_MAX: u64 = 64 << 20;
 /// The allocator gives memory back after ten seconds instead of ten milliseconds: under load the
 /// kernel otherwise spends some 7 % of the machine on zeroing the same pages again and again.
 const ALLOCATOR_PURGE: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10000");
@@ -74,6 +72,7 @@ impl NodeProcess {
         let stop = CancellationToken::new();
         let keeper = Keeper {
             spec: spec.clone(),
+            log: NodeLog::in_directory(&spec.directory),
             state: sender,
             orders,
             stop: stop.clone(),
@@ -99,7 +98,9 @@ impl NodeProcess {
 
     /// Where it logs.
     pub(crate) fn log(&self) -> PathBuf {
-        self.spec.directory.join("node.log")
+        NodeLog::in_directory(&self.spec.directory)
+            .path()
+            .to_owned()
     }
 
     /// Asks it to stop and waits until it has.
@@ -113,6 +114,7 @@ impl NodeProcess {
 
 struct Keeper {
     spec: NodeSpec,
+    log: NodeLog,
     state: watch::Sender<ChildState>,
     orders: watch::Receiver<Option<Order>>,
     stop: CancellationToken,
@@ -158,13 +160,7 @@ impl Keeper {
     }
 
     fn spawn(&self) -> anyhow::Result<Child> {
-        let log_path = self.spec.directory.join("node.log");
-        if std::fs::metadata(&log_path).is_ok_and(|found| found.len() > LOG_BYTES_MAX) {
-            std::fs::rename(&log_path, self.spec.directory.join("node.log.1"))
-                .with_context(|| format!("cannot set {} aside", log_path.display()))?;
-        }
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
-        let log = log.with_context(|| format!("cannot write {}", log_path.display()))?;
+        let log = self.log.open()?;
         let program = std::env::current_exe().context("cannot find this program's file")?;
         let child = Command::new(program)
             .args(&self.spec.arguments)
@@ -185,6 +181,15 @@ impl Keeper {
         }
         self.state.send_modify(|state| state.pid = pid);
         Ok(child)
+    }
+
+    /// Sets the log aside when it is too long. A log that cannot be bounded does not end its node.
+    async fn bound_log(&self) {
+        let log = self.log.clone();
+        let bounding = tokio::task::spawn_blocking(move || log.bound());
+        if let Ok(Err(error)) = bounding.await {
+            tracing::warn!(node = self.spec.id, %error, "a node's log cannot be bounded");
+        }
     }
 
     /// Looks after a running process. Returns how it ended, or `None` when it was asked to.
@@ -216,6 +221,7 @@ impl Keeper {
                     return None;
                 }
                 Ok(()) = self.orders.changed() => {}
+                () = tokio::time::sleep(LOG_LOOK_PAUSE) => self.bound_log().await,
             }
         }
     }

@@ -6,6 +6,7 @@
 //! that was sent a SIGTERM hands its leaderships over first (see `grid restart`).
 
 mod child;
+mod node_log;
 mod ports;
 
 pub(crate) use child::{NodeProcess, NodeSpec};

@@ -95,6 +95,13 @@ async fn a_node_added_and_one_removed_under_a_measured_load_fail_no_request() {
         .collect();
     assert_eq!(states, ["removed", "active", "active", "active"], "{list}");
     assert_eq!(list["moves"], serde_json::json!([]));
+    // The node that joined is nobody's child: killed, it would not come back.
+    let refused = grid.run(&["load", "faults", "--kills=1", "--rate=10"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let error = &refused.json["error"];
+    assert_eq!(error["code"], "not_supervised", "{error}");
+    let text = error["message"].as_str().unwrap_or_default();
+    assert!(text.contains("grid node remove --drain 4"), "{text}");
     println!("MEASURED scale: {}", story["goal"]);
     grid.stop().await;
 }
@@ -129,5 +136,34 @@ async fn a_flood_is_shed_and_passes() {
     );
     let verdict = grid.run(&["verify", "--no-database"]).done();
     assert_eq!(verdict["ok"], true, "{verdict}");
+    grid.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_idle_grid_costs_is_measured_and_whether_it_was_idle() {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let grid = Grid::up_with(folder.path(), &["--no-database"]);
+    let measure = || grid.run(&["load", "idle", "--duration=2s"]).done();
+    let report = measure();
+    assert_eq!(report["entries"], 0, "{report:#}");
+    assert_eq!(report["partitions"], 4, "{report:#}");
+    let nodes = report["nodes"].as_array().expect("nodes");
+    assert_eq!(nodes.len(), 3, "{report:#}");
+    for (node, cost) in (1..).zip(nodes) {
+        assert_eq!(cost["pid"], grid.node_pid(node), "{report:#}");
+        for figure in ["core_percent", "resident_mb", "wakeups_per_s"] {
+            assert!(cost[figure].as_f64() > Some(0.0), "{report:#}");
+        }
+    }
+    println!("MEASURED idle, four partitions: {}", report["nodes"]);
+    // Somebody uses the grid meanwhile, which the measurement notices.
+    let used = std::thread::scope(|scope| {
+        let measuring = scope.spawn(measure);
+        while !measuring.is_finished() {
+            grid.run(&["import", "venue", &sample("arena.json")]).done();
+        }
+        measuring.join().expect("measured")
+    });
+    assert!(used["entries"].as_u64() > Some(0), "{used:#}");
     grid.stop().await;
 }

@@ -26,5 +26,6 @@ mod pump;
 mod restarts;
 mod security;
 mod session;
+mod snapshots;
 mod support;
 mod tracing;

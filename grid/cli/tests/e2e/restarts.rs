@@ -60,6 +60,15 @@ async fn a_stopped_node_gives_its_leaders_away_and_says_goodbye() {
     let event = grid.run(&["import", "venue", &sample("arena.json")]).done();
     let event_id = text(&event["event_id"]).to_owned();
     let mut client: Client = grid.connect(0, person(1)).await;
+    wait_for("the node leads something", async || {
+        let status = grid.run(&["status"]).json;
+        let own = &status["nodes"][0]["status"]["replicas"];
+        let mut replicas = own.as_array()?.iter();
+        replicas
+            .any(|replica| replica["role"] == "leader")
+            .then_some(())
+    })
+    .await;
     let first = grid.node_pid(1);
     kill(Pid::from_raw(first), Signal::SIGTERM).expect("our grandchild");
     // Whatever is asked until the goodbye is answered.
@@ -92,6 +101,10 @@ async fn a_stopped_node_gives_its_leaders_away_and_says_goodbye() {
         .find(|line| line.contains("the handover has ended"));
     let ended = ended.expect("it was handed over");
     assert!(ended.contains("left=0"), "{ended}");
+    assert!(
+        !ended.contains("handed_over=0"),
+        "it led something: {ended}"
+    );
 
     let refused = grid.run(&["restart", "--node", "9"]);
     assert_eq!(refused.code, 2, "{refused:?}");

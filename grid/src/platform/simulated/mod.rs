@@ -28,6 +28,6 @@ pub use world::{
 };
 
 pub(crate) use file::{AsyncFile, fs};
-pub(crate) use runtime::{SimulatedRuntime as Runtime, blocking};
+pub(crate) use runtime::{SimulatedRuntime as Runtime, blocking, in_background, rest};
 pub(crate) use socket::net;
 pub(crate) use world::{observe, observe_opened, random, sync_delay, wall_clock_ms};

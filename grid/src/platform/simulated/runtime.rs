@@ -49,3 +49,13 @@ where
 {
     tokio::spawn(async move { work() })
 }
+
+/// The same: a simulation has one thread.
+pub(crate) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    blocking(work).await.map_err(io::Error::other)
+}
+
+/// Nothing: nobody else would run meanwhile.
+pub(crate) fn rest(_duration: Duration) {}

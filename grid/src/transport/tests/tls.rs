@@ -97,6 +97,15 @@ fn pair_of(one: Security, two: Security) -> (Node, Node) {
     )
 }
 
+/// Two nodes of one authority that have found each other.
+async fn connected_pair(authority: &Authority) -> (Node, Node) {
+    let security = |node| Files::of(authority, node).security();
+    let (one, two) = pair_of(security(1), security(2));
+    one.connected(2).await;
+    two.connected(1).await;
+    (one, two)
+}
+
 /// Waits until both nodes say why they are not connected.
 async fn both_refuse(one: &Node, two: &Node, reason: RefusalReason) {
     for (node, peer) in [(one, 2), (two, 1)] {
@@ -114,12 +123,7 @@ async fn both_refuse(one: &Node, two: &Node, reason: RefusalReason) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_one_authority_talk_over_tls() {
     let authority = Authority::new();
-    let (one, two) = pair_of(
-        Files::of(&authority, 1).security(),
-        Files::of(&authority, 2).security(),
-    );
-    one.connected(2).await;
-    two.connected(1).await;
+    let (one, two) = connected_pair(&authority).await;
     assert!(one.transport.is_encrypted());
     for bytes in [0, 1, 20_000, 3 << 20] {
         let payload = Bytes::from(vec![7; bytes]);
@@ -219,12 +223,7 @@ async fn a_client_without_a_certificate_is_told_that_it_needs_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_is_dropped_and_counted_with_and_without_tls() {
     let authority = Authority::new();
-    let (one, two) = pair_of(
-        Files::of(&authority, 1).security(),
-        Files::of(&authority, 2).security(),
-    );
-    one.connected(2).await;
-    two.connected(1).await;
+    let (one, two) = connected_pair(&authority).await;
     let (plain, address, _other) = alone();
     let mut junk = vec![0x16];
     junk.extend((0..5_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8));

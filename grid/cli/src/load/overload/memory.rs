@@ -1,12 +1,16 @@
 //! How much memory the nodes on this machine use.
 
+use grid::NodeId;
+
 use crate::data_dir::DataDir;
+use crate::load::usage::Usage;
+use crate::rolling::process;
 
 /// The processes that are looked at.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// Each node with the file that names its process.
-    nodes: Vec<(u64, std::path::PathBuf)>,
+    data_dir: DataDir,
+    nodes: Vec<NodeId>,
 }
 
 impl Memory {
@@ -15,19 +19,16 @@ impl Memory {
         let grid = data_dir.read().ok().flatten();
         let nodes = grid.iter().flat_map(|grid| &grid.nodes);
         Self {
-            nodes: nodes
-                .map(|node| (node.id, data_dir.node(node.id).join("node.pid")))
-                .collect(),
+            nodes: nodes.map(|node| node.id).collect(),
+            data_dir: data_dir.clone(),
         }
     }
 
     /// Raises each node's figure, in MiB, to what it uses now.
-    pub(super) fn note_most(&self, most: &mut Vec<(u64, u64)>) {
-        for (node, pid_file) in &self.nodes {
-            let Some(mib) = std::fs::read_to_string(pid_file)
-                .ok()
-                .and_then(|pid| resident_mib(pid.trim()))
-            else {
+    pub(super) fn note_most(&self, most: &mut Vec<(NodeId, u64)>) {
+        for node in &self.nodes {
+            let usage = process(&self.data_dir, *node).and_then(Usage::read);
+            let Some(mib) = usage.map(|usage| usage.resident_kib >> 10) else {
                 continue;
             };
             match most.iter_mut().find(|(known, _)| known == node) {
@@ -36,11 +37,4 @@ impl Memory {
             }
         }
     }
-}
-
-fn resident_mib(pid: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib >> 10)
 }

@@ -1,7 +1,7 @@
 //! What the grid does when it is asked for far more than it can: `grid load overload`.
 //!
 //! ```text
-//!   peak (closed loop, finds what is sustainable) ─► base (half of it) ─► overload (ten times it) ─► base
+//!   peak (closed loop, finds what is sustainable) ─► base (a quarter of it) ─► overload (ten times it) ─► base
 //! ```
 //!
 //! Every connection has a fixed number of seats of its own, each of which it holds and lets go in turns:
