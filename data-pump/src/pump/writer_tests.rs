@@ -5,13 +5,12 @@ mod catching_up;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use processing_unit::Change;
 use sqlx::{Connection, PgConnection};
 
 use super::connections::Connections;
 use super::fixtures::{
-    Entry, GRID, TestDatabase, auction_created, auction_started, bid_placed, contents, entry,
-    event_created, id, number, open, sale, seats_held, seats_sold, write,
+    Entry, GRID, TestDatabase, auction_created, auction_started, bid_placed, contents, entry, id,
+    number, open, sale, seats_sold, write,
 };
 use super::writer::{Place, WriteError};
 use crate::schema::migrate;
