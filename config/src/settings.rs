@@ -235,6 +235,9 @@ pub struct PumpSettings {
     pub retry_min_ms: u64,
     /// See `retry_min_ms`. Defaults 100 and 5,000 ms.
     pub retry_max_ms: u64,
+    /// The most changes of one partition that may be set aside because the database refuses them; a
+    /// pump that would set aside one more stops and says so. Default 100,000.
+    pub parked_changes_max: u64,
 }
 
 impl Default for PumpSettings {
@@ -245,6 +248,7 @@ impl Default for PumpSettings {
             connections_max: 2,
             retry_min_ms: 100,
             retry_max_ms: 5_000,
+            parked_changes_max: 100_000,
         }
     }
 }

@@ -11,7 +11,7 @@
 //! the partition's checkpoint commit together under the expected checkpoint and the leader's term; one
 //! log entry is never split over two transactions; what lanes hold unwritten is bounded, so a
 //! database that is away costs no memory; a change that the database refuses is parked in
-//! `dead_letter` and stops nothing behind it.
+//! `dead_letter` with what follows of the same entity, and stops nothing else.
 //!
 //! What it deliberately does not do: decide anything about auctions or seats, or make a sale wait.
 

@@ -49,6 +49,12 @@ impl<S: Space> GridClient<S> {
         )
     }
 
+    /// About how many bytes this node's log of a partition holds after an index.
+    #[must_use]
+    pub fn log_bytes_after(&self, partition: PartitionId, index: u64) -> u64 {
+        self.members.wal.bytes_after(partition.0, index)
+    }
+
     /// Sets this node's gauges to what they are now; to be called before the metrics are read.
     pub fn publish_gauges(&self) {
         gauges::publish(&self.members);

@@ -25,7 +25,7 @@ const ROUND_MAX: Duration = Duration::from_millis(250);
 /// What every connection of the pump is set to. The updates join a small array with a large table:
 /// only by the table's key is that cheap, whatever the statistics of a young table say. The timeouts
 /// free the checkpoint row when a pump hangs.
-const SESSION: &str = "SET jit = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+pub(super) const SESSION: &str = "SET jit = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
      SET enable_seqscan = off; SET statement_timeout = '60s'; \
      SET idle_in_transaction_session_timeout = '60s'";
 

@@ -13,8 +13,14 @@ use processing_unit::{
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::planner::placed;
+use super::writer::{Place, WriteError, Written};
 use crate::database::{Database, DatabaseChoice, DatabaseError, DatabaseOptions, provide};
 use crate::schema::migrate;
+
+pub(super) const GRID: Uuid = Uuid::from_u128(77);
+
+pub(super) type Entry = Arc<ChangeBatch<Change>>;
 
 pub(super) const START_MS: u64 = 1_760_000_000_000;
 
@@ -250,4 +256,57 @@ pub(super) async fn number(connection: &mut PgConnection, sql: &'static str) -> 
         .fetch_one(connection)
         .await
         .expect("a number")
+}
+
+/// Opens partition 0 for a term.
+pub(super) async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Place, WriteError> {
+    Place::open(connection, GRID, 0, epoch).await
+}
+
+/// Writes entries as one transaction.
+pub(super) async fn write(
+    place: &mut Place,
+    connection: &mut PgConnection,
+    entries: &[Entry],
+) -> Result<Written, WriteError> {
+    let changes: Vec<_> = entries.iter().flat_map(|batch| placed(batch)).collect();
+    let upto = entries
+        .last()
+        .map_or(place.applied_index, |batch| batch.index);
+    place.write(connection, &changes, upto).await
+}
+
+/// A small sale: an event with seven seats, an auction with three bids.
+pub(super) fn sale() -> Vec<Entry> {
+    vec![
+        entry(1, vec![event_created(5, 2), seats_held(5, 20, &[6])]),
+        entry(2, vec![seats_held(5, 21, &[0, 1]), seats_held(5, 22, &[4])]),
+        entry(3, vec![seats_expired(5, 22, &[4]), seats_held(5, 23, &[4])]),
+        entry(4, vec![seats_sold(5, 21, &[0, 1], "pay-1")]),
+        entry(6, vec![item_created(2, "Chair"), auction_created(3, 2)]),
+        entry(7, vec![auction_started(3), bid_placed(3, 11, 10_000, 1)]),
+        entry(8, vec![bid_placed(3, 12, 15_000, 2)]),
+        entry(9, vec![bid_placed(3, 13, 16_000, 3)]),
+        entry(10, vec![bid_withdrawn(3, 13, Some(15_000), 2)]),
+        entry(12, vec![auction_sold(3, 12, 15_000)]),
+    ]
+}
+
+/// Every row of every table that the pump fills, as text.
+pub(super) async fn contents(connection: &mut PgConnection) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT 'change ' || c::text FROM changes c
+         UNION ALL SELECT 'item ' || t::text FROM items t
+         UNION ALL SELECT 'auction ' || t::text FROM auctions t
+         UNION ALL SELECT 'bid ' || t::text FROM bids t
+         UNION ALL SELECT 'event ' || t::text FROM events t
+         UNION ALL SELECT 'seat ' || t::text FROM seats t
+         UNION ALL SELECT 'hold ' || t::text FROM holds t
+         UNION ALL SELECT 'ticket ' || t::text FROM tickets t
+         UNION ALL SELECT 'dead letter ' || t::text FROM dead_letter t
+         ORDER BY 1",
+    )
+    .fetch_all(connection)
+    .await
+    .expect("read")
 }

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use super::backoff::Backoff;
 use super::connections::{ACQUIRE_WAIT, Connections, Lease};
 use super::pacing::{Held, HeldByAll, Situation};
+use super::paused::wait_while_paused;
 use super::pending::Pending;
 use super::reader::Reader;
 use super::status::LaneStatus;
@@ -108,9 +109,10 @@ impl From<FeedError> for LaneError {
 }
 
 /// Why a session ended without an error.
-enum End {
+pub(super) enum End {
     Stopped,
     NotLeader,
+    Resumed,
 }
 
 /// The task of one partition.
@@ -120,6 +122,8 @@ pub(super) struct Lane {
     status: watch::Sender<LaneStatus>,
     metrics: LaneMetrics,
     report: Report,
+    /// Where this lane left the database, while it leads.
+    confirmed_index: Option<u64>,
 }
 
 struct LaneMetrics {
@@ -167,6 +171,7 @@ impl Lane {
                 missing_rows: metrics::counter!("pump_missing_rows_total", "partition" => label),
             },
             report: Report::default(),
+            confirmed_index: None,
         }
     }
 
@@ -194,15 +199,19 @@ impl Lane {
             match outcome {
                 Ok(End::Stopped) => return,
                 Ok(End::NotLeader) => {
-                    self.status.send_modify(|status| {
-                        *status = LaneStatus {
-                            parked: status.parked,
-                            ..LaneStatus::new(status.partition)
-                        };
-                    });
+                    self.status
+                        .send_modify(|status| *status = status.resigned());
+                    self.confirmed_index = None;
                     backoff.reset();
                     continue;
                 }
+                Ok(End::Resumed) => {
+                    tracing::info!(partition = self.partition.0, "the pump is resumed");
+                    backoff.reset();
+                    continue;
+                }
+                // It opens anew and finds the pause there.
+                Err(LaneError::Write(WriteError::Paused { .. })) => continue,
                 Err(error) => {
                     self.fail(
                         &error.to_string(),
@@ -236,9 +245,12 @@ impl Lane {
                 opened.map_err(|_| LaneError::TimedOut)??
             }
         };
-        self.status.send_modify(|status| {
-            status.checkpoint_index = Some(place.applied_index);
-        });
+        self.compare_fence(place.applied_index);
+        if place.is_paused {
+            let (shared, status) = (&self.shared, &self.status);
+            return wait_while_paused(shared, self.partition, status, term, leadership, stop).await;
+        }
+        place.parked_max = self.shared.settings.parked_changes_max;
         let from = Cursor::after_entry(self.partition, place.applied_index);
         let mut reader = Reader::new(self.shared.client.follow(self.partition, Some(from)));
         let mut pending = Pending::new(place.applied_index);
@@ -268,6 +280,32 @@ impl Lane {
                 self.tell_the_grid();
             }
             checkpoint_at = Instant::now();
+        }
+    }
+
+    /// Counts how the database stands against where it was last known to be: where this lane left it,
+    /// or as far as the grid was told.
+    fn compare_fence(&mut self, index: u64) {
+        let replicas = self.shared.client.status().replicas;
+        let told = replicas
+            .iter()
+            .find(|replica| replica.partition == self.partition)
+            .map_or(0, |replica| replica.pumped_index);
+        let left_at = self.confirmed_index.replace(index);
+        let mut name = "";
+        self.status.send_modify(|status| {
+            status.checkpoint_index = Some(index);
+            name = status.fence.count(index, left_at, told);
+        });
+        let label = self.partition.to_string();
+        metrics::counter!("pump_fence_total", "partition" => label, "outcome" => name).increment(1);
+        if name == "behind" {
+            tracing::warn!(
+                partition = self.partition.0,
+                index,
+                told,
+                "the database is behind where it was; what it lacks is written again"
+            );
         }
     }
 
@@ -369,6 +407,7 @@ impl Lane {
             };
             lease.release().await;
             let took = started.elapsed();
+            self.confirmed_index = Some(place.applied_index);
             self.note(place.applied_index, &written, took);
             unwritten = unwritten.saturating_sub(changes.len());
             if !changes.is_empty() {
@@ -389,7 +428,13 @@ impl Lane {
                     ?situation,
                     "a transaction is written"
                 );
-                rest(situation.rest(), reader, &mut ahead, stop).await?;
+                let time = situation.rest();
+                if !time.is_zero() {
+                    self.status.send_modify(|status| status.resting = true);
+                    let rested = rest(time, reader, &mut ahead, stop).await;
+                    self.status.send_modify(|status| status.resting = false);
+                    rested?;
+                }
             }
         }
         self.status
@@ -413,6 +458,7 @@ impl Lane {
         self.status.send_modify(|status| {
             status.checkpoint_index = Some(index);
             status.parked += written.parked;
+            status.parked_in_all = written.parked_in_all;
             status.last_error = None;
             status.trouble = None;
             status.stuck = false;
@@ -453,6 +499,7 @@ impl Lane {
 
     fn fail(&self, error: &str, stuck: bool, trouble: LaneTrouble) {
         self.status.send_modify(|status| {
+            status.paused = false;
             status.last_error = Some(error.to_owned());
             status.trouble = Some(trouble);
             status.stuck = stuck;
@@ -467,9 +514,6 @@ async fn rest(
     ahead: &mut Pending,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), LaneError> {
-    if time.is_zero() {
-        return Ok(());
-    }
     let until = Instant::now() + time;
     loop {
         tokio::select! {
@@ -487,7 +531,7 @@ fn age(at_ms: u64) -> Duration {
     now.unwrap_or(Duration::ZERO).saturating_sub(at)
 }
 
-async fn acquire(shared: &Shared) -> Result<Lease<'_>, WriteError> {
+pub(super) async fn acquire(shared: &Shared) -> Result<Lease<'_>, WriteError> {
     match shared.connections.acquire().await {
         Ok(lease) => Ok(lease),
         Err(sqlx::Error::PoolTimedOut) => Err(WriteError::NoConnection { wait: ACQUIRE_WAIT }),

@@ -9,12 +9,18 @@
 
 mod backoff;
 mod connections;
+mod control;
+mod dead_letters;
 mod lane;
 mod pacing;
+mod parking;
+mod paused;
 mod pending;
 mod planner;
 mod reader;
+mod resync;
 mod rows;
+mod sqlstate;
 mod statements;
 mod status;
 mod trouble;
@@ -22,6 +28,8 @@ mod writer;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod parking_tests;
 #[cfg(test)]
 mod planner_tests;
 #[cfg(test)]
@@ -43,8 +51,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use connections::Connections;
+pub use control::{OperatorError, PartitionControl, PumpOperator};
+pub use dead_letters::{
+    ChangePlace, Dropped, ParkedChange, ParkedEntity, ParkedFilter, Refused, Retried,
+};
 use lane::{Lane, Shared};
-pub use status::LaneStatus;
+pub use resync::{EntityKind, Remade};
+pub use status::{FenceOutcomes, LaneState, LaneStatus};
 pub use trouble::LaneTrouble;
 pub use writer::WriteError;
 
@@ -181,6 +194,8 @@ impl Statuses {
             if let (true, Some(applied)) = (status.active, applied) {
                 let checkpoint = status.checkpoint_index.unwrap_or(0);
                 status.behind_entries = Some(applied.saturating_sub(checkpoint));
+                let bytes = self.client.log_bytes_after(status.partition, checkpoint);
+                status.behind_bytes = Some(bytes);
             }
             status.behind_ms = status
                 .oldest_unwritten_at_ms
@@ -197,10 +212,22 @@ async fn publish_lag(statuses: Statuses) {
     loop {
         ticks.tick().await;
         for status in statuses.read() {
+            let partition = status.partition.to_string();
             if let Some(entries) = status.behind_entries {
-                metrics::gauge!("pump_lag_entries", "partition" => status.partition.to_string())
+                metrics::gauge!("pump_lag_entries", "partition" => partition.clone())
                     .set(entries as f64);
             }
+            if let Some(bytes) = status.behind_bytes {
+                metrics::gauge!("pump_lag_bytes", "partition" => partition.clone())
+                    .set(bytes as f64);
+            }
+            metrics::gauge!("pump_lag_seconds", "partition" => partition.clone())
+                .set(status.behind_ms as f64 / 1_000.0);
+            // What another node leads now is that node's to tell.
+            metrics::gauge!("pump_parked_changes", "partition" => partition.clone())
+                .set(status.parked_in_all as f64);
+            metrics::gauge!("pump_paused", "partition" => partition)
+                .set(f64::from(u8::from(status.paused)));
         }
     }
 }

@@ -20,7 +20,11 @@ pub enum LaneTrouble {
     ResyncNeeded,
     /// The database has more than the grid: it is of a later time than the grid's data.
     DatabaseAhead,
-    /// It passes by itself: another pump, a change of leadership.
+    /// The tables are not as the pump made them, so that nothing can be written. Put them right.
+    SchemaChanged,
+    /// As many changes are parked as may be. Retry or drop them.
+    TooManyParked,
+    /// It passes by itself: another pump, a change of leadership, a deadlock.
     Passing,
 }
 
@@ -31,6 +35,9 @@ fn of_sqlx(error: &sqlx::Error) -> LaneTrouble {
             let code = error.code().unwrap_or_default();
             if code.starts_with("08") || code.starts_with("57P") {
                 LaneTrouble::DatabaseUnreachable
+            } else if code.starts_with("40") || code.starts_with("55") || code == "57014" {
+                // Deadlocks, locks, a statement that was cancelled or took too long.
+                LaneTrouble::Passing
             } else {
                 LaneTrouble::DatabaseRefuses
             }
@@ -57,7 +64,13 @@ impl LaneTrouble {
             }
             LaneError::ResyncNeeded => Self::ResyncNeeded,
             LaneError::DatabaseAhead => Self::DatabaseAhead,
-            LaneError::Write(WriteError::CheckpointMoved { .. } | WriteError::Deposed { .. })
+            LaneError::Write(WriteError::Schema { .. }) => Self::SchemaChanged,
+            LaneError::Write(WriteError::TooManyParked { .. }) => Self::TooManyParked,
+            LaneError::Write(
+                WriteError::CheckpointMoved { .. }
+                | WriteError::Deposed { .. }
+                | WriteError::Paused { .. },
+            )
             | LaneError::ReplicaStopped => Self::Passing,
         }
     }

@@ -5,6 +5,9 @@
 //!   write    BEGIN; move the checkpoint, if term and index are still ours; rows; COMMIT
 //! ```
 //!
+//! A change that the database refuses is found by trying halves, and halves of those, and its entity is
+//! parked (see `parking`); what kind of error means that, `sqlstate` says.
+//!
 //! Whatever a write ends with other than a clean commit, the caller opens anew and goes on from where
 //! the database then stands. That is right in all three cases: the database is where we left it (the
 //! write failed), ahead (the commit's answer was lost, or another pump wrote), or behind (it was
@@ -12,11 +15,16 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, PgTransaction};
 use uuid::Uuid;
 
-use super::planner::{PlacedChange, change_row, plan};
-use super::statements::{self, Applied};
+use super::parking::Parking;
+use super::planner::{PlacedChange, plan};
+use super::sqlstate::{Verdict, judge, sqlstate};
+use super::statements;
+
+/// Parked changes of one partition unless somebody says otherwise.
+pub(super) const PARKED_CHANGES_MAX: u64 = 100_000;
 
 /// Why a partition's rows could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -54,13 +62,59 @@ pub enum WriteError {
         /// Who asked.
         expected: Uuid,
     },
+    /// Tables, columns or rights are not as the pump made them, so that every change would be refused.
+    /// Nothing is parked. Put the schema right; the pump goes on by itself.
+    #[error(
+        "the tables are not as the pump made them: {source} (SQLSTATE {sqlstate}); nothing was set \
+         aside, and the pump goes on by itself once that is put right"
+    )]
+    Schema {
+        /// The database's code.
+        sqlstate: String,
+        /// What it said.
+        source: sqlx::Error,
+    },
+    /// As many changes are parked as may be. Put right what they met and retry or drop them; the pump
+    /// goes on by itself.
+    #[error(
+        "{max} changes of partition {partition} are parked, which is the most (pump.parked_changes_max); \
+         the last was refused with: {error}; see `grid pump dlq list`"
+    )]
+    TooManyParked {
+        /// The partition.
+        partition: u32,
+        /// The bound.
+        max: u64,
+        /// What would have been parked next met this.
+        error: String,
+    },
+    /// Somebody has paused the partition's pump. Wait until it is resumed.
+    #[error("the pump of partition {partition} is paused")]
+    Paused {
+        /// The partition.
+        partition: u32,
+    },
 }
 
 impl WriteError {
     /// Whether opening anew later may succeed without anybody's help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::ForeignGrid { .. })
+        !matches!(
+            self,
+            Self::ForeignGrid { .. } | Self::Schema { .. } | Self::TooManyParked { .. }
+        )
+    }
+
+    /// An error of a statement that writes rows.
+    fn of(error: sqlx::Error) -> Self {
+        match judge(&error) {
+            Verdict::Stop => Self::Schema {
+                sqlstate: sqlstate(&error).unwrap_or_default(),
+                source: error,
+            },
+            Verdict::Retry | Verdict::Park => Self::Database(error),
+        }
     }
 }
 
@@ -71,6 +125,10 @@ pub(super) struct Place {
     pub(super) partition: u32,
     pub(super) epoch: i64,
     pub(super) applied_index: u64,
+    /// Whether somebody has paused it; nothing can be written then.
+    pub(super) is_paused: bool,
+    /// The most changes that may be parked.
+    pub(super) parked_max: u64,
 }
 
 /// What a write did.
@@ -81,6 +139,8 @@ pub(super) struct Written {
     pub(super) parked: u64,
     /// Updates of rows that are not there.
     pub(super) missing: u64,
+    /// Changes of the partition that are parked now.
+    pub(super) parked_in_all: u64,
 }
 
 impl Place {
@@ -91,24 +151,26 @@ impl Place {
         partition: u32,
         epoch: i64,
     ) -> Result<Self, WriteError> {
-        let taken: Option<i64> = sqlx::query_scalar(
+        let taken: Option<(i64, bool)> = sqlx::query_as(
             "INSERT INTO pump_checkpoint AS t (partition, grid_id, epoch, applied_index)
              VALUES ($1, $2, $3, 0)
              ON CONFLICT (partition) DO UPDATE SET epoch = EXCLUDED.epoch
              WHERE t.epoch <= EXCLUDED.epoch AND t.grid_id = EXCLUDED.grid_id
-             RETURNING applied_index",
+             RETURNING applied_index, paused_at IS NOT NULL",
         )
         .bind(partition_number(partition))
         .bind(grid_id)
         .bind(epoch)
         .fetch_optional(&mut *connection)
         .await?;
-        if let Some(applied_index) = taken {
+        if let Some((applied_index, is_paused)) = taken {
             return Ok(Self {
                 grid_id,
                 partition,
                 epoch,
                 applied_index: u64::try_from(applied_index).unwrap_or(0),
+                is_paused,
+                parked_max: PARKED_CHANGES_MAX,
             });
         }
         let (owner, owner_epoch): (Uuid, i64) =
@@ -137,29 +199,32 @@ impl Place {
         changes: &[PlacedChange<'_>],
         new_index: u64,
     ) -> Result<Written, WriteError> {
-        let sets = plan(changes);
+        let mut written = Written::default();
         let mut transaction = connection.begin().await?;
-        self.move_checkpoint(&mut transaction, new_index).await?;
+        let mut parking = self.fence(&mut transaction, changes, new_index).await?;
+        let (free, behind) = parking.split(changes);
         let partition = partition_number(self.partition);
-        let written = match statements::apply(&mut transaction, partition, &sets).await {
+        match statements::apply(&mut transaction, partition, &plan(&free)).await {
             Ok(applied) => {
-                let mut written = Written::default();
-                note(&mut transaction, partition, changes, applied, &mut written).await?;
+                parking
+                    .note(&mut transaction, &free, applied, &mut written)
+                    .await?;
+                parking.follow(&mut transaction, &behind).await?;
+                (written.parked, written.parked_in_all) = parking.close(&mut transaction).await?;
                 transaction.commit().await?;
-                written
             }
-            Err(error) if is_rejection(&error) => {
+            Err(error) if judge(&error) == Verdict::Park => {
                 transaction.rollback().await?;
-                self.write_carefully(connection, changes, new_index).await?
+                written = self.write_carefully(connection, changes, new_index).await?;
             }
-            Err(error) => return Err(error.into()),
-        };
+            Err(error) => return Err(WriteError::of(error)),
+        }
         self.applied_index = new_index;
         Ok(written)
     }
 
     /// The same for a batch that holds something the database refuses: halves are tried, and halves
-    /// of those, until what is refused stands alone and is parked.
+    /// of those, until what is refused stands alone and is parked with what follows of its entity.
     async fn write_carefully(
         &self,
         connection: &mut PgConnection,
@@ -169,148 +234,108 @@ impl Place {
         let partition = partition_number(self.partition);
         let mut written = Written::default();
         let mut transaction = connection.begin().await?;
-        self.move_checkpoint(&mut transaction, new_index).await?;
-        let mut parts = vec![changes];
+        let mut parking = self.fence(&mut transaction, changes, new_index).await?;
+        let mut parts = vec![changes.to_vec()];
         while let Some(part) = parts.pop() {
+            // Parts come in log order, so whatever was parked so far is earlier than this one.
+            let (mut free, behind) = parking.split(&part);
+            parking.follow(&mut transaction, &behind).await?;
+            if free.is_empty() {
+                continue;
+            }
             let mut attempt = transaction.begin().await?;
-            match statements::apply(&mut attempt, partition, &plan(part)).await {
+            match statements::apply(&mut attempt, partition, &plan(&free)).await {
                 Ok(applied) => {
-                    note(&mut attempt, partition, part, applied, &mut written).await?;
+                    parking
+                        .note(&mut attempt, &free, applied, &mut written)
+                        .await?;
                     attempt.commit().await?;
                 }
-                Err(error) if is_rejection(&error) => {
+                Err(error) if judge(&error) == Verdict::Park => {
                     attempt.rollback().await?;
-                    if let [change] = part {
-                        let text = error.to_string();
-                        park(&mut transaction, partition, change, "rejected", &text).await?;
-                        written.parked += 1;
+                    if let [change] = free.as_slice() {
+                        parking.reject(&mut transaction, change, &error).await?;
                     } else {
-                        let (first, second) = part.split_at(part.len() / 2);
-                        parts.extend([second, first]);
+                        let second = free.split_off(free.len() / 2);
+                        parts.extend([second, free]);
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(WriteError::of(error)),
             }
         }
+        (written.parked, written.parked_in_all) = parking.close(&mut transaction).await?;
         transaction.commit().await?;
         Ok(written)
     }
 
-    /// The fence: moves the checkpoint if it is still this pump's and where this pump left it.
+    /// Moves the checkpoint and reads which of the changes must be parked.
+    async fn fence(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        changes: &[PlacedChange<'_>],
+        new_index: u64,
+    ) -> Result<Parking, WriteError> {
+        let parked = self.move_checkpoint(transaction, new_index).await?;
+        let parking = Parking::open(
+            transaction,
+            self.partition,
+            parked,
+            self.parked_max,
+            changes,
+        )
+        .await?;
+        Ok(parking)
+    }
+
+    /// The fence: moves the checkpoint if it is still this pump's, where this pump left it, and not
+    /// paused. Returns how many changes are parked.
     async fn move_checkpoint(
         &self,
         connection: &mut PgConnection,
         new_index: u64,
-    ) -> Result<(), WriteError> {
-        let moved = sqlx::query(
+    ) -> Result<u64, WriteError> {
+        let moved: Option<i64> = sqlx::query_scalar(
             "UPDATE pump_checkpoint SET applied_index = $1, updated_at = now()
-             WHERE partition = $2 AND grid_id = $3 AND epoch = $4 AND applied_index = $5",
+             WHERE partition = $2 AND grid_id = $3 AND epoch = $4 AND applied_index = $5
+                   AND paused_at IS NULL
+             RETURNING parked",
         )
         .bind(log_index(new_index))
         .bind(partition_number(self.partition))
         .bind(self.grid_id)
         .bind(self.epoch)
         .bind(log_index(self.applied_index))
-        .execute(connection)
+        .fetch_optional(&mut *connection)
         .await?;
-        if moved.rows_affected() == 1 {
-            Ok(())
-        } else {
-            Err(WriteError::CheckpointMoved {
-                partition: self.partition,
-            })
+        if let Some(parked) = moved {
+            return Ok(u64::try_from(parked).unwrap_or(0));
         }
+        let partition = self.partition;
+        if is_paused(connection, partition).await? {
+            return Err(WriteError::Paused { partition });
+        }
+        Err(WriteError::CheckpointMoved { partition })
     }
 }
 
-/// Records what was written, and parks tickets for seats that had one.
-async fn note(
+/// Whether somebody has paused a partition's pump.
+pub(super) async fn is_paused(
     connection: &mut PgConnection,
-    partition: i32,
-    changes: &[PlacedChange<'_>],
-    applied: Applied,
-    written: &mut Written,
-) -> Result<(), sqlx::Error> {
-    written.rows += applied.rows;
-    written.missing += applied.missing;
-    let mut conflicts = applied.conflicts.iter().peekable();
-    while let Some(first) = conflicts.next() {
-        let place = (first.log_index, first.seq);
-        let mut text = format!(
-            "seat {} has ticket {}, not {}",
-            first.seat_index, first.other_ticket_id, first.ticket_id
-        );
-        while let Some(next) = conflicts.next_if(|next| (next.log_index, next.seq) == place) {
-            text.push_str(&format!(
-                "; seat {} has ticket {}, not {}",
-                next.seat_index, next.other_ticket_id, next.ticket_id
-            ));
-        }
-        let change = changes.iter().find(|change| {
-            (log_index(change.log_index), i64::from(change.seq)) == (place.0, i64::from(place.1))
-        });
-        if let Some(change) = change {
-            park(connection, partition, change, "seat_sold_twice", &text).await?;
-            written.parked += 1;
-        }
-    }
-    Ok(())
-}
-
-async fn park(
-    connection: &mut PgConnection,
-    partition: i32,
-    change: &PlacedChange<'_>,
-    reason: &str,
-    error: &str,
-) -> Result<(), sqlx::Error> {
-    let row = change_row(change);
-    tracing::error!(
-        partition,
-        log_index = row.log_index,
-        seq = row.seq,
-        kind = row.kind,
-        error,
-        "a change is parked in dead_letter"
-    );
-    sqlx::query(
-        "INSERT INTO dead_letter (partition, log_index, seq, at, kind, entity, reason, error, payload)
-         VALUES ($1, $2, $3, 'epoch'::timestamptz + $4::bigint * interval '1 millisecond', $5, $6, $7,
-                 $8, $9)
-         ON CONFLICT DO NOTHING",
+    partition: u32,
+) -> Result<bool, sqlx::Error> {
+    let paused: Option<bool> = sqlx::query_scalar(
+        "SELECT paused_at IS NOT NULL FROM pump_checkpoint WHERE partition = $1",
     )
-    .bind(partition)
-    .bind(row.log_index)
-    .bind(row.seq)
-    .bind(row.at)
-    .bind(row.kind)
-    .bind(row.entity)
-    .bind(reason)
-    .bind(error.replace('\0', "\u{fffd}"))
-    .bind(row.payload)
-    .execute(connection)
+    .bind(partition_number(partition))
+    .fetch_optional(connection)
     .await?;
-    Ok(())
+    Ok(paused.unwrap_or(false))
 }
 
-/// Whether the database refuses the data itself, now and for ever: SQLSTATE classes 22 (data), 23
-/// (constraints) and 54 (sizes). Anything else may pass.
-fn is_rejection(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["22", "23", "54"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        }),
-        sqlx::Error::Encode(_) => true,
-        _ => false,
-    }
-}
-
-fn partition_number(partition: u32) -> i32 {
+pub(super) fn partition_number(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
 }
 
-fn log_index(index: u64) -> i64 {
+pub(super) fn log_index(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }

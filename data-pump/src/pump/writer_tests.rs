@@ -5,59 +5,17 @@ mod catching_up;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use grid_core::ChangeBatch;
-use processing_unit::Change;
 use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
 use super::connections::Connections;
 use super::fixtures::{
-    TestDatabase, auction_created, auction_sold, auction_started, bid_placed, bid_withdrawn, entry,
-    event_created, id, item_created, number, seats_expired, seats_held, seats_sold,
+    Entry, GRID, TestDatabase, auction_created, auction_started, bid_placed, contents, entry, id,
+    number, open, sale, seats_sold, write,
 };
-use super::planner::placed;
-use super::writer::{Place, WriteError, Written};
+use super::writer::{Place, WriteError};
 use crate::schema::migrate;
 use crate::verify::Verifier;
 use crate::{reports, verify};
-
-const GRID: Uuid = Uuid::from_u128(77);
-
-type Entry = Arc<ChangeBatch<Change>>;
-
-/// Opens partition 0 for a term.
-async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Place, WriteError> {
-    Place::open(connection, GRID, 0, epoch).await
-}
-
-/// Writes entries as one transaction.
-async fn write(
-    place: &mut Place,
-    connection: &mut PgConnection,
-    entries: &[Entry],
-) -> Result<Written, WriteError> {
-    let changes: Vec<_> = entries.iter().flat_map(|batch| placed(batch)).collect();
-    let upto = entries
-        .last()
-        .map_or(place.applied_index, |batch| batch.index);
-    place.write(connection, &changes, upto).await
-}
-
-/// A small sale: an event with seven seats, an auction with three bids.
-fn sale() -> Vec<Entry> {
-    vec![
-        entry(1, vec![event_created(5, 2), seats_held(5, 20, &[6])]),
-        entry(2, vec![seats_held(5, 21, &[0, 1]), seats_held(5, 22, &[4])]),
-        entry(3, vec![seats_expired(5, 22, &[4]), seats_held(5, 23, &[4])]),
-        entry(4, vec![seats_sold(5, 21, &[0, 1], "pay-1")]),
-        entry(6, vec![item_created(2, "Chair"), auction_created(3, 2)]),
-        entry(7, vec![auction_started(3), bid_placed(3, 11, 10_000, 1)]),
-        entry(8, vec![bid_placed(3, 12, 15_000, 2)]),
-        entry(9, vec![bid_placed(3, 13, 16_000, 3)]),
-        entry(10, vec![bid_withdrawn(3, 13, Some(15_000), 2)]),
-        entry(12, vec![auction_sold(3, 12, 15_000)]),
-    ]
-}
 
 #[tokio::test]
 async fn first_starts_at_the_same_time_make_one_schema() {
@@ -189,25 +147,6 @@ async fn what_is_written_twice_is_there_once() {
     assert_eq!(contents(&mut connection).await, before);
 }
 
-/// Every row of every table that the pump fills, as text.
-async fn contents(connection: &mut PgConnection) -> Vec<String> {
-    sqlx::query_scalar(
-        "SELECT 'change ' || c::text FROM changes c
-         UNION ALL SELECT 'item ' || t::text FROM items t
-         UNION ALL SELECT 'auction ' || t::text FROM auctions t
-         UNION ALL SELECT 'bid ' || t::text FROM bids t
-         UNION ALL SELECT 'event ' || t::text FROM events t
-         UNION ALL SELECT 'seat ' || t::text FROM seats t
-         UNION ALL SELECT 'hold ' || t::text FROM holds t
-         UNION ALL SELECT 'ticket ' || t::text FROM tickets t
-         UNION ALL SELECT 'dead letter ' || t::text FROM dead_letter t
-         ORDER BY 1",
-    )
-    .fetch_all(connection)
-    .await
-    .expect("read")
-}
-
 #[tokio::test]
 async fn a_killed_server_loses_and_doubles_nothing() {
     const ENTRIES: u64 = 3_000;
@@ -274,48 +213,6 @@ async fn a_killed_server_loses_and_doubles_nothing() {
     assert_eq!(gaps, 0);
     let price = number(&mut connection, "SELECT current_price FROM auctions").await;
     assert_eq!(price, ENTRIES as i64);
-}
-
-#[tokio::test]
-async fn a_refused_change_is_parked_and_the_rest_goes_on() {
-    let Some(database) = TestDatabase::start().await else {
-        return;
-    };
-    let mut connection = database.migrated().await;
-    sqlx::query("ALTER TABLE bids ADD CHECK (amount <> 15000)")
-        .execute(&mut connection)
-        .await
-        .expect("added");
-    let mut place = open(&mut connection, 1).await.expect("first");
-    let written = write(&mut place, &mut connection, &sale())
-        .await
-        .expect("goes on");
-    assert_eq!(written.parked, 1);
-    assert_eq!(place.applied_index, 12);
-    assert_eq!(
-        number(&mut connection, "SELECT count(*) FROM bids").await,
-        2
-    );
-    assert_eq!(
-        number(&mut connection, "SELECT count(*) FROM changes").await,
-        14
-    );
-    let mut verifier = Verifier::connect(&database.database.url)
-        .await
-        .expect("answers");
-    let parked = verifier.dead_letters(10).await.expect("read");
-    assert_eq!(parked.len(), 1);
-    let letter = &parked[0];
-    assert_eq!((letter.log_index, letter.seq), (8, 0));
-    assert_eq!(
-        (letter.kind.as_str(), letter.reason.as_str()),
-        ("bid_placed", "rejected")
-    );
-    assert!(
-        letter.error.contains("bids_amount_check"),
-        "{}",
-        letter.error
-    );
 }
 
 #[tokio::test]

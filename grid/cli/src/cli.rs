@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, backup, certs, doctor, event, import, leaders, load, members, partition, report,
+    auction, backup, certs, doctor, event, import, leaders, load, members, partition, pump, report,
     restart, sample, snapshot, status, up, verify,
 };
 use crate::failure::EXIT_CODES;
@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// Show partitions, or rebuild a replica
     #[command(subcommand)]
     Partition(partition::PartitionCommand),
+    /// Show, pause and resume the writing to the database, and handle what it refused
+    #[command(subcommand)]
+    Pump(pump::PumpCommand),
     /// Take snapshots, or list them
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),

@@ -57,6 +57,9 @@ pub(super) struct Index {
     durable_operation: u64,
 }
 
+/// Records that are measured one by one to tell the size of a part of the log, under the index's lock.
+const MEASURED_RECORDS_MAX: usize = 4_096;
+
 fn cost(entry: &WalEntry) -> usize {
     entry.payload.len() + entry.meta.len() + 96
 }
@@ -239,6 +242,25 @@ impl Index {
         } else {
             Source::Lost
         })
+    }
+
+    /// About how many bytes of records a group has after `index`: exact for the first
+    /// [`MEASURED_RECORDS_MAX`], as many for each of the rest.
+    pub(super) fn bytes_after(&self, group: u32, index: u64) -> u64 {
+        let Some(group) = self.groups.get(&group) else {
+            return 0;
+        };
+        let first = group
+            .places
+            .partition_point(|place| place.end() <= index + 1);
+        let count = (group.places.len() - first) as u64;
+        let measured = count.min(MEASURED_RECORDS_MAX as u64);
+        let spans = group.places.iter().skip(first).take(MEASURED_RECORDS_MAX);
+        let bytes: u64 = spans.map(|place| u64::from(place.span)).sum();
+        match measured {
+            0 => 0,
+            _ => bytes.saturating_mul(count) / measured,
+        }
     }
 
     pub(super) fn last_index(&self, group: u32) -> Option<u64> {

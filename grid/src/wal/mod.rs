@@ -570,6 +570,11 @@ impl Wal {
         self.shared.stats()
     }
 
+    /// About how many bytes of a group's log come after `index`.
+    pub(crate) fn bytes_after(&self, group: u32, index: u64) -> u64 {
+        self.shared.index.lock().bytes_after(group, index)
+    }
+
     /// The oldest segment and the group whose entries keep it.
     pub(crate) fn pinned_by(&self) -> Option<(u64, u32)> {
         self.shared.pins.lock().oldest()

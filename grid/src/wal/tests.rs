@@ -124,3 +124,19 @@ fn assert_corrupt(directory: &Path, segment: u64, at: usize) {
         other => panic!("expected damage at {at} of segment {segment}: {other:?}"),
     }
 }
+
+#[test]
+fn the_size_of_a_part_of_the_log_is_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (wal, _) = open(folder.path());
+    assert_eq!(wal.bytes_after(1, 0), 0);
+    for index in 1..=8 {
+        append(&wal, 1, entries(index..index + 1, 100));
+        append(&wal, 2, entries(index..index + 1, 300));
+    }
+    let all = wal.bytes_after(1, 0);
+    assert!((800..1_600).contains(&all), "{all}");
+    assert_eq!(wal.bytes_after(1, 4), all / 2);
+    assert_eq!(wal.bytes_after(1, 8), 0);
+    wal.close();
+}

@@ -65,6 +65,11 @@ pub(super) fn change_row(placed: &PlacedChange<'_>) -> ChangeRow {
     }
 }
 
+/// What a change is about: an auction, an event, an item. Its changes are written in order.
+pub(super) fn entity(change: &Change) -> Uuid {
+    kind_and_entity(change).1
+}
+
 fn kind_and_entity(change: &Change) -> (&'static str, Uuid) {
     match change {
         Change::Auction(change) => {

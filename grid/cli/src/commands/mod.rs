@@ -12,6 +12,7 @@ pub(crate) mod load;
 pub(crate) mod members;
 pub(crate) mod node;
 pub(crate) mod partition;
+pub(crate) mod pump;
 pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod sample;
@@ -34,6 +35,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Doctor(args) => doctor::run(&context, args).await,
         Command::Leaders(args) => leaders::run(&context, args).await,
         Command::Partition(command) => partition::run(&context, command).await,
+        Command::Pump(command) => pump::run(&context, command).await,
         Command::Snapshot(command) => snapshot::run(&context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Certs(command) => certs::run(&context, command),

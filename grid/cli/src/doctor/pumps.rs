@@ -1,4 +1,4 @@
-//! The way to the database: stopped, refusing, behind, stuck; changes that were parked.
+//! The way to the database: stopped, refusing, paused, behind, stuck; changes that were parked.
 
 use data_pump::pump::{LaneStatus, LaneTrouble};
 
@@ -31,6 +31,7 @@ pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
     }
     findings.extend(not_given(facts));
     findings.extend(stuck(&active));
+    findings.extend(paused(&active));
     findings.extend(behind(&active));
 }
 
@@ -118,6 +119,20 @@ fn stuck(active: &[Active]) -> Vec<Finding> {
             "restore a newer backup of the grid, or give it another database",
         ),
         (
+            LaneTrouble::SchemaChanged,
+            "the database's tables are not as the pump made them, so that every change is refused; none \
+             was set aside",
+            "undo what was done to the column, table or right that the error names; the pump goes on by \
+             itself",
+        ),
+        (
+            LaneTrouble::TooManyParked,
+            "the database refused so many changes that no more are set aside \
+             (pump.parked_changes_max); the log keeps what follows",
+            "put right what they met (`grid pump dlq list`), then `grid pump dlq retry --all`; the pump \
+             goes on by itself",
+        ),
+        (
             LaneTrouble::DatabaseRefuses,
             "the database answers and refuses what the pump asks",
             "read the error: most often rights, a full disk of the database, or another version's \
@@ -147,11 +162,34 @@ fn stuck(active: &[Active]) -> Vec<Finding> {
     findings
 }
 
+fn paused(active: &[Active]) -> Option<Finding> {
+    let paused: Vec<&Active> = active.iter().filter(|(_, lane)| lane.paused).collect();
+    (!paused.is_empty()).then(|| Finding {
+        code: "pump_paused",
+        severity: Severity::Warning,
+        subject: format!("the pump of {} partitions", paused.len()),
+        cause: "somebody has paused it: reports stand still, and the nodes' logs grow until it is \
+                resumed"
+            .to_owned(),
+        evidence: paused
+            .iter()
+            .take(EXAMPLES_MAX)
+            .map(|(node, lane)| {
+                let behind = lane.behind_entries.unwrap_or(0);
+                let partition = lane.partition;
+                format!("partition {partition} on node {node}, {behind} entries behind")
+            })
+            .collect(),
+        action: "`grid pump status` says who and why; `grid pump resume` ends it".to_owned(),
+    })
+}
+
 fn behind(active: &[Active]) -> Option<Finding> {
     let late: Vec<&Active> = active
         .iter()
         .filter(|(_, lane)| {
             !lane.stuck
+                && !lane.paused
                 && (lane.behind_ms > BEHIND_MS_MAX
                     || lane.behind_entries.unwrap_or(0) > BEHIND_ENTRIES_MAX)
         })
@@ -182,12 +220,12 @@ fn parked(facts: &Facts, active: &[Active]) -> Option<Finding> {
         severity: Severity::Warning,
         subject: "the database".to_owned(),
         cause: format!(
-            "{count} changes could not be written and were set aside; reports lack them, the grid \
-             itself does not"
+            "{count} changes were refused, or wait behind a refused one of the same auction or event, \
+             and were set aside; reports lack them, the grid itself does not"
         ),
         evidence,
-        action: "see them with `SELECT * FROM dead_letter`, correct what they break, and compare \
-                 with `grid verify`"
+        action: "see them with `grid pump dlq list`, put right what they met, then `grid pump dlq retry \
+                 --all`; compare with `grid verify`"
             .to_owned(),
     })
 }
@@ -236,6 +274,8 @@ mod tests {
             LaneTrouble::ResyncNeeded,
             LaneTrouble::DatabaseAhead,
             LaneTrouble::DatabaseRefuses,
+            LaneTrouble::SchemaChanged,
+            LaneTrouble::TooManyParked,
         ] {
             let finding = by_code(&troubled(trouble, true), "pump_stuck");
             assert_eq!(finding.severity, Severity::Critical);
@@ -251,6 +291,19 @@ mod tests {
         late[0].behind_ms = 11_000;
         set_lanes(&mut facts, 1, late);
         assert_eq!(by_code(&facts, "pump_behind").severity, Severity::Warning);
+    }
+
+    #[test]
+    fn a_paused_pump_is_told_and_not_called_late() {
+        let mut facts = healthy();
+        let mut paused = lanes();
+        paused[0].paused = true;
+        paused[0].behind_entries = Some(80_000);
+        set_lanes(&mut facts, 1, paused);
+        let findings = examine(&facts);
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        assert_eq!(findings[0].code, "pump_paused");
+        assert!(findings[0].evidence[0].contains("80000 entries"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use data_pump::verify::Verifier;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::facts::{NONE, auction_in_grid, auction_in_sql};
 use super::venue::SeatMap;
 use crate::api::{Api, Money};
 use crate::cluster::ClusterStatus;
@@ -17,14 +18,14 @@ use crate::output::Output;
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 /// A database that cannot be read.
-pub(super) fn database(error: &dyn std::fmt::Display) -> Failure {
+pub(crate) fn database(error: &dyn std::fmt::Display) -> Failure {
     Failure::Database(format!("the database cannot be read: {error}"))
 }
 
 /// A bid as it is listed.
 #[derive(Debug, Deserialize)]
 pub(super) struct BidView {
-    number: u64,
+    pub(super) number: u64,
     pub(super) bid_id: Uuid,
     pub(super) amount: Money,
 }
@@ -34,8 +35,8 @@ pub(super) struct BidView {
 pub(super) struct TicketView {
     pub(super) ticket_id: Uuid,
     pub(super) seat_index: u32,
-    buyer_id: Uuid,
-    price: Money,
+    pub(super) buyer_id: Uuid,
+    pub(super) price: Money,
 }
 
 /// Every ticket of an event.
@@ -173,82 +174,20 @@ pub(crate) async fn compare_auction(
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct AuctionView {
-    status: String,
-    current_price: Option<Money>,
-    outcome: Option<OutcomeView>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OutcomeView {
-    sold: bool,
-    reason: Option<String>,
-    amount: Option<Money>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NewestBid {
-    items: Vec<BidView>,
-}
-
 async fn auction_differences(
     api: &Api,
     verifier: &mut Verifier,
     auction_id: Uuid,
 ) -> anyhow::Result<Vec<String>> {
-    let path = format!("/v1/auctions/{auction_id}");
-    let auction: AuctionView = api.get(&path).await?;
-    let newest: NewestBid = api.get(&format!("{path}/bids?limit=1")).await?;
-    let bids = newest.items.first().map_or(0, |bid| bid.number);
-    let written = verifier
-        .auction(auction_id)
-        .await
-        .map_err(|error| database(&error))?;
-    let Some(written) = written else {
+    let grid = auction_in_grid(api, auction_id).await?;
+    let sql = auction_in_sql(verifier, auction_id).await?;
+    if sql.is_empty() {
         return Ok(vec![format!("auction {auction_id} is not in SQL")]);
-    };
-    let mut found = Vec::new();
-    let mut compare = |what: &str, grid: String, sql: String| {
-        if grid != sql {
-            found.push(format!(
-                "auction {auction_id}: {what} is {grid} in the grid, {sql} in SQL"
-            ));
-        }
-    };
-    let minor = |money: &Option<Money>| -> anyhow::Result<String> {
-        Ok(money
-            .as_ref()
-            .map(Money::minor)
-            .transpose()?
-            .map_or("none".to_owned(), |m| m.to_string()))
-    };
-    let number =
-        |amount: Option<i64>| amount.map_or("none".to_owned(), |amount| amount.to_string());
-    compare("the status", auction.status, written.status);
-    compare(
-        "the number of bids",
-        bids.to_string(),
-        written.bids.to_string(),
-    );
-    compare(
-        "the highest bid",
-        minor(&auction.current_price)?,
-        number(written.highest),
-    );
-    let (outcome, amount) = match &auction.outcome {
-        Some(outcome) if outcome.sold => ("sold".to_owned(), minor(&outcome.amount)?),
-        Some(outcome) => (
-            outcome.reason.clone().unwrap_or_default(),
-            "none".to_owned(),
-        ),
-        None => ("none".to_owned(), "none".to_owned()),
-    };
-    compare(
-        "the outcome",
-        outcome,
-        written.outcome.unwrap_or_else(|| "none".to_owned()),
-    );
-    compare("the winning amount", amount, number(written.winning_amount));
-    Ok(found)
+    }
+    let found = grid.iter().filter_map(|(what, grid)| {
+        let sql = sql.get(what).map_or(NONE, String::as_str);
+        (grid != sql)
+            .then(|| format!("auction {auction_id}: {what} is {grid} in the grid, {sql} in SQL"))
+    });
+    Ok(found.collect())
 }

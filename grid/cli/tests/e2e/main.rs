@@ -22,6 +22,7 @@ mod nodes;
 mod once;
 mod partitions;
 mod pauses;
+mod pump;
 mod restarts;
 mod security;
 mod session;
