@@ -212,26 +212,38 @@ pub(super) struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// The installed PostgreSQL, else the embedded one, else `None`, loudly.
+    /// The installed PostgreSQL, for a test with several connections at a time, or `None`, loudly: the
+    /// embedded one serves one after the other.
     pub(super) async fn start() -> Option<Self> {
-        Self::start_with(DatabaseChoice::Supervised).await
+        let database = Self::start_with(DatabaseChoice::Supervised).await;
+        if database.is_none() {
+            println!("NOT TESTED: this takes an installed PostgreSQL, and there is none");
+        }
+        database
+    }
+
+    /// The installed PostgreSQL, else the embedded one, for a test with one connection at a time; else
+    /// `None`, loudly.
+    pub(super) async fn start_for_one() -> Option<Self> {
+        match Self::start_with(DatabaseChoice::Supervised).await {
+            Some(database) => Some(database),
+            None => {
+                let embedded = Self::start_with(DatabaseChoice::Embedded).await;
+                if embedded.is_none() {
+                    println!("NOT TESTED: no PostgreSQL is installed and none is built in");
+                }
+                embedded
+            }
+        }
     }
 
     pub(super) async fn start_with(choice: DatabaseChoice) -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
         let mut options = DatabaseOptions::new(folder.path());
         options.choice = choice;
-        let mut provided = provide(options.clone()).await;
-        if matches!(provided, Err(DatabaseError::NotInstalled)) {
-            options.choice = DatabaseChoice::Embedded;
-            provided = provide(options).await;
-        }
-        match provided {
+        match provide(options).await {
             Ok(database) => Some(Self { database, folder }),
-            Err(DatabaseError::NotInstalled) => {
-                println!("NOT TESTED: no PostgreSQL is installed and none is built in");
-                None
-            }
+            Err(DatabaseError::NotInstalled) => None,
             Err(error) => panic!("{error}"),
         }
     }

@@ -17,7 +17,7 @@ use crate::schema::migrate;
 /// A database with the tables, the views and the whole history. Its connection is closed again, since
 /// some databases have one only.
 async fn filled() -> Option<TestDatabase> {
-    let database = TestDatabase::start().await?;
+    let database = TestDatabase::start_for_one().await?;
     let mut connection = database.migrated().await;
     let mut place = Place::open(&mut connection, id(77), 0, 3)
         .await
@@ -360,7 +360,7 @@ async fn as_csv(database: &TestDatabase) {
 
 #[tokio::test]
 async fn every_view_and_column_says_what_it_is() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_one().await else {
         return;
     };
     let mut connection = database.migrated().await;

@@ -122,7 +122,7 @@ async fn of_two_writers_one_wins() {
 
 #[tokio::test]
 async fn what_is_written_twice_is_there_once() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_one().await else {
         return;
     };
     let mut connection = database.migrated().await;
