@@ -56,7 +56,6 @@ fn crates_depend_only_downwards() {
     let own = [
         "grid-config",
         "grid-core",
-        "hashbrown",
         "grid",
         "processing-unit",
         "data-pump",
