@@ -115,6 +115,12 @@ async fn a_paused_pump_stays_paused_when_its_leader_dies() {
         moved.then_some(())
     })
     .await;
+    // The gateway that is asked may be the killed node's.
+    wait_for("the gateway answers", async || {
+        let answer = reqwest::get(format!("{}/ready", grid.gateway(0))).await;
+        answer.ok()?.status().is_success().then_some(())
+    })
+    .await;
     hold(&grid, &event_id, 2, 2).await;
     assert_eq!(number(&mut sql, "SELECT count(*) FROM holds").await, 0);
 
