@@ -5,7 +5,6 @@ use grid_core::{PartitionId, Slot, SlotLayout, Timestamp};
 use processing_unit::auction::{self, IncrementStep, ItemChoice, NewAuction, NewItem, SoftClose};
 use processing_unit::box_office::{self, NewEvent, Row, RowSeats, Section};
 use processing_unit::{AuctionId, Command, Currency, EventId, HoldId, ItemId, Query, UserId};
-use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::random::Random;
@@ -176,7 +175,7 @@ impl Shows {
             return (event_id.0, Command::BoxOffice(command));
         }
         if kind < 60 {
-            let mut seats: SmallVec<[String; 4]> = SmallVec::new();
+            let mut seats: Vec<String> = Vec::new();
             for _ in 0..random.between(1, 2) {
                 let (row, seat) = (random.between(1, ROWS), random.between(1, SEATS));
                 let label = format!("A-{row}-{seat}");
