@@ -77,6 +77,13 @@ impl LogStore {
                 known.purged = Some(log_id(*index, meta)?);
             }
         }
+        // A mark beyond the log's end, after a power cut, is as good as none: what is committed the next
+        // leader says, and nothing of this log may be applied on its word.
+        let last = wal.last_entry(group).map_err(invalid)?;
+        let end = last
+            .map(|(last, _)| last)
+            .max(known.purged.map(|purged| purged.index));
+        known.committed = known.committed.filter(|mark| Some(mark.index) <= end);
         Ok(Self {
             wal,
             group,
