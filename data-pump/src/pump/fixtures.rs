@@ -212,29 +212,26 @@ pub(super) struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// The installed PostgreSQL, for a test with several connections at a time, or `None`, loudly: the
-    /// embedded one serves one after the other.
+    /// The installed PostgreSQL, else the embedded one, which serves one connection at a time; else
+    /// `None`, loudly.
     pub(super) async fn start() -> Option<Self> {
+        for choice in [DatabaseChoice::Supervised, DatabaseChoice::Embedded] {
+            let database = Self::start_with(choice).await;
+            if database.is_some() {
+                return database;
+            }
+        }
+        println!("NOT TESTED: no PostgreSQL is installed and none is built in");
+        None
+    }
+
+    /// The installed PostgreSQL, for a test that needs several connections at a time; else `None`, loudly.
+    pub(super) async fn start_for_several() -> Option<Self> {
         let database = Self::start_with(DatabaseChoice::Supervised).await;
         if database.is_none() {
             println!("NOT TESTED: this takes an installed PostgreSQL, and there is none");
         }
         database
-    }
-
-    /// The installed PostgreSQL, else the embedded one, for a test with one connection at a time; else
-    /// `None`, loudly.
-    pub(super) async fn start_for_one() -> Option<Self> {
-        match Self::start_with(DatabaseChoice::Supervised).await {
-            Some(database) => Some(database),
-            None => {
-                let embedded = Self::start_with(DatabaseChoice::Embedded).await;
-                if embedded.is_none() {
-                    println!("NOT TESTED: no PostgreSQL is installed and none is built in");
-                }
-                embedded
-            }
-        }
     }
 
     pub(super) async fn start_with(choice: DatabaseChoice) -> Option<Self> {

@@ -62,7 +62,7 @@ async fn forget_later(connection: &mut PgConnection) {
 
 /// What the database holds after the small sale when nothing is refused.
 async fn undisturbed() -> Option<Vec<String>> {
-    let database = TestDatabase::start_for_one().await?;
+    let database = TestDatabase::start().await?;
     let mut connection = database.migrated().await;
     let mut place = open(&mut connection, 1).await.expect("first");
     write(&mut place, &mut connection, &sale())
@@ -76,12 +76,9 @@ async fn a_refused_change_parks_its_entity_and_the_rest_goes_on() {
     let Some(expected) = undisturbed().await else {
         return;
     };
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
-    if database.database.single_connection {
-        return;
-    }
     let mut connection = database.migrated().await;
     execute(
         &mut connection,
@@ -181,7 +178,7 @@ async fn a_refused_change_parks_its_entity_and_the_rest_goes_on() {
 
 #[tokio::test]
 async fn a_number_out_of_range_parks_and_a_nul_does_not() {
-    let Some(database) = TestDatabase::start_for_one().await else {
+    let Some(database) = TestDatabase::start().await else {
         return;
     };
     let mut connection = database.migrated().await;
@@ -238,7 +235,7 @@ async fn a_number_out_of_range_parks_and_a_nul_does_not() {
 
 #[tokio::test]
 async fn a_renamed_column_stops_the_lane_and_parks_nothing() {
-    let Some(database) = TestDatabase::start_for_one().await else {
+    let Some(database) = TestDatabase::start().await else {
         return;
     };
     let mut connection = database.migrated().await;
@@ -280,7 +277,7 @@ async fn a_renamed_column_stops_the_lane_and_parks_nothing() {
 
 #[tokio::test]
 async fn no_more_is_parked_than_may_be() {
-    let Some(database) = TestDatabase::start_for_one().await else {
+    let Some(database) = TestDatabase::start().await else {
         return;
     };
     let mut connection = database.migrated().await;
@@ -311,12 +308,9 @@ async fn no_more_is_parked_than_may_be() {
 
 #[tokio::test]
 async fn what_is_dropped_is_recorded() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
-    if database.database.single_connection {
-        return;
-    }
     let mut connection = database.migrated().await;
     execute(
         &mut connection,
@@ -366,12 +360,9 @@ async fn what_is_dropped_is_recorded() {
 
 #[tokio::test]
 async fn a_paused_partition_is_written_by_nobody_whoever_leads() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
-    if database.database.single_connection {
-        return;
-    }
     let mut connection = database.migrated().await;
     let mut place = open(&mut connection, 1).await.expect("first");
     let entries = [
@@ -422,12 +413,9 @@ async fn a_paused_partition_is_written_by_nobody_whoever_leads() {
 
 #[tokio::test]
 async fn rows_that_were_edited_are_made_anew_from_the_changes() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
-    if database.database.single_connection {
-        return;
-    }
     let mut connection = database.migrated().await;
     let mut place = open(&mut connection, 1).await.expect("first");
     for batch in &sale() {

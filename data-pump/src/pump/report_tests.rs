@@ -17,7 +17,7 @@ use crate::schema::migrate;
 /// A database with the tables, the views and the whole history. Its connection is closed again, since
 /// some databases have one only.
 async fn filled() -> Option<TestDatabase> {
-    let database = TestDatabase::start_for_one().await?;
+    let database = TestDatabase::start().await?;
     let mut connection = database.migrated().await;
     let mut place = Place::open(&mut connection, id(77), 0, 3)
         .await
@@ -360,7 +360,7 @@ async fn as_csv(database: &TestDatabase) {
 
 #[tokio::test]
 async fn every_view_and_column_says_what_it_is() {
-    let Some(database) = TestDatabase::start_for_one().await else {
+    let Some(database) = TestDatabase::start().await else {
         return;
     };
     let mut connection = database.migrated().await;
@@ -504,7 +504,7 @@ async fn the_report_role_reads_every_report_and_nothing_else() {
 
 #[tokio::test]
 async fn a_pump_that_may_not_make_roles_starts_and_says_what_to_do() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
     let mut administrator = database.connect().await;
@@ -561,7 +561,7 @@ async fn a_pump_that_may_not_make_roles_starts_and_says_what_to_do() {
 
 #[tokio::test]
 async fn a_view_in_use_stays_and_an_older_one_is_replaced() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
     let mut connection = database.migrated().await;

@@ -19,7 +19,7 @@ use crate::{reports, verify};
 
 #[tokio::test]
 async fn first_starts_at_the_same_time_make_one_schema() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
     let mut starts = tokio::task::JoinSet::new();
@@ -55,6 +55,7 @@ async fn a_sale_is_written_as_it_went() {
     let changes = number(&mut connection, "SELECT count(*) FROM changes").await;
     assert_eq!(changes, 15);
 
+    connection.close().await.expect("said goodbye");
     let mut verifier = Verifier::connect(&database.database.url)
         .await
         .expect("answers");
@@ -89,7 +90,7 @@ async fn a_sale_is_written_as_it_went() {
 
 #[tokio::test]
 async fn of_two_writers_one_wins() {
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
     let mut connection = database.migrated().await;
@@ -122,7 +123,7 @@ async fn of_two_writers_one_wins() {
 
 #[tokio::test]
 async fn what_is_written_twice_is_there_once() {
-    let Some(database) = TestDatabase::start_for_one().await else {
+    let Some(database) = TestDatabase::start().await else {
         return;
     };
     let mut connection = database.migrated().await;
@@ -151,12 +152,9 @@ async fn what_is_written_twice_is_there_once() {
 async fn a_killed_server_loses_and_doubles_nothing() {
     const ENTRIES: u64 = 3_000;
     const KILLS: u64 = 3;
-    let Some(database) = TestDatabase::start().await else {
+    let Some(database) = TestDatabase::start_for_several().await else {
         return;
     };
-    if database.database.single_connection {
-        return;
-    }
     drop(database.migrated().await);
     let mut entries = vec![entry(1, vec![auction_created(3, 2), auction_started(3)])];
     entries.extend((2..=ENTRIES).map(|index| {
@@ -228,6 +226,7 @@ async fn a_seat_sold_twice_is_seen() {
         .await
         .expect("goes on");
     assert_eq!(written.parked, 1);
+    connection.close().await.expect("said goodbye");
     let mut verifier = Verifier::connect(&database.database.url)
         .await
         .expect("answers");

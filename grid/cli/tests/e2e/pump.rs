@@ -65,6 +65,12 @@ async fn await_event(sql: &mut PgConnection) {
     .await;
 }
 
+/// What names a parked change.
+fn place_of(parked: &Value) -> String {
+    let part = |name: &str| parked[name].to_string();
+    [part("partition"), part("log_index"), part("seq")].join(":")
+}
+
 /// What is listed once one change is parked.
 async fn one_parked(grid: &Grid) -> Value {
     wait_for("the hold is parked", async || {
@@ -85,10 +91,7 @@ async fn a_paused_pump_stays_paused_when_its_leader_dies() {
     let event_id = text(&event["event_id"]).to_owned();
     wait_for("every pump runs", async || all_in_state(&grid, "running")).await;
     let mut sql = database(folder.path()).await;
-    wait_for("the event is written", async || {
-        (number(&mut sql, "SELECT count(*) FROM events").await == 1).then_some(())
-    })
-    .await;
+    await_event(&mut sql).await;
 
     let unknown = grid.run(&["pump", "pause", "--partition", "77"]);
     assert_eq!(unknown.code, 2, "{unknown:?}");
@@ -181,10 +184,7 @@ async fn what_the_database_refuses_is_listed_retried_and_dropped() {
     .await;
     assert!(findings(&grid).contains(&"parked_changes".to_owned()));
 
-    let place = format!(
-        "{}:{}:{}",
-        parked["partition"], parked["log_index"], parked["seq"]
-    );
+    let place = place_of(parked);
     let shown = grid.run(&["pump", "dlq", "show", &place]).done();
     let held = &shown["payload"]["BoxOffice"]["SeatsHeld"];
     assert_eq!(held["event_id"], event["event_id"], "{shown}");
@@ -211,10 +211,7 @@ async fn what_the_database_refuses_is_listed_retried_and_dropped() {
     hold(&grid, &event_id, 3, 4).await;
     let list = one_parked(&grid).await;
     let parked = &list["changes"][0];
-    let place = format!(
-        "{}:{}:{}",
-        parked["partition"], parked["log_index"], parked["seq"]
-    );
+    let place = place_of(parked);
     let refused = grid.run(&["pump", "dlq", "drop", &place, "--reason", "tried"]);
     assert_eq!(refused.code, 2, "{refused:?}");
     let dropped = grid.run(&[
