@@ -10,7 +10,7 @@ use super::key::AuditPublicKey;
 use super::statement::{SignedRoot, Statement};
 
 /// Blocks that one question brings: a few megabytes at most, but for entries of many changes.
-pub(crate) const BLOCKS_PER_READ: i64 = 16;
+pub(crate) const BLOCKS_PER_READ: i64 = 32;
 /// Roots that one question brings.
 pub(crate) const ROOTS_PER_READ: i64 = 256;
 

@@ -218,6 +218,26 @@ async fn one_edit_is_found_and_named() {
 }
 
 #[tokio::test]
+async fn what_is_gone_is_named_by_what_it_left_and_what_differs_is_told() {
+    let Some((database, mut connection, _)) = audited().await else {
+        return;
+    };
+    execute(
+        &mut connection,
+        "DELETE FROM changes WHERE log_index = 9;
+         UPDATE changes SET kind = 'seats_helb' WHERE log_index = 2 AND seq = 1",
+    )
+    .await;
+    let report = report(&database).await;
+    let findings = &report.partitions[0].findings;
+    assert_eq!(findings[0].detail, "column kind, which was seats_held");
+    assert_eq!(
+        (findings[1].kind.as_deref(), findings[1].entity),
+        (Some("bid_placed"), Some(id(3)))
+    );
+}
+
+#[tokio::test]
 async fn a_history_that_was_written_anew_does_not_fit_roots_kept_elsewhere() {
     let Some((database, mut connection, _)) = audited().await else {
         return;

@@ -18,6 +18,8 @@ pub(super) struct RootSchedule {
     next_at: Instant,
     /// Facts that are signed; unknown when a session begins.
     signed_leaves: Option<i64>,
+    /// Whether the last attempt failed; the next one then waits for its time, however much is new.
+    has_failed: bool,
 }
 
 impl RootSchedule {
@@ -29,6 +31,7 @@ impl RootSchedule {
             interval,
             next_at: Instant::now() + interval,
             signed_leaves: None,
+            has_failed: false,
         }
     }
 
@@ -40,9 +43,10 @@ impl RootSchedule {
             return std::future::pending().await;
         }
         let leaves_max = i64::try_from(shared.settings.audit_root_leaves_max).unwrap_or(i64::MAX);
-        let is_full = self
-            .signed_leaves
-            .is_some_and(|signed| leaves - signed >= leaves_max);
+        let is_full = !self.has_failed
+            && self
+                .signed_leaves
+                .is_some_and(|signed| leaves - signed >= leaves_max);
         if !is_full {
             tokio::time::sleep_until(self.next_at.into()).await;
         }
@@ -56,8 +60,7 @@ impl RootSchedule {
         status: &watch::Sender<LaneStatus>,
     ) {
         self.next_at = Instant::now() + self.interval;
-        // Also after a failure: it is tried again at the next interval, not at once.
-        self.signed_leaves = Some(self.signed_leaves.unwrap_or(0));
+        self.has_failed = true;
         let Some(key) = &shared.audit_key else {
             return;
         };
@@ -77,6 +80,7 @@ impl RootSchedule {
             Ok(Ok(roots)) => {
                 lease.release().await;
                 self.signed_leaves = Some(place.trail.head.leaves);
+                self.has_failed = false;
                 let label = place.partition.to_string();
                 metrics::counter!("pump_audit_roots_total", "partition" => label).increment(roots);
                 status.send_modify(|status| status.audit_trouble = None);

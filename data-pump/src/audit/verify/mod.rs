@@ -4,6 +4,7 @@
 //! a connection; rows are streamed.
 
 mod finding;
+mod naming;
 mod partition;
 mod roots;
 mod rows;

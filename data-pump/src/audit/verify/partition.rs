@@ -6,12 +6,13 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::finding::{Fault, Findings};
+use super::naming::name_missing;
 use super::roots::Roots;
-use super::rows::Comparison;
+use super::rows::{Comparison, Place};
 use super::{PartitionReport, RootName, VerifyOptions};
 use crate::audit::block::Head;
 use crate::audit::cut::{Cut, read_cut};
-use crate::audit::hash::to_hex;
+use crate::audit::hash::{Hash, to_hex};
 use crate::audit::key::AuditPublicKey;
 use crate::audit::statement::SignedRoot;
 use crate::audit::tables::{StoredBlock, blocks_after, newest_root, root_at};
@@ -50,6 +51,7 @@ pub(super) async fn verify_partition(
             walk.block(&mut transaction, block).await?;
             progress(u64::try_from(rows).unwrap_or(0));
         }
+        walk.rows(&mut transaction).await?;
     }
     let report = walk.finish(&mut transaction).await?;
     transaction.rollback().await?;
@@ -101,6 +103,10 @@ struct Walk<'a> {
     is_chained: bool,
     from_index: i64,
     last_index: i64,
+    /// Rows up to here are compared,
+    compared_index: i64,
+    /// and these come next.
+    expected: Vec<(Place, Hash)>,
     dropped_index: i64,
     earlier_facts: i64,
     blocks: u64,
@@ -168,6 +174,8 @@ impl<'a> Walk<'a> {
             head,
             from_index: last_index.max(dropped_index),
             last_index,
+            compared_index: last_index,
+            expected: Vec::new(),
             dropped_index,
             earlier_facts,
             blocks: 0,
@@ -184,26 +192,26 @@ impl<'a> Walk<'a> {
     ) -> Result<(), sqlx::Error> {
         let block = stored.block;
         self.blocks += 1;
-        let mut after = self.last_index;
-        if block.number != self.head.blocks.saturating_add(1) {
-            self.gap(block.number, block.first_index);
-            after = after.max(block.first_index.saturating_sub(1));
-        }
-        let places = block.places();
         let number = block.number;
         let order = block.first_index;
-        if places.is_none() || block.first_index <= self.last_index {
+        let is_later = block.first_index > self.last_index;
+        if !is_later || number != self.head.blocks.saturating_add(1) {
+            self.rows(connection).await?;
+        }
+        if number != self.head.blocks.saturating_add(1) {
+            self.gap(number, block.first_index);
+            self.compared_index = self.last_index.max(block.first_index.saturating_sub(1));
+        }
+        let places = block.places();
+        if places.is_none() || !is_later {
             let detail = format!(
                 "block {number} does not say which rows it lists, or lists rows of a block before"
             );
             self.findings.general(Fault::BlockAltered, order, detail);
         }
-        let places = places.unwrap_or_default();
-        let expected: Vec<_> = places.into_iter().zip(block.hashes()).collect();
-        let upto = block.last_index.max(after);
-        self.comparison
-            .compare(connection, (after, upto), &expected, &mut self.findings)
-            .await?;
+        let places = places.filter(|_| is_later).unwrap_or_default();
+        self.expected.extend(places.into_iter().zip(block.hashes()));
+        self.last_index = block.last_index.max(self.last_index);
         let is_next = block.first_leaf == self.head.leaves;
         let link = block.link(&self.head.chain);
         if self.is_chained && (link != stored.chain.as_slice() || !is_next) {
@@ -218,16 +226,21 @@ impl<'a> Walk<'a> {
             chain: known.unwrap_or(link),
         };
         self.is_chained = known.is_some();
-        self.last_index = upto;
         let head = self.is_chained.then_some(self.head);
+        let place = (number, self.last_index);
+        let hashes = block.hashes();
         self.roots
-            .block(
-                connection,
-                (number, upto),
-                block.hashes(),
-                head.as_ref(),
-                &mut self.findings,
-            )
+            .block(connection, place, hashes, head.as_ref(), &mut self.findings)
+            .await
+    }
+
+    /// Compares the rows that the blocks read so far list, all at once.
+    async fn rows(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let expected = std::mem::take(&mut self.expected);
+        let range = (self.compared_index, self.last_index);
+        self.compared_index = self.last_index;
+        self.comparison
+            .compare(connection, range, &expected, &mut self.findings)
             .await
     }
 
@@ -287,6 +300,9 @@ impl<'a> Walk<'a> {
             .finish(connection, self.head.blocks, &mut self.findings)
             .await?;
         let compared = self.comparison.finish(&mut self.findings);
+        let findings_in_all = self.findings.in_all;
+        let mut findings = self.findings.sorted();
+        name_missing(connection, self.partition, &mut findings).await?;
         let unsigned = self.head.leaves.saturating_sub(self.roots.signed_leaves);
         Ok(PartitionReport {
             partition: self.partition,
@@ -306,8 +322,8 @@ impl<'a> Walk<'a> {
                 hash: to_hex(&root.hash()),
                 signed_at_ms: root.signed_at_ms,
             }),
-            findings_in_all: self.findings.in_all,
-            findings: self.findings.sorted(),
+            findings_in_all,
+            findings,
         })
     }
 }
