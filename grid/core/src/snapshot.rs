@@ -202,7 +202,7 @@ impl<S: Space> Restore<S> {
             (Some(state), SectionKind::Idempotency) => {
                 state
                     .idempotency
-                    .restore_chunk(&codec::decode(body).map_err(in_section)?);
+                    .restore_chunk(codec::decode(body).map_err(in_section)?);
                 Ok(())
             }
             (Some(state), SectionKind::Slot(slot)) => {
