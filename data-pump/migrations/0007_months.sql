@@ -35,13 +35,14 @@ BEGIN
 END $$;
 
 -- The partitions but for the default, with the time before which all their rows are.
-CREATE VIEW changes_months AS
-SELECT c.relname::text AS name,
-       (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)'))[1]::timestamptz AS upto
-FROM pg_inherits i
-JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = 'changes'::regclass
-  AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT';
+CREATE FUNCTION changes_months() RETURNS TABLE (name text, upto timestamptz) LANGUAGE sql STABLE AS $$
+    SELECT c.relname::text,
+           (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([^'']+)''\)'))[1]::timestamptz
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'changes'::regclass
+      AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
+$$;
 
 -- Makes the partition of the month that begins at a day, unless its time has one. What lies in
 -- changes_default already moves into it. Returns whether it was made.
@@ -52,7 +53,7 @@ DECLARE
     upto  timestamptz := (first_day + interval '1 month')::timestamp AT TIME ZONE 'UTC';
 BEGIN
     IF to_regclass(name) IS NOT NULL
-       OR EXISTS (SELECT FROM changes_months m WHERE m.name = 'changes_before' AND m.upto > since) THEN
+       OR EXISTS (SELECT FROM changes_months() m WHERE m.name = 'changes_before' AND m.upto > since) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE changes)', name);

@@ -124,7 +124,7 @@ pub(super) async fn look_once(
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(SESSION).execute(&mut *transaction).await?;
     let old: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT name, (extract(epoch FROM upto) * 1000)::bigint FROM changes_months
+        "SELECT name, (extract(epoch FROM upto) * 1000)::bigint FROM changes_months()
          WHERE pg_try_advisory_xact_lock($1) AND upto <= now() - $2 * interval '1 millisecond'
          ORDER BY upto",
     )
