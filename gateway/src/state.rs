@@ -98,13 +98,19 @@ impl Shared {
         xxh3::xxh3_128_with_seed(&number.to_le_bytes(), self.seed)
     }
 
-    /// How long a client that is sent away waits: spread, so that not all come back at once. With the
-    /// gateway stopping, no longer than their number demands.
-    pub(crate) fn retry_after_ms(&self, ending: Ending) -> u64 {
-        let chance = self.unique() as u64;
+    /// How long a client waits that is refused or sent away: spread, so that not all come back at once.
+    pub(crate) fn retry_after_ms(&self) -> u64 {
+        RETRY_AFTER_MS_MIN + (self.unique() as u64) % RETRY_AFTER_MS_SPREAD
+    }
+
+    /// The same for one whose connection ends. With the gateway stopping, no longer than the number of its
+    /// clients demands.
+    pub(crate) fn reconnect_after_ms(&self, ending: Ending) -> u64 {
         match ending {
-            Ending::Draining => chance % reconnect_spread_ms(self.connections.drained()),
-            _ => RETRY_AFTER_MS_MIN + chance % RETRY_AFTER_MS_SPREAD,
+            Ending::Draining => {
+                self.unique() as u64 % reconnect_spread_ms(self.connections.drained())
+            }
+            _ => self.retry_after_ms(),
         }
     }
 
