@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use data_pump::audit::AuditKey;
 use data_pump::pump::{LaneStatus, Pump, PumpOptions};
 use gateway::{Gateway, GatewayOptions, Mode};
 use grid::{GridClient, GridNode, NodeId, NodeOptions, StartError};
@@ -73,6 +74,10 @@ pub(crate) struct NodeArgs {
     /// The file with the secret key of ticket codes, in hexadecimal
     #[arg(long, value_name = "FILE")]
     pub(super) ticket_key: PathBuf,
+    /// The file with the grid's secret key for the audit trail, in hexadecimal, the same on all nodes.
+    /// Without one, and without pump.audit_key_file, what this node writes is chained and not signed
+    #[arg(long, value_name = "FILE")]
+    pub(super) audit_key: Option<PathBuf>,
     /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
     #[arg(long, value_name = "DIR")]
     pub(super) certs: Option<PathBuf>,
@@ -160,6 +165,7 @@ pub(crate) async fn run(
                 "{path} holds no ticket key (64 hexadecimal digits)"
             ))
         })?;
+    let audit_key = audit_key(&args, &settings.pump)?;
     let _lock = lock(&args.node_dir).await?;
     // Before anything that measures.
     let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
@@ -193,6 +199,7 @@ pub(crate) async fn run(
         client: node.client(),
         grid_id: args.grid_id,
         settings: settings.pump.clone(),
+        audit_key,
         running: None,
     };
     attach_pump(&node.client(), !args.no_database, Vec::new);
@@ -267,6 +274,20 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
         pump.shutdown().await;
     }
     node.shutdown().await;
+}
+
+/// The key for the audit trail, from the command line or the configuration.
+fn audit_key(args: &NodeArgs, settings: &PumpSettings) -> anyhow::Result<Option<AuditKey>> {
+    let Some(path) = args.audit_key.as_ref().or(settings.audit_key_file.as_ref()) else {
+        return Ok(None);
+    };
+    let unusable = |why: &dyn std::fmt::Display| {
+        let path = path.display();
+        Failure::Usage(format!("{path} holds no audit key: {why}"))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
+    let key = AuditKey::parse(&text).map_err(|error| unusable(&error))?;
+    Ok(Some(key))
 }
 
 /// Takes up what the command line says of the connections to other nodes.
@@ -406,6 +427,8 @@ struct Pumping {
     client: GridClient<Unit>,
     grid_id: Uuid,
     settings: PumpSettings,
+    /// Taken by the pump.
+    audit_key: Option<AuditKey>,
     running: Option<Pump>,
 }
 
@@ -423,6 +446,7 @@ impl Pumping {
             single_connection: database.single_connection,
             steps_back: database.is_private,
             settings: self.settings.clone(),
+            audit_key: self.audit_key.take(),
         });
         match started {
             Ok(pump) => {
