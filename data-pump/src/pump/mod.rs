@@ -29,6 +29,8 @@ mod writer;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 mod parking_tests;
 #[cfg(test)]
 mod planner_tests;
