@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, backup, certs, doctor, event, import, leaders, load, members, partition, pump, report,
-    restart, sample, snapshot, status, up, verify,
+    auction, backup, certs, doctor, event, import, leaders, load, members, partition, pump, replay,
+    report, restart, sample, snapshot, status, up, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Auction(auction::AuctionCommand),
     /// List the SQL reports, or show one
     Report(report::ReportArgs),
+    /// Tell an auction or a sale again, every step as it happened
+    Replay(replay::ReplayArgs),
     /// Measure the grid under load, and check afterwards that nothing was lost or sold twice
     #[command(subcommand)]
     Load(load::LoadCommand),
