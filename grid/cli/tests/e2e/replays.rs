@@ -98,15 +98,18 @@ impl Watcher {
     }
 }
 
-/// The node that leads an auction's partition, and its gateway's place.
+/// The node that leads an auction's partition.
 fn leader_of(grid: &Grid, partition: &str) -> u64 {
     let leaders = grid.run(&["leaders"]).done();
-    let leaders = leaders["partitions"].as_array().expect("a list").clone();
-    let of = leaders
-        .iter()
-        .find(|entry| entry["partition"].to_string() == partition);
-    of.and_then(|entry| entry["leader"].as_u64())
-        .unwrap_or_else(|| panic!("{leaders:?}"))
+    let nodes = leaders["nodes"].as_array().expect("a list");
+    let leads = |node: &&Value| {
+        let partitions = node["partitions"].as_array().expect("a list");
+        partitions.iter().any(|led| led.to_string() == partition)
+    };
+    let leader = nodes.iter().find(leads).map(|node| &node["node_id"]);
+    leader
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("{leaders}"))
 }
 
 async fn bid(grid: &Grid, gateway: usize, auction_id: &str, bidder: u128, amount: &str) -> Value {
@@ -129,7 +132,7 @@ async fn create_auction(grid: &Grid) -> String {
             json!({
                 "item": {"name": "Clock \u{201e}with chimes\u{201c}"}, "currency": "EUR",
                 "starting_price": "100.00", "reserve_price": "120.00", "increment": "5.00",
-                "start_time": later(3600), "end_time": later(3640), "withdrawal": "while_open",
+                "start_time": later(3590), "end_time": later(3595), "withdrawal": "while_open",
                 "soft_close": {"window_s": 3600, "extend_s": 7200, "max_extensions": 2},
             }),
         )
@@ -163,6 +166,11 @@ async fn an_auction_is_told_byte_for_byte_as_to_its_watchers() {
     let leader = leader_of(&grid, partition);
     kill_at_once(grid.node_pid(leader));
     let alive = usize::from(leader == 1);
+    wait_for("another leads", async || {
+        let answer = reqwest::get(format!("{}/ready", grid.gateway(alive))).await;
+        answer.ok()?.status().is_success().then_some(())
+    })
+    .await;
     bid(&grid, alive, &id, 2, "125.00").await;
     bid(&grid, alive, &id, 3, "130.00").await;
     let close = format!("/v1/auctions/{id}/close");
