@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use gateway::NoBeginning;
 use grid_core::Timestamp;
 use indicatif::ProgressBar;
 use processing_unit::UserId;
@@ -152,6 +153,7 @@ pub(crate) async fn run(context: &Context, args: ReplayArgs) -> anyhow::Result<(
         Ok(told) => told,
         // Whoever reads has gone, which is no failure.
         Err(error) if is_broken_pipe(&error) => return Ok(()),
+        Err(error) if error.is::<NoBeginning>() => return Err(incomplete().into()),
         Err(error) => return Err(error),
     };
     drop(telling);
@@ -179,6 +181,16 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn incomplete() -> Failure {
+    Failure::Refused {
+        code: "history_incomplete".to_owned(),
+        message: "what there is of the history does not begin with the creation of the auction or \
+                  event: its first changes are older than what the database keeps, or than the \
+                  database itself"
+            .to_owned(),
+    }
 }
 
 fn sources(context: &Context, args: &ReplayArgs) -> anyhow::Result<Sources> {

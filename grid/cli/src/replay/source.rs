@@ -326,3 +326,146 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use processing_unit::{AuctionId, Change, auction};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(3);
+    const GRID: Uuid = Uuid::from_u128(77);
+
+    fn begin(upto_index: u64) -> HistoryLine {
+        HistoryLine::Begin {
+            grid_id: GRID,
+            partition: PartitionId(0),
+            after_index: 0,
+            upto_index,
+        }
+    }
+
+    fn change(index: u64, seq: u32) -> HistoryLine {
+        let auction_id = AuctionId(ID);
+        HistoryLine::Change(Box::new(HistoryChange {
+            index,
+            seq,
+            at_ms: index,
+            change: Change::Auction(auction::Change::AuctionCancelled { auction_id }),
+        }))
+    }
+
+    /// A gateway that answers one request after the other with these lines, and what it was asked.
+    async fn gateway(
+        answers: Vec<Vec<HistoryLine>>,
+    ) -> (Api, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("bound"));
+        let asked = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for lines in answers {
+                let (mut socket, _) = listener.accept().await.expect("a client");
+                let mut request = vec![0; 4_096];
+                let read = socket.read(&mut request).await.expect("a request");
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                let line = request.lines().next().unwrap_or_default();
+                asked.push(line.to_owned());
+                let mut answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+                for line in &lines {
+                    serde_json::to_writer(&mut answer, line).expect("plain");
+                    answer.push(b'\n');
+                }
+                // In two pieces, so that a line is cut.
+                let (first, second) = answer.split_at(answer.len() / 2);
+                socket.write_all(first).await.expect("sent");
+                socket.flush().await.expect("sent");
+                socket.write_all(second).await.expect("sent");
+            }
+            asked
+        });
+        let api = Api::new(vec![address], Uuid::nil()).expect("a client");
+        (api, asked)
+    }
+
+    async fn read(
+        api: Api,
+        reach: Option<HistoryReach>,
+    ) -> (anyhow::Result<Came>, Vec<(u64, usize)>) {
+        let mut seen = Vec::new();
+        let mut take = |entry: Entry| {
+            seen.push((entry.index, entry.changes.len()));
+            Ok(ControlFlow::Continue(()))
+        };
+        let sources = Sources {
+            database_url: None,
+            needs_database: false,
+            api: Some(api),
+        };
+        let bar = ProgressBar::hidden();
+        let mut came = Came::default();
+        let mut entries = Entries::new(&mut take);
+        let outcome = sources
+            .read_grid(ID, reach, &bar, &mut entries, &mut came)
+            .await;
+        entries.finish().expect("taken");
+        (outcome.map(|()| came), seen)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_taken_up_where_it_was() {
+        let (api, asked) = gateway(vec![
+            vec![
+                begin(9),
+                change(2, 0),
+                HistoryLine::Covered { index: 4 },
+                change(6, 0),
+            ],
+            vec![
+                begin(9),
+                change(6, 0),
+                change(6, 1),
+                HistoryLine::End(HistoryEnd::Stopped),
+            ],
+            vec![
+                begin(9),
+                change(6, 1),
+                change(8, 0),
+                HistoryLine::Covered { index: 9 },
+                HistoryLine::End(HistoryEnd::Complete),
+            ],
+        ])
+        .await;
+        let (came, seen) = read(api, None).await;
+        assert_eq!(came.expect("read").grid_upto, Some(9));
+        assert_eq!(seen, [(2, 1), (6, 2), (8, 1)]);
+        let asked = asked.await.expect("no panic");
+        let paths: Vec<_> = asked.iter().map(|line| line.split(' ').nth(1)).collect();
+        let path = |after: u64| format!("/admin/v1/history/{ID}?after={after}");
+        assert_eq!(paths, [Some(&*path(0)), Some(&*path(4)), Some(&*path(4))]);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_begins_later_points_to_the_database() {
+        let short = vec![begin(9), HistoryLine::End(HistoryEnd::LogTooShort)];
+        let (api, _asked) = gateway(vec![short]).await;
+        let (came, _) = read(api, None).await;
+        let error = came.expect_err("too short").to_string();
+        assert!(error.contains("--database-url"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn another_grid_adds_nothing_to_what_a_database_told() {
+        let (api, _asked) = gateway(vec![vec![begin(9), change(8, 0)]]).await;
+        let reach = HistoryReach {
+            grid_id: Uuid::from_u128(78),
+            partition: PartitionId(0),
+            upto_index: 5,
+        };
+        let (came, seen) = read(api, Some(reach)).await;
+        let came = came.expect("the database's part is there");
+        assert_eq!((came.grid_upto, seen), (None, Vec::new()));
+        assert!(came.notes[0].contains("another grid"), "{came:?}");
+    }
+}

@@ -28,6 +28,8 @@ const TITLE_CHARS: usize = 80;
 /// Points that the picture is drawn from, at most.
 const BIDS_MAX: usize = 1_500;
 const EXTENSIONS_MAX: usize = 100;
+/// Up to so many bids, each dot has a rim.
+const RIMMED_BIDS_MAX: usize = 200;
 /// Bidders with a colour of their own: those with the most bids.
 const BIDDERS_MAX: usize = COLOURS.len() - 1;
 
@@ -350,9 +352,15 @@ impl AuctionPicture {
             let found = colours.iter().find(|(of, _)| *of == alias);
             found.map_or(COLOURS[BIDDERS_MAX], |(_, colour)| colour)
         };
+        // Many dots lie on each other, and would be rims only.
+        let style = if self.bids.iter().count() > RIMMED_BIDS_MAX {
+            "r=\"2.5\""
+        } else {
+            "r=\"4.5\" stroke=\"#fff\""
+        };
         for dot in self.bids.iter() {
             svg.raw(&format!(
-                "<circle cx=\"{}\" cy=\"{}\" r=\"4.5\" fill=\"{}\" stroke=\"#fff\"/>",
+                "<circle cx=\"{}\" cy=\"{}\" fill=\"{}\" {style}/>",
                 px(time.x(dot.at)),
                 px(prices.y(dot.amount)),
                 colour_of(dot.alias)

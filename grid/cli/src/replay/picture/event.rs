@@ -288,9 +288,11 @@ impl EventPicture {
                 let place = (*left, top + SECTION_LABEL_PX - 5.0);
                 svg.text(place, Anchor::Start, (FAINT_INK, 11), &name);
             }
+            let widest = section.size(map.cell).0;
             for (row, seats) in section.rows.iter().enumerate() {
+                let aside = (widest - f64::from(*seats) * map.cell) / 2.0;
                 for number in 0..*seats {
-                    let x = px(left + f64::from(number) * map.cell);
+                    let x = px(left + aside + f64::from(number) * map.cell);
                     let y = px(top + SECTION_LABEL_PX + row as f64 * map.cell);
                     let (state, since) = self.board.state(seat);
                     seat += 1;

@@ -6,6 +6,7 @@ use grid_core::Timestamp;
 use processing_unit::auction::{Change, NewAuction, NotSoldReason, Outcome};
 use processing_unit::{Currency, UserId};
 
+use crate::output::grouped;
 use crate::replay::clock;
 
 /// An auction on its way through its history.
@@ -190,5 +191,5 @@ pub(in crate::replay) fn alias_of(number: u32) -> String {
 /// `1 bid`, `2 bids`.
 pub(in crate::replay) fn count(number: u32, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
+    format!("{} {what}{plural}", grouped(number.into()))
 }
