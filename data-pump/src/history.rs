@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A change is in `changes`, or parked, or was parked and dropped; wherever it is, it happened. All is
-//! read as it stood at one moment, and nothing is kept: a history may be longer than memory.
+//! read as it stood at one moment, and nothing is kept: a history may be longer than memory. The part
+//! of the partition's log is read in which the auction or event lived, in the order of its key.
 //!
 //! Invariants: the changes are those of the grid, once each, in order, up to the checkpoint that
 //! [`StoredHistory::reach`] names. A NUL character in a text, which the database cannot hold, comes
@@ -86,6 +87,8 @@ pub struct StoredHistory {
     connection: PgConnection,
     entity: Uuid,
     reach: HistoryReach,
+    /// The first log entry that may be about it, and the last.
+    life: (i64, i64),
 }
 
 impl StoredHistory {
@@ -117,7 +120,21 @@ impl StoredHistory {
         .bind(entity)
         .fetch_optional(&mut connection)
         .await?;
-        Ok(found.map(|(grid_id, partition, applied_index)| Self {
+        let Some((grid_id, partition, applied_index)) = found else {
+            return Ok(None);
+        };
+        // Nothing happens before the creation or after an auction's end; where one of them is parked, the
+        // whole log is read. The kinds are those of the index `changes_lives`.
+        let (begin, end): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "SELECT min(log_index) FILTER (WHERE kind IN ('event_created', 'auction_created')),
+                    max(log_index) FILTER (WHERE kind IN ('auction_ended', 'auction_cancelled'))
+             FROM changes WHERE entity = $1
+             AND kind IN ('event_created', 'auction_created', 'auction_ended', 'auction_cancelled')",
+        )
+        .bind(entity)
+        .fetch_one(&mut connection)
+        .await?;
+        Ok(Some(Self {
             connection,
             entity,
             reach: HistoryReach {
@@ -125,6 +142,7 @@ impl StoredHistory {
                 partition: PartitionId(u32::try_from(partition).unwrap_or(0)),
                 upto_index: u64::try_from(applied_index).unwrap_or(0),
             },
+            life: (begin.unwrap_or(0), end.unwrap_or(i64::MAX)),
         }))
     }
 
@@ -146,7 +164,7 @@ impl StoredHistory {
         let mut rows = sqlx::query_as::<_, (i64, i32, i64, String)>(
             "SELECT log_index, seq, (extract(epoch FROM at) * 1000)::bigint, payload FROM (
                  SELECT log_index, seq, at, payload::text AS payload FROM changes
-                 WHERE entity = $1 AND partition = $2
+                 WHERE entity = $1 AND partition = $2 AND log_index BETWEEN $3 AND $4
                  UNION ALL SELECT log_index, seq, at, payload FROM dead_letter
                  WHERE entity = $1 AND partition = $2 AND reason <> 'seat_sold_twice'
                  UNION ALL SELECT log_index, seq, at, payload FROM dead_letter_dropped
@@ -154,7 +172,9 @@ impl StoredHistory {
              ) AS of_entity ORDER BY log_index, seq",
         )
         .bind(self.entity)
-        .bind(i64::from(self.reach.partition.0))
+        .bind(i32::try_from(self.reach.partition.0).unwrap_or(i32::MAX))
+        .bind(self.life.0)
+        .bind(self.life.1)
         .fetch(&mut self.connection);
         while let Some((log_index, seq, at_ms, payload)) = rows.try_next().await? {
             let change =

@@ -401,6 +401,8 @@ proptest! {
 }
 
 async fn insert(connection: &mut PgConnection, entries: &[Entry]) {
+    // One transaction, so that the disk is waited for once.
+    let mut transaction = connection.begin().await.expect("begun");
     for placed in entries.iter().flat_map(|batch| placed(batch)) {
         let row = change_row(&placed);
         sqlx::query(
@@ -413,10 +415,11 @@ async fn insert(connection: &mut PgConnection, entries: &[Entry]) {
         .bind(row.kind)
         .bind(row.entity)
         .bind(row.payload)
-        .execute(&mut *connection)
+        .execute(&mut *transaction)
         .await
         .expect("inserted");
     }
+    transaction.commit().await.expect("written");
 }
 
 #[tokio::test]
