@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings, PARTITIONS_MAX, WalSync};
+use grid_core::entry::RULES_FIRST;
 use grid_core::{PartitionId, SlotLayout, Space};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
@@ -146,6 +147,7 @@ fn watch_over<S: Space>(
     tasks.spawn(cluster::keep(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::gather(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::reconcile(Arc::clone(members), stop.clone()));
+    tasks.spawn(cluster::leave(Arc::clone(members), stop.clone()));
     tasks.spawn(divergence::run(Arc::clone(members), stop.clone()));
     tasks.spawn(succession::run(Arc::clone(members), stop.clone()));
     let policy = RetentionPolicy {
@@ -181,7 +183,7 @@ fn watch_over<S: Space>(
 }
 
 /// What this node says of itself.
-fn introduce(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartError> {
+fn introduce<S: Space>(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartError> {
     let listening = || options.listener.local_addr().map(|bound| bound.to_string());
     let given = options
         .peer_address
@@ -200,6 +202,7 @@ fn introduce(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartE
         peer_address,
         gateway_address: options.gateway_address.clone(),
         zone: options.settings.zone.clone(),
+        rules: S::RULES,
     })
 }
 
@@ -224,12 +227,13 @@ impl<S: Space> GridNode<S> {
         let directory = NodeDirectory::new(options.settings.data_dir.clone());
         let Claimed { incarnation, map } =
             directory.claim(options.grid_id, node, options.cluster.partitions)?;
-        if let Some(map) = &map
-            && map.has_removed(node, incarnation)
-        {
-            return Err(StartError::Removed { node });
+        if let Some(map) = &map {
+            if map.has_removed(node, incarnation) {
+                return Err(StartError::Removed { node });
+            }
+            map.check_build::<S>()?;
         }
-        let info = introduce(&options, incarnation)?;
+        let info = introduce::<S>(&options, incarnation)?;
         let security = secure(&options)?;
         let began = platform::monotonic_now();
         let (wal, recovered) = open_log(&options).await?;
@@ -326,6 +330,7 @@ impl<S: Space> GridNode<S> {
             settings: options.settings.clone(),
             wal: Arc::clone(&wal),
             clock: Arc::new(GridClock::new(started)),
+            rules: Arc::new(AtomicU16::new(RULES_FIRST)),
             recovered: Mutex::new(recovered),
             transport: transport.clone(),
             replays: ReplaySlots::new(),
@@ -358,6 +363,7 @@ impl<S: Space> GridNode<S> {
             wal,
             rebuilding: Semaphore::new(1),
             attached: RwLock::default(),
+            leaving: cluster::Leaving::default(),
             draining: AtomicBool::new(false),
             disk_trouble: Mutex::default(),
             scrub: Mutex::default(),
@@ -393,6 +399,22 @@ impl<S: Space> GridNode<S> {
     #[must_use]
     pub fn was_removed(&self) -> bool {
         self.members.removed.load(Ordering::Relaxed)
+    }
+
+    /// Says that clients are served here: should the node be removed, then not before they are gone.
+    pub fn serves_clients(&self) {
+        self.members.leaving.set_clients(true);
+    }
+
+    /// Waits until the grid has emptied the node and wants it gone. It is time to let its clients go.
+    pub async fn leaving(&self) {
+        self.members.leaving.wanted().await;
+    }
+
+    /// Says that no client is served here any more. A node that was to be removed then is (see
+    /// [`Self::failed`]).
+    pub fn clients_are_gone(&self) {
+        self.members.leaving.set_clients(false);
     }
 
     /// Gives every leadership to a caught-up follower on another node, one after another, and takes no

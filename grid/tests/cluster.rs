@@ -2,6 +2,7 @@
 
 mod members;
 mod support;
+mod upgrade;
 
 use futures_util::FutureExt;
 use grid::{Feed, FeedError, GridClient, GridError, Read};

@@ -97,12 +97,15 @@ pub struct MembershipStatus {
 pub(super) enum AdminRequest {
     Status,
     Change(MemberChange),
+    FollowNewest,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum AdminReply {
     Status(Box<MembershipStatus>),
     Changed(Result<MovePlan, Refusal>),
+    /// The rules that the grid follows now.
+    Followed(Result<u16, Refusal>),
     NotLeader(Option<NodeId>),
 }
 
@@ -127,9 +130,11 @@ pub(super) fn prepare(
         ),
         MemberAction::Activate { node } => (node, MapCommand::Activate { node }),
         MemberAction::Remove {
-            node,
-            drain: true,
-            fewer_copies,
+            node, drain: false, ..
+        } if map.holds_anything(node) => (node, MapCommand::Remove { node }),
+        // One that holds nothing lets its clients go before it is removed.
+        MemberAction::Remove {
+            node, fewer_copies, ..
         } => (
             node,
             MapCommand::Drain {
@@ -139,7 +144,6 @@ pub(super) fn prepare(
                 replaced_by: None,
             },
         ),
-        MemberAction::Remove { node, .. } => (node, MapCommand::Remove { node }),
         MemberAction::Replace { node, with } => (
             node,
             MapCommand::Drain {
@@ -209,6 +213,14 @@ pub(super) async fn administer<S: Space>(
                 down: conditions.down.into_iter().collect(),
                 map,
             }))
+        }
+        AdminRequest::FollowNewest => {
+            let rules = map.newest_rules();
+            let command = MapCommand::Follow { rules };
+            match execute_meta(members, &command, monotonic_now() + ORDER_WAIT).await {
+                Ok(decided) => AdminReply::Followed(decided.map(|_| rules)),
+                Err(_) => AdminReply::NotLeader(None),
+            }
         }
         AdminRequest::Change(change) => {
             let conditions = Conditions {
@@ -285,6 +297,22 @@ impl<S: Space> GridClient<S> {
     ) -> Result<Result<MovePlan, Refusal>, GridError> {
         match ask(&self.members, AdminRequest::Change(change), deadline).await? {
             AdminReply::Changed(changed) => Ok(changed),
+            _ => Err(GridError::Unavailable),
+        }
+    }
+
+    /// Ends an upgrade: from now on the grid follows the newest rules that its nodes know, and returns
+    /// them. Until then every node can be started with the older build again; afterwards none can.
+    ///
+    /// # Errors
+    /// [`GridError::Unavailable`] when no majority of the map's holders answers in time; the order may
+    /// have been taken, and bears repeating. Inside it [`Refusal::OlderNodes`].
+    pub async fn follow_newest_rules(
+        &self,
+        deadline: Instant,
+    ) -> Result<Result<u16, Refusal>, GridError> {
+        match ask(&self.members, AdminRequest::FollowNewest, deadline).await? {
+            AdminReply::Followed(followed) => Ok(followed),
             _ => Err(GridError::Unavailable),
         }
     }

@@ -10,6 +10,7 @@ mod guard;
 mod history;
 mod members;
 mod operate;
+mod rules;
 mod status;
 
 use std::sync::Arc;
@@ -41,4 +42,5 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/history/{id}", get(history::history))
         .route("/members", get(members::list))
         .route("/members/{id}/{action}", post(members::change))
+        .route("/rules/follow-newest", post(rules::follow_newest))
 }

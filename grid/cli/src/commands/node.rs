@@ -32,6 +32,8 @@ const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long leaderships are handed over when the node stops; what is left then is elected anew.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the grid may take to say that an empty node is removed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the whole of a stop may take before it is forced; below the patience of `grid up`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(16);
 /// Orders that wait to be carried out.
@@ -120,6 +122,8 @@ enum End {
     Planned(&'static str),
     /// With the whole grid, or because its supervisor is gone: nobody is left to lead.
     Ordered(&'static str),
+    /// The grid has emptied the node and wants it gone.
+    Leaving,
     Failed(String),
 }
 
@@ -182,6 +186,7 @@ pub(crate) async fn run(
         // Nothing was promised yet, and the log bears being dropped at any time.
         _ = requests.next_stop() => return Ok(()),
     };
+    node.serves_clients();
     tracing::info!(node = args.node_id, gateway = %gateway.address(), "the node has started");
     attach(&node.client(), &gateway, telemetry);
     let mut pump = Pumping {
@@ -219,6 +224,10 @@ pub(crate) async fn run(
     }
     match end {
         End::Planned(_) | End::Ordered(_) => Ok(()),
+        End::Leaving => {
+            let reason = format!("node {} was removed from the grid", args.node_id);
+            Err(Failure::NodeRemoved(reason).into())
+        }
         End::Failed(reason) if was_removed => Err(Failure::NodeRemoved(reason).into()),
         End::Failed(reason) => {
             let text = format!("node {} stopped: {reason}", args.node_id);
@@ -241,9 +250,19 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
             );
         }
         End::Ordered(by) => tracing::info!(by, "the node stops"),
+        End::Leaving => tracing::info!("the node holds nothing any more and lets its clients go"),
         End::Failed(reason) => tracing::error!(reason, "the node stops"),
     }
     gateway.shutdown().await;
+    if matches!(end, End::Leaving) {
+        node.clients_are_gone();
+        if tokio::time::timeout(REMOVAL_TIMEOUT, node.failed())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the grid has not said in time that this node is removed");
+        }
+    }
     if let Some(pump) = pump.running {
         pump.shutdown().await;
     }
@@ -293,6 +312,7 @@ async fn serve(node: &GridNode<Unit>, pump: &mut Pumping, requests: &mut Request
     loop {
         tokio::select! {
             reason = node.failed() => return End::Failed(reason),
+            () = node.leaving() => return End::Leaving,
             end = requests.next_stop_or_database() => match end {
                 Some(end) => return end,
                 None => if let Some(database) = requests.database.take() {

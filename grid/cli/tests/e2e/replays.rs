@@ -99,12 +99,12 @@ impl Watcher {
 }
 
 /// The node that leads an auction's partition.
-fn leader_of(grid: &Grid, partition: &str) -> u64 {
+fn leader_of(grid: &Grid, partition: u64) -> u64 {
     let leaders = grid.run(&["leaders"]).done();
     let nodes = leaders["nodes"].as_array().expect("a list");
     let leads = |node: &&Value| {
         let partitions = node["partitions"].as_array().expect("a list");
-        partitions.iter().any(|led| led.to_string() == partition)
+        partitions.iter().any(|led| led.as_u64() == Some(partition))
     };
     let leader = nodes.iter().find(leads).map(|node| &node["node_id"]);
     leader
@@ -162,8 +162,8 @@ async fn an_auction_is_told_byte_for_byte_as_to_its_watchers() {
     bidder.until(&grid, "bid_withdrawn").await;
 
     // The leader dies in between; whoever was connected to its gateway comes back.
-    let partition = text(&last["cursor"]).split(':').next().expect("a number");
-    let leader = leader_of(&grid, partition);
+    let cursor: grid_core::Cursor = text(&last["cursor"]).parse().expect("a cursor");
+    let leader = leader_of(&grid, cursor.partition.0.into());
     kill_at_once(grid.node_pid(leader));
     let alive = usize::from(leader == 1);
     wait_for("another leads", async || {
@@ -397,12 +397,8 @@ impl Seats {
 
 /// The log entry in a cursor.
 fn entry_of(update: &Value) -> u64 {
-    let cursor = text(&update["cursor"]);
-    cursor
-        .split(':')
-        .nth(1)
-        .and_then(|index| index.parse().ok())
-        .expect("a cursor")
+    let cursor: grid_core::Cursor = text(&update["cursor"]).parse().expect("a cursor");
+    cursor.index
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

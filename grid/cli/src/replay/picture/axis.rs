@@ -290,7 +290,7 @@ fn round_step(range: i64) -> i64 {
     loop {
         for factor in [1, 2, 5] {
             let step = power.saturating_mul(factor);
-            if range / step <= VALUE_STEPS_MAX - 1 {
+            if range / step < VALUE_STEPS_MAX {
                 return step;
             }
         }

@@ -71,8 +71,8 @@ impl AuctionText {
         }
         let _ = write!(
             text,
-            "\n\n{:<24}  {:>17}  {:<11} {}",
-            "time", "to the close", "who", "what"
+            "\n\n{:<24}  {:>17}  {:<11} what",
+            "time", "to the close", "who"
         );
         text
     }

@@ -61,8 +61,8 @@ impl EventText {
         );
         let _ = write!(
             text,
-            "\n\n{:<24}  {:>17}  {:>7} {:>7} {:>7}  {:<HOLD_DIGITS$}  {}",
-            "time", "since the opening", "free", "held", "sold", "hold", "what"
+            "\n\n{:<24}  {:>17}  {:>7} {:>7} {:>7}  {:<HOLD_DIGITS$}  what",
+            "time", "since the opening", "free", "held", "sold", "hold"
         );
         text
     }
