@@ -17,6 +17,7 @@
 
 pub mod audit;
 pub mod database;
+pub mod history;
 pub mod pump;
 pub mod reports;
 pub mod schema;
