@@ -131,6 +131,15 @@ pub struct NodeSettings {
     /// after which old log goes. At least twice the largest partition's snapshot. Default 256 MiB; 0
     /// refuses only when there is no room for a segment.
     pub disk_reserve_bytes: u64,
+    /// Log that the database has not got yet: from so many bytes on, of all partitions of the node, new work
+    /// is slowed towards the rate at which the pump drains it. Default 4 GiB; 0 for never.
+    pub pump_backlog_soft_bytes: u64,
+    /// And from so many on it gets `overloaded`; paying, releasing and closing go on. Above the soft
+    /// bound. Default 8 GiB; 0 for never.
+    pub pump_backlog_max_bytes: u64,
+    /// Log of each partition that is kept although the database has it, in bytes, for a database that goes
+    /// back in time: a restored backup, or an asynchronous replica that takes over. Default 16 MiB.
+    pub log_keep_bytes: u64,
     /// A node whose syncs usually take longer than this, and four times as long as another's, leads
     /// nothing while others can. Default 100 ms; 0 for never.
     pub slow_sync_ms: u64,
@@ -157,6 +166,9 @@ impl Default for NodeSettings {
             tls_allow_plaintext: false,
             balance_leaders: true,
             disk_reserve_bytes: 256 << 20,
+            pump_backlog_soft_bytes: 4 << 30,
+            pump_backlog_max_bytes: 8 << 30,
+            log_keep_bytes: 16 << 20,
             slow_sync_ms: 100,
             scrub_bytes_per_s: 4 << 20,
             scrub_interval_s: 3_600,
@@ -302,6 +314,14 @@ impl Settings {
         }
         if node.replay_bytes_max < REPLAY_BYTES_MIN {
             return invalid("node.replay_bytes_max", "at least 1048576");
+        }
+        if node.pump_backlog_max_bytes > 0
+            && node.pump_backlog_max_bytes <= node.pump_backlog_soft_bytes
+        {
+            return invalid(
+                "node.pump_backlog_max_bytes",
+                "0, or above pump_backlog_soft_bytes",
+            );
         }
         let positive = [
             (

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AdmissionLimits};
+use crate::backlog::Backlog;
 use crate::client::Leadership;
 use crate::clock::GridClock;
 use crate::cluster::META;
@@ -41,6 +42,7 @@ pub(crate) struct Opener {
     pub(crate) cluster: ClusterSettings,
     pub(crate) settings: NodeSettings,
     pub(crate) wal: Arc<Wal>,
+    pub(crate) backlog: Arc<Backlog>,
     pub(crate) clock: Arc<GridClock>,
     /// What recovery found of groups that are not open yet.
     pub(crate) recovered: Mutex<Recovered>,
@@ -157,6 +159,7 @@ impl Opener {
             snapshots,
             submissions,
             admission,
+            backlog: Arc::clone(&self.backlog),
             leadership: watched,
             replays: Arc::clone(&self.replays),
             wal: Arc::clone(&self.wal),
