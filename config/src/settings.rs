@@ -236,7 +236,8 @@ impl Default for GatewaySettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PumpSettings {
-    /// The most changes in one SQL transaction. Default 2,000.
+    /// The most changes in one SQL transaction, which only a pump that catches up reaches: the more there
+    /// are, the more of them are about the same seats. Default 10,000.
     pub batch_changes_max: usize,
     /// How long a change waits for company in its transaction, for each lane that this node runs, at
     /// most 250 ms in all. Default 50 ms.
@@ -255,7 +256,7 @@ pub struct PumpSettings {
 impl Default for PumpSettings {
     fn default() -> Self {
         Self {
-            batch_changes_max: 2_000,
+            batch_changes_max: 10_000,
             flush_interval_ms: 50,
             connections_max: 2,
             retry_min_ms: 100,

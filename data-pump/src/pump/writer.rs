@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::parking::Parking;
 use super::planner::{PlacedChange, plan};
 use super::sqlstate::{Verdict, judge, sqlstate};
-use super::statements;
+use super::statements::{self, Route};
 
 /// Parked changes of one partition unless somebody says otherwise.
 pub(super) const PARKED_CHANGES_MAX: u64 = 100_000;
@@ -204,7 +204,8 @@ impl Place {
         let mut parking = self.fence(&mut transaction, changes, new_index).await?;
         let (free, behind) = parking.split(changes);
         let partition = partition_number(self.partition);
-        match statements::apply(&mut transaction, partition, &plan(&free)).await {
+        let rows = plan(&free);
+        match statements::apply(&mut transaction, partition, &rows, Route::Fast).await {
             Ok(applied) => {
                 parking
                     .note(&mut transaction, &free, applied, &mut written)
@@ -244,7 +245,8 @@ impl Place {
                 continue;
             }
             let mut attempt = transaction.begin().await?;
-            match statements::apply(&mut attempt, partition, &plan(&free)).await {
+            let rows = plan(&free);
+            match statements::apply(&mut attempt, partition, &rows, Route::Tolerant).await {
                 Ok(applied) => {
                     parking
                         .note(&mut attempt, &free, applied, &mut written)

@@ -35,7 +35,15 @@ pub(super) fn plan_box_office(
             rows.holds.insert((event_id.0, hold_id.0), hold);
             let held = held_or_sold("held", buyer.0, hold_id.0, None, version);
             for seat in seats {
-                rows.seat_updates.insert((event_id.0, int(*seat)), held);
+                // Only a free seat is held, so what this batch finds of it is a row that says so.
+                let key = (event_id.0, int(*seat));
+                let known = rows.seat_updates.get(&key);
+                let was_available = known.is_none_or(|known| known.was_available);
+                let update = SeatUpdate {
+                    was_available,
+                    ..held
+                };
+                rows.seat_updates.insert(key, update);
             }
         }
         C::SeatsReleased {
@@ -60,11 +68,21 @@ pub(super) fn plan_box_office(
                 buyer: None,
                 hold_id: None,
                 ticket_id: None,
+                was_available: false,
                 version,
             };
             for seat in seats {
-                rows.seat_updates
-                    .insert((event_id.0, int(*seat)), available);
+                let key = (event_id.0, int(*seat));
+                // Held and let go within the batch: its row stays as it is.
+                if rows
+                    .seat_updates
+                    .get(&key)
+                    .is_some_and(|known| known.was_available)
+                {
+                    rows.seat_updates.remove(&key);
+                } else {
+                    rows.seat_updates.insert(key, available);
+                }
             }
         }
         C::SeatsSold {
@@ -79,6 +97,7 @@ pub(super) fn plan_box_office(
                 let seat_index = int(ticket.seat);
                 let ticket_id = Some(ticket.ticket_id.0);
                 let sold = held_or_sold("sold", buyer.0, hold_id.0, ticket_id, version);
+                // Nothing comes after it, so it does not matter what was before.
                 rows.seat_updates.insert((event_id.0, seat_index), sold);
                 rows.tickets.push(TicketRow {
                     event_id: event_id.0,
@@ -116,6 +135,7 @@ fn held_or_sold(
         buyer: Some(buyer),
         hold_id: Some(hold_id),
         ticket_id,
+        was_available: false,
         version,
     }
 }

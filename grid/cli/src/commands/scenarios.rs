@@ -226,7 +226,14 @@ pub(crate) async fn recovery(context: &Context, args: &RecoveryArgs) -> anyhow::
     finish(context, &api, &args.check, played).await
 }
 
-async fn run<T: Story>(
+impl ScenarioArgs {
+    /// How it is checked afterwards.
+    pub(super) fn check(&self) -> &CheckArgs {
+        &self.check
+    }
+}
+
+pub(super) async fn run<T: Story>(
     context: &Context,
     args: &ScenarioArgs,
     expected: Duration,
@@ -269,6 +276,21 @@ async fn finish<T: Story>(
     check: &CheckArgs,
     mut played: Played<T>,
 ) -> anyhow::Result<()> {
+    self::check(context, api, check, &mut played).await?;
+    played.print(context.output)?;
+    match played.ok {
+        true => Ok(()),
+        false => Err(Failure::Reported.into()),
+    }
+}
+
+/// Checks what was acknowledged.
+pub(super) async fn check<T: Story>(
+    context: &Context,
+    api: &Api,
+    check: &CheckArgs,
+    played: &mut Played<T>,
+) -> anyhow::Result<()> {
     let mut checks = Vec::new();
     for (event_id, account) in played.accounts() {
         if let Some(checker) = check.checker(context, api).await? {
@@ -278,9 +300,5 @@ async fn finish<T: Story>(
     if !checks.is_empty() {
         played.checked(checks);
     }
-    played.print(context.output)?;
-    match played.ok {
-        true => Ok(()),
-        false => Err(Failure::Reported.into()),
-    }
+    Ok(())
 }
