@@ -68,6 +68,9 @@ pub(crate) struct DatabaseAwayArgs {
     /// So many times; with more than one, the median is given too
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// How long the machine's bare rate is measured, with one connection and with two
+    #[arg(long, default_value = "8s")]
+    bare: SignedDuration,
     /// The pause between the last request and the database's return
     #[arg(long, default_value = "3s")]
     calm: SignedDuration,
@@ -131,6 +134,7 @@ pub(crate) async fn away(context: &Context, args: &DatabaseAwayArgs) -> anyhow::
     let plan = AwayPlan {
         warm_up: positive(args.warm_up, "--warm-up")?,
         away: positive(args.away, "--away")?,
+        bare: positive(args.bare, "--bare")?,
         database_url: database_url(context, &args.check)?,
     };
     let scene = Scene {

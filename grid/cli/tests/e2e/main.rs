@@ -24,6 +24,7 @@ mod partitions;
 mod pauses;
 mod pump;
 mod pump_faults;
+mod pump_loads;
 mod restarts;
 mod security;
 mod session;

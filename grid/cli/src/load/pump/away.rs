@@ -47,8 +47,6 @@ const MEMORY_LOOKS: usize = 60;
 const CHECKPOINT_PERIOD: Duration = Duration::from_millis(50);
 /// How long catching up may take.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(1_800);
-/// How long each bare rate is measured.
-const BARE_TIME: Duration = Duration::from_secs(8);
 /// Connections that the bare rate is measured with.
 const BARE_CONNECTIONS: [u32; 2] = [1, 2];
 
@@ -59,6 +57,8 @@ pub(crate) struct AwayPlan {
     pub(crate) warm_up: Duration,
     /// How long the database is away.
     pub(crate) away: Duration,
+    /// How long each bare rate is measured.
+    pub(crate) bare: Duration,
     /// Where it is.
     pub(crate) database_url: String,
 }
@@ -220,7 +220,7 @@ pub(crate) async fn script(
     await_level(scene.api, CATCH_UP_WAIT).await?;
     let mut bare = Vec::new();
     for connections in BARE_CONNECTIONS {
-        let rate = bare_rate::measure(&plan.database_url, connections, BARE_TIME).await;
+        let rate = bare_rate::measure(&plan.database_url, connections, plan.bare).await;
         bare.push(Bare::from(rate.map_err(|error| database(&error))?));
     }
     let most_bare = bare.iter().map(|rate| rate.changes_per_s);
