@@ -3,6 +3,7 @@
 mod backlog;
 mod members;
 mod support;
+mod upgrade;
 
 use grid::{FeedError, GridClient, GridError, Read};
 use grid_config::NodeSettings;

@@ -14,8 +14,7 @@ use crate::load::pump::away::{self, Away, AwayPlan};
 use crate::load::pump::faults::{self, FAULT_TIME, FaultsPlan};
 use crate::load::pump::lag::{self, LagPlan};
 use crate::load::report::median;
-use crate::load::scenario::{self, Played, Scene};
-use crate::load::{Ending, Plan};
+use crate::load::scenario::{self, Played};
 use crate::output::grouped;
 
 /// `grid load pump-lag`
@@ -137,23 +136,10 @@ pub(crate) async fn away(context: &Context, args: &DatabaseAwayArgs) -> anyhow::
         bare: positive(args.bare, "--bare")?,
         database_url: database_url(context, &args.check)?,
     };
-    let scene = Scene {
-        output: context.output,
-        api: &api,
-        data_dir: &context.data_dir,
-        calm: positive(args.calm, "--calm")?,
-    };
+    let scene = scenarios::scene(context, &api, args.calm)?;
     let mut rounds: Vec<Played<Away>> = Vec::new();
     for _ in 0..args.rounds {
-        let load = Plan {
-            gateways: api.gateways().to_vec(),
-            connections: args.connections as usize,
-            rate: Some(f64::from(args.rate)),
-            duration: scenario::SCRIPT_TIME_MAX,
-            seed: random_uuid()?.as_u128() as u64,
-            fault: None,
-            ending: Ending::default(),
-        };
+        let load = scenarios::plan(&api, args.connections, Some(args.rate))?;
         let offers = scenario::offers(&api, event_id, args.events).await?;
         let mut played = scenario::play(&load, offers, plan.expected(), async |recorder, _| {
             away::script(scene, &plan, &load.ending, recorder).await
