@@ -24,7 +24,7 @@ use grid::NodeId;
 use serde::Serialize;
 
 use super::faults::private_server;
-use super::watch::await_level;
+use super::watch::{await_level, await_running};
 use crate::api::Api;
 use crate::cluster::ClusterStatus;
 use crate::failure::Failure;
@@ -45,6 +45,8 @@ const MEMORY_PERIOD: Duration = Duration::from_secs(1);
 const MEMORY_LOOKS: usize = 60;
 /// How often it is looked how far the database is.
 const CHECKPOINT_PERIOD: Duration = Duration::from_millis(50);
+/// How long the pump may take to run at first.
+const RUN_WAIT: Duration = Duration::from_secs(120);
 /// How long catching up may take.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(1_800);
 /// Connections that the bare rate is measured with.
@@ -184,6 +186,8 @@ pub(crate) async fn script(
     recorder: &Recorder,
 ) -> anyhow::Result<Away> {
     let server = private_server(scene)?;
+    // A new database has no tables until the first pump has come to it.
+    await_running(scene.api, RUN_WAIT).await?;
     let mut meter = Meter::new(scene)?;
     let bar = scene.output.bar(plan.expected().as_secs(), "seconds");
     meter.look_for(plan.warm_up).await;

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use super::watch::{Lanes, await_level};
+use super::watch::{Lanes, await_running};
 use crate::cluster::ClusterStatus;
 use crate::data_dir::NodeEntry;
 use crate::failure::Failure;
@@ -28,8 +28,8 @@ use crate::sequence::Sequence;
 
 /// About how long a kill takes with everything around it, for the sale's tempo.
 pub(crate) const FAULT_TIME: Duration = Duration::from_secs(10);
-/// How long the pump may take to come level again.
-const LEVEL_WAIT: Duration = Duration::from_secs(300);
+/// How long the pump may take to write again.
+const RUN_WAIT: Duration = Duration::from_secs(300);
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +70,8 @@ struct Kill {
     behind_entries: u64,
     /// Until the grid was whole.
     whole_in_ms: u64,
-    /// Until the database was level with it.
-    level_in_ms: u64,
+    /// Until every partition's pump wrote again.
+    pumping_in_ms: u64,
 }
 
 /// What was killed, and what came of it.
@@ -117,7 +117,7 @@ pub(crate) async fn script(
     let mut kills = Vec::new();
     for _ in 0..plan.kills {
         await_whole(scene.api, BACK_WAIT).await?;
-        await_level(scene.api, LEVEL_WAIT).await?;
+        await_running(scene.api, RUN_WAIT).await?;
         let calm_ms = u64::try_from(scene.calm.as_millis())?.max(1);
         tokio::time::sleep(Duration::from_millis(sequence.below(calm_ms))).await;
         // A node that leads a partition that somebody writes to pumps it.
@@ -146,7 +146,7 @@ pub(crate) async fn script(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    await_level(scene.api, LEVEL_WAIT).await?;
+    await_running(scene.api, RUN_WAIT).await?;
     let database = |kill: &&Kill| kill.struck != Struck::Node;
     Ok(PumpFaults {
         database_kills: kills.iter().filter(database).count(),
@@ -181,14 +181,14 @@ async fn strike(
     };
     await_back(scene.data_dir, scene.api, entry, pid).await?;
     let whole_in_ms = millis(struck_at.elapsed());
-    await_level(scene.api, LEVEL_WAIT).await?;
+    await_running(scene.api, RUN_WAIT).await?;
     Ok(Kill {
         struck,
         node: entry.id,
         at_s,
         behind_entries: 0,
         whole_in_ms,
-        level_in_ms: millis(struck_at.elapsed()),
+        pumping_in_ms: millis(struck_at.elapsed()),
     })
 }
 
@@ -201,7 +201,7 @@ impl Story for PumpFaults {
             "at, s",
             "entries behind",
             "whole in, ms",
-            "level in, ms",
+            "pumping in, ms",
         ]);
         for (number, kill) in (1..).zip(&self.kills) {
             rows.add_row([
@@ -211,7 +211,7 @@ impl Story for PumpFaults {
                 format!("{:.1}", kill.at_s),
                 kill.behind_entries.to_string(),
                 kill.whole_in_ms.to_string(),
-                kill.level_in_ms.to_string(),
+                kill.pumping_in_ms.to_string(),
             ]);
         }
         format!(

@@ -11,10 +11,12 @@ use crate::failure::Failure;
 
 /// How often it is looked.
 pub(super) const LOOK_PERIOD: Duration = Duration::from_millis(100);
+/// The same while something is awaited.
+const AWAIT_PERIOD: Duration = Duration::from_millis(250);
 /// A pump is level when its oldest change waits no longer than this.
 const LEVEL_MS: u64 = 1_000;
 /// It must be so in this many looks running.
-const LEVEL_LOOKS: u32 = 5;
+const LEVEL_LOOKS: u32 = 3;
 
 /// All lanes at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,25 +54,41 @@ impl Lanes {
 
 /// Waits until every lane writes and is level with the sale.
 pub(super) async fn await_level(api: &Api, patience: Duration) -> anyhow::Result<()> {
+    let is_level = |lanes: &Lanes| lanes.all_run && lanes.behind_ms <= LEVEL_MS;
+    await_lanes(api, patience, "come level", LEVEL_LOOKS, is_level).await
+}
+
+/// Waits until every partition has a lane that writes, however far it is behind.
+pub(super) async fn await_running(api: &Api, patience: Duration) -> anyhow::Result<()> {
+    await_lanes(api, patience, "run", 1, |lanes| lanes.all_run).await
+}
+
+/// Waits until so many looks running find what is wanted.
+async fn await_lanes(
+    api: &Api,
+    patience: Duration,
+    wanted: &str,
+    looks_wanted: u32,
+    is_so: impl Fn(&Lanes) -> bool,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + patience;
-    let mut level_looks = 0;
+    let mut looks = 0;
     loop {
         let lanes = Lanes::look(api).await?;
-        let is_level = lanes.all_run && lanes.behind_ms <= LEVEL_MS;
-        level_looks = if is_level { level_looks + 1 } else { 0 };
-        if level_looks >= LEVEL_LOOKS {
+        looks = if is_so(&lanes) { looks + 1 } else { 0 };
+        if looks >= looks_wanted {
             return Ok(());
         }
         if Instant::now() > deadline {
             let text = format!(
-                "the pump does not come level: {} entries behind, the oldest change waits {:.1} s; see \
+                "the pump does not {wanted}: {} entries behind, the oldest change waits {:.1} s; see \
                  `grid pump status`",
                 lanes.behind_entries,
                 lanes.behind_ms as f64 / 1_000.0
             );
             return Err(Failure::Database(text).into());
         }
-        tokio::time::sleep(LOOK_PERIOD).await;
+        tokio::time::sleep(AWAIT_PERIOD).await;
     }
 }
 
