@@ -1,5 +1,7 @@
 //! Events, seats, holds and tickets.
 
+use std::collections::btree_map::Entry;
+
 use processing_unit::box_office;
 use processing_unit::box_office::{NewEvent, ReleaseReason, RowSeats};
 use uuid::Uuid;
@@ -34,17 +36,7 @@ pub(super) fn plan_box_office(
             };
             rows.holds.insert((event_id.0, hold_id.0), hold);
             let held = held_or_sold("held", buyer.0, hold_id.0, None, version);
-            for seat in seats {
-                // Only a free seat is held, so what this batch finds of it is a row that says so.
-                let key = (event_id.0, int(*seat));
-                let known = rows.seat_updates.get(&key);
-                let was_available = known.is_none_or(|known| known.was_available);
-                let update = SeatUpdate {
-                    was_available,
-                    ..held
-                };
-                rows.seat_updates.insert(key, update);
-            }
+            hold_seats(rows, event_id.0, seats, held);
         }
         C::SeatsReleased {
             event_id,
@@ -71,19 +63,7 @@ pub(super) fn plan_box_office(
                 was_available: false,
                 version,
             };
-            for seat in seats {
-                let key = (event_id.0, int(*seat));
-                // Held and let go within the batch: its row stays as it is.
-                if rows
-                    .seat_updates
-                    .get(&key)
-                    .is_some_and(|known| known.was_available)
-                {
-                    rows.seat_updates.remove(&key);
-                } else {
-                    rows.seat_updates.insert(key, available);
-                }
-            }
+            let_seats_go(rows, event_id.0, seats, available);
         }
         C::SeatsSold {
             event_id,
@@ -119,6 +99,36 @@ pub(super) fn plan_box_office(
                 version,
             };
             end_hold(rows, (event_id.0, hold_id.0), end);
+        }
+    }
+}
+
+/// Only a free seat is held, so what the batch finds of it, unless it has touched it already, is a row that
+/// says so.
+fn hold_seats(rows: &mut RowSets, event_id: Uuid, seats: &[u32], held: SeatUpdate) {
+    for seat in seats {
+        let update = rows.seat_updates.entry((event_id, int(*seat)));
+        let was_available = match &update {
+            Entry::Vacant(_) => true,
+            Entry::Occupied(known) => known.get().was_available,
+        };
+        update.insert_entry(SeatUpdate {
+            was_available,
+            ..held
+        });
+    }
+}
+
+/// A seat that was held and let go within the batch keeps its row as it is.
+fn let_seats_go(rows: &mut RowSets, event_id: Uuid, seats: &[u32], available: SeatUpdate) {
+    for seat in seats {
+        match rows.seat_updates.entry((event_id, int(*seat))) {
+            Entry::Occupied(known) if known.get().was_available => {
+                known.remove();
+            }
+            update => {
+                update.insert_entry(available);
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ const MEMORY_LOOKS: usize = 60;
 /// How often it is looked how far the database is.
 const CHECKPOINT_PERIOD: Duration = Duration::from_millis(50);
 /// How long the pump may take to run at first.
-const RUN_WAIT: Duration = Duration::from_secs(120);
+const RUN_WAIT: Duration = Duration::from_secs(600);
 /// How long catching up may take.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(1_800);
 /// Connections that the bare rate is measured with.

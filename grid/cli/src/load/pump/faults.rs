@@ -29,7 +29,7 @@ use crate::sequence::Sequence;
 /// About how long a kill takes with everything around it, for the sale's tempo.
 pub(crate) const FAULT_TIME: Duration = Duration::from_secs(10);
 /// How long the pump may take to write again.
-const RUN_WAIT: Duration = Duration::from_secs(300);
+const RUN_WAIT: Duration = Duration::from_secs(600);
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
