@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backlog::{self, Backlog, BacklogBounds};
 use crate::balancer;
 use crate::client::{GridClient, Leadership};
 use crate::clock::GridClock;
@@ -154,7 +155,11 @@ fn watch_over<S: Space>(
         snapshot_every_entries: settings.snapshot_every_entries,
         replay_bytes_max: settings.replay_bytes_max,
         keep_for_pump,
+        keep_behind_bytes: settings.log_keep_bytes,
     };
+    if keep_for_pump {
+        tasks.spawn(backlog::run(Arc::clone(members), stop.clone()));
+    }
     tasks.spawn(retention::run(Arc::clone(members), policy, stop.clone()));
     tasks.spawn(stop_with_log(Arc::clone(members), stop.clone()));
     let guard = GuardPolicy {
@@ -322,6 +327,10 @@ impl<S: Space> GridNode<S> {
             source,
         })?;
         let started = platform::monotonic_now();
+        let backlog = Arc::new(Backlog::new(BacklogBounds {
+            soft_bytes: options.settings.pump_backlog_soft_bytes,
+            max_bytes: options.settings.pump_backlog_max_bytes,
+        }));
         let opener = Opener {
             node,
             grid_id: options.grid_id,
@@ -329,6 +338,7 @@ impl<S: Space> GridNode<S> {
             cluster: options.cluster.clone(),
             settings: options.settings.clone(),
             wal: Arc::clone(&wal),
+            backlog: Arc::clone(&backlog),
             clock: Arc::new(GridClock::new(started)),
             rules: Arc::new(AtomicU16::new(RULES_FIRST)),
             recovered: Mutex::new(recovered),
@@ -361,6 +371,7 @@ impl<S: Space> GridNode<S> {
             removed: AtomicBool::new(false),
             transport,
             wal,
+            backlog,
             rebuilding: Semaphore::new(1),
             attached: RwLock::default(),
             leaving: cluster::Leaving::default(),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AdmissionLimits};
+use crate::backlog::Backlog;
 use crate::client::Leadership;
 use crate::clock::GridClock;
 use crate::cluster::META;
@@ -42,6 +43,7 @@ pub(crate) struct Opener {
     pub(crate) cluster: ClusterSettings,
     pub(crate) settings: NodeSettings,
     pub(crate) wal: Arc<Wal>,
+    pub(crate) backlog: Arc<Backlog>,
     pub(crate) clock: Arc<GridClock>,
     /// The rules that the grid follows, as this node has heard; see [`grid_core::Space::RULES`].
     pub(crate) rules: Arc<AtomicU16>,
@@ -161,6 +163,7 @@ impl Opener {
             snapshots,
             submissions,
             admission,
+            backlog: Arc::clone(&self.backlog),
             leadership: watched,
             replays: self.replays.clone(),
             wal: Arc::clone(&self.wal),

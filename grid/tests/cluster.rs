@@ -1,5 +1,6 @@
 //! Three real nodes over real sockets and files in one process.
 
+mod backlog;
 mod members;
 mod support;
 mod upgrade;
@@ -446,6 +447,7 @@ async fn a_group_that_has_just_begun_takes_a_snapshot_once_it_has_something() {
 async fn a_rebuilt_replica_still_has_what_the_pump_needs() {
     let settings = NodeSettings {
         snapshot_every_entries: u64::MAX,
+        log_keep_bytes: 0,
         ..NodeSettings::default()
     };
     let cluster = Cluster::start_for_pump(3, 1, settings).await;

@@ -14,6 +14,7 @@ pub(crate) mod members;
 pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod pump;
+pub(crate) mod pump_loads;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod restart;
