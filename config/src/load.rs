@@ -91,6 +91,10 @@ mod tests {
                 "cluster.election_timeout_min_ms",
             ),
             (
+                "[node]\npump_backlog_max_bytes = 9\npump_backlog_soft_bytes = 9\n",
+                "node.pump_backlog_max_bytes",
+            ),
+            (
                 "[node]\nproposal_queue_max = \"many\"\n",
                 "proposal_queue_max",
             ),

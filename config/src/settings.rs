@@ -134,6 +134,15 @@ pub struct NodeSettings {
     /// after which old log goes. At least twice the largest partition's snapshot. Default 256 MiB; 0
     /// refuses only when there is no room for a segment.
     pub disk_reserve_bytes: u64,
+    /// Log that the database has not got yet: from so many bytes on, of all partitions of the node, new work
+    /// is slowed towards the rate at which the pump drains it. Default 4 GiB; 0 for never.
+    pub pump_backlog_soft_bytes: u64,
+    /// And from so many on it gets `overloaded`; paying, releasing and closing go on. Above the soft
+    /// bound. Default 8 GiB; 0 for never.
+    pub pump_backlog_max_bytes: u64,
+    /// Log of each partition that is kept although the database has it, in bytes, for a database that goes
+    /// back in time: a restored backup, or an asynchronous replica that takes over. Default 16 MiB.
+    pub log_keep_bytes: u64,
     /// A node whose syncs usually take longer than this, and four times as long as another's, leads
     /// nothing while others can. Default 100 ms; 0 for never.
     pub slow_sync_ms: u64,
@@ -160,6 +169,9 @@ impl Default for NodeSettings {
             tls_allow_plaintext: false,
             balance_leaders: true,
             disk_reserve_bytes: 256 << 20,
+            pump_backlog_soft_bytes: 4 << 30,
+            pump_backlog_max_bytes: 8 << 30,
+            log_keep_bytes: 16 << 20,
             slow_sync_ms: 100,
             scrub_bytes_per_s: 4 << 20,
             scrub_interval_s: 3_600,
@@ -227,7 +239,8 @@ impl Default for GatewaySettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PumpSettings {
-    /// The most changes in one SQL transaction. Default 2,000.
+    /// The most changes in one SQL transaction, which only a pump that catches up reaches: the more there
+    /// are, the more of them are about the same seats. Default 10,000.
     pub batch_changes_max: usize,
     /// How long a change waits for company in its transaction, for each lane that this node runs, at
     /// most 250 ms in all. Default 50 ms.
@@ -257,7 +270,7 @@ pub struct PumpSettings {
 impl Default for PumpSettings {
     fn default() -> Self {
         Self {
-            batch_changes_max: 2_000,
+            batch_changes_max: 10_000,
             flush_interval_ms: 50,
             connections_max: 2,
             retry_min_ms: 100,
@@ -326,6 +339,14 @@ impl Settings {
                 "0 (kept for ever), or at least {RETENTION_DAYS_MIN}: they are the log of purchases"
             );
             return invalid("pump.retention_changes_days", &rule);
+        }
+        if node.pump_backlog_max_bytes > 0
+            && node.pump_backlog_max_bytes <= node.pump_backlog_soft_bytes
+        {
+            return invalid(
+                "node.pump_backlog_max_bytes",
+                "0, or above pump_backlog_soft_bytes",
+            );
         }
         let positive = [
             (

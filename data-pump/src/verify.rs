@@ -2,6 +2,10 @@
 //!
 //! Read-only. Whoever compares waits first until the checkpoints have reached the grid's positions.
 
+mod facts;
+
+pub use facts::SaleFacts;
+
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;

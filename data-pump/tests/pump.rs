@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use data_pump::database::{Database, DatabaseChoice, DatabaseError, DatabaseOptions, provide};
-use data_pump::pump::{Pump, PumpOptions};
+use data_pump::pump::{LaneTrouble, Pump, PumpOptions};
 use data_pump::verify::Verifier;
 use grid::{CommandRequest, GridClient, GridNode, NodeOptions, Read};
 use grid_config::{ClusterSettings, NodeSettings, PumpSettings};
 use grid_core::{IdempotencyKey, Timestamp};
 use processing_unit::box_office::{self, NewEvent, Row, RowSeats, Section};
 use processing_unit::{Command, Currency, EventId, Query, Reply, Unit, UserId};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 const GRID_ID: u128 = 77;
@@ -34,7 +35,7 @@ async fn database(folder: &tempfile::TempDir) -> Option<Database> {
     }
 }
 
-async fn node(folder: &tempfile::TempDir) -> GridNode<Unit> {
+async fn node(folder: &tempfile::TempDir, settings: NodeSettings) -> GridNode<Unit> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     GridNode::start(NodeOptions {
@@ -52,7 +53,7 @@ async fn node(folder: &tempfile::TempDir) -> GridNode<Unit> {
         },
         settings: NodeSettings {
             data_dir: folder.path().join("grid"),
-            ..NodeSettings::default()
+            ..settings
         },
         keep_for_pump: true,
     })
@@ -243,7 +244,7 @@ async fn the_database_says_what_the_grid_says() {
     let Some(mut database) = database(&folder).await else {
         return;
     };
-    let node = node(&folder).await;
+    let node = node(&folder, NodeSettings::default()).await;
     let client = node.client();
     let running = pump(&client, &database);
     sell(&client, 0).await;
@@ -271,6 +272,111 @@ async fn the_database_says_what_the_grid_says() {
     sell(&client, 2).await;
     let running = pump(&client, &database);
     compare(&client, &database).await;
+    running.shutdown().await;
+    node.shutdown().await;
+    database.stop().await.expect("stops");
+}
+
+/// Takes the database back to when nothing was written.
+async fn set_back(database: &Database) {
+    let mut connection = PgConnection::connect(&database.url).await.expect("answers");
+    sqlx::raw_sql(
+        "BEGIN;
+         UPDATE pump_checkpoint SET applied_index = 0;
+         TRUNCATE changes, items, auctions, bids, events, seats, holds, tickets;
+         COMMIT",
+    )
+    .execute(&mut connection)
+    .await
+    .expect("set back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_pump_notices_that_its_database_went_back_in_time() {
+    let folder = tempfile::tempdir().expect("folder");
+    let Some(database) = database(&folder).await else {
+        return;
+    };
+    let node = node(&folder, NodeSettings::default()).await;
+    let client = node.client();
+    let running = pump(&client, &database);
+    sell(&client, 0).await;
+    compare(&client, &database).await;
+    falls_silent(&client).await;
+    let behind = || {
+        let lanes = running.status();
+        lanes.iter().map(|lane| lane.fence.behind).sum::<u64>()
+    };
+    assert_eq!(behind(), 0);
+    set_back(&database).await;
+    // Nobody sells anything.
+    compare(&client, &database).await;
+    assert!(behind() > 0, "{:?}", running.status());
+    running.shutdown().await;
+    node.shutdown().await;
+    database.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_from_before_the_log_is_told_and_not_written_to() {
+    let folder = tempfile::tempdir().expect("folder");
+    let Some(database) = database(&folder).await else {
+        return;
+    };
+    let settings = NodeSettings {
+        snapshot_every_entries: 10,
+        log_keep_bytes: 0,
+        // Nothing of it is in memory either.
+        feed_bytes_max: 1,
+        ..NodeSettings::default()
+    };
+    let node = node(&folder, settings).await;
+    let client = node.client();
+    let running = pump(&client, &database);
+    let deadline = Instant::now() + PATIENCE;
+    let mut round = 0;
+    // What is let go of stays readable for a moment.
+    let is_gone = || {
+        let replicas = client.status().replicas;
+        replicas.iter().any(|replica| {
+            let bytes_after = |index| client.log_bytes_after(replica.partition, index);
+            replica.purged_index > 0 && bytes_after(0) == bytes_after(replica.purged_index)
+        })
+    };
+    while !is_gone() {
+        assert!(Instant::now() < deadline, "the log goes");
+        if round < 5 {
+            sell(&client, round).await;
+            round += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    compare(&client, &database).await;
+    set_back(&database).await;
+    let is_told = || {
+        let lanes = running.status();
+        lanes
+            .iter()
+            .any(|lane| lane.stuck && lane.trouble == Some(LaneTrouble::ResyncNeeded))
+    };
+    while !is_told() {
+        assert!(Instant::now() < deadline, "{:?}", running.status());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let stuck: Vec<i32> = {
+        let lanes = running.status();
+        let stuck = lanes.iter().filter(|lane| lane.stuck);
+        stuck
+            .map(|lane| i32::try_from(lane.partition.0).expect("few"))
+            .collect()
+    };
+    let mut connection = PgConnection::connect(&database.url).await.expect("answers");
+    let written: i64 = sqlx::query_scalar("SELECT count(*) FROM changes WHERE partition = ANY($1)")
+        .bind(stuck)
+        .fetch_one(&mut connection)
+        .await
+        .expect("read");
+    assert_eq!(written, 0, "no gap is made");
     running.shutdown().await;
     node.shutdown().await;
     database.stop().await.expect("stops");

@@ -8,7 +8,7 @@ use grid_core::Space;
 use metrics::gauge;
 
 use crate::members::Members;
-use crate::status::{NodeStatus, ReplicaRole, ReplicaStatus};
+use crate::status::{BacklogState, NodeStatus, ReplicaRole, ReplicaStatus};
 
 /// Sets this node's gauges.
 pub(crate) fn publish<S: Space>(members: &Members<S>) {
@@ -33,6 +33,10 @@ fn publish_node(status: &NodeStatus) {
     if let Some(usual_us) = wal.usual_sync_us {
         gauge!("grid_wal_usual_fsync_seconds").set(usual_us as f64 / 1e6);
     }
+    gauge!("grid_backlog_bytes").set(status.backlog.bytes as f64);
+    gauge!("grid_backlog_drained_bytes_per_second").set(status.backlog.drained_bytes_per_s as f64);
+    let is_open = status.backlog.state == BacklogState::Open;
+    gauge!("grid_backlog_slows").set(flag(!is_open));
     gauge!("grid_disk_fit_to_lead").set(flag(wal.trouble.is_none()));
     gauge!("grid_scrub_passes").set(wal.scrub.passes as f64);
     gauge!("grid_scrub_checked_bytes").set(wal.scrub.checked_bytes as f64);

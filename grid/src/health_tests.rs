@@ -54,6 +54,7 @@ fn grid() -> Vec<NodeReport> {
                 lease_ms: 1_200,
                 start: None,
                 draining: false,
+                backlog: crate::status::BacklogStatus::default(),
                 wal: WalStatus {
                     writable: true,
                     ..WalStatus::default()

@@ -15,6 +15,7 @@
 //! private module `raft`.
 
 mod admission;
+mod backlog;
 pub mod backup;
 pub mod balance;
 mod balancer;
@@ -71,7 +72,8 @@ pub use platform::align_timers;
 pub use platform::simulated as simulation;
 pub use rebuild::Rebuilt;
 pub use status::{
-    DamagedFile, DiskTrouble, Divergence, FollowerStatus, NodeReport, NodeStatus, ReplicaDigest,
-    ReplicaRole, ReplicaStatus, ScrubStatus, SnapshotStatus, StartStatus, WalStatus,
+    BacklogState, BacklogStatus, DamagedFile, DiskTrouble, Divergence, FollowerStatus, NodeReport,
+    NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, ScrubStatus, SnapshotStatus,
+    StartStatus, WalStatus,
 };
 pub use transport::certificate_names;

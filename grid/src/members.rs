@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, CommandClass};
+use crate::backlog::{Backlog, Passage};
 use crate::client::Leadership;
-use crate::cluster::{ClusterMap, MapSpace, NodeInfo, Reconciling};
+use crate::cluster::{ClusterMap, Leaving, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
-use crate::feed::{Feed, FeedSource};
+use crate::feed::{Feed, FeedSource, ReplayPace, ReplaySlots};
 use crate::identity::NodeDirectory;
 use crate::node::NodeId;
 use crate::opening::Opener;
@@ -43,8 +44,10 @@ pub(crate) struct Member<S: Space> {
     pub(crate) snapshots: SnapshotStore,
     pub(crate) submissions: mpsc::Sender<Submission<S::Reply>>,
     pub(crate) admission: Arc<Admission>,
+    /// The node's.
+    pub(crate) backlog: Arc<Backlog>,
     pub(crate) leadership: watch::Receiver<Leadership>,
-    pub(crate) replays: Arc<tokio::sync::Semaphore>,
+    pub(crate) replays: ReplaySlots,
     pub(crate) wal: Arc<Wal>,
     /// Whether it has had a vote: before, its state may be anything from nothing to the present.
     pub(crate) serving: Arc<AtomicBool>,
@@ -74,10 +77,14 @@ pub(crate) struct Members<S: Space> {
     pub(crate) reconciling: Mutex<Reconciling>,
     /// The epoch of the last map that this node has acted upon.
     pub(crate) adopted_epoch: AtomicU64,
+    /// How far this node is with leaving the grid.
+    pub(crate) leaving: Leaving,
     /// Whether the grid has removed this node.
     pub(crate) removed: AtomicBool,
     pub(crate) transport: Transport,
     pub(crate) wal: Arc<Wal>,
+    /// What waits for the database.
+    pub(crate) backlog: Arc<Backlog>,
     /// One replica at a time is rebuilt.
     pub(crate) rebuilding: tokio::sync::Semaphore,
     pub(crate) attached: RwLock<BTreeMap<&'static str, Attachment>>,
@@ -253,6 +260,7 @@ impl<S: Space> Members<S> {
                 trouble: *self.disk_trouble.lock(),
                 scrub: self.scrub.lock().clone(),
             },
+            backlog: self.backlog.status(),
             clock_ms: wall_now().as_millis(),
             lease_ms: self.opener.cluster.election_timeout_max_ms,
             attached: self
@@ -295,33 +303,38 @@ impl<S: Space> Member<S> {
         deadline: Instant,
         decided: impl FnOnce(Decision<S::Reply>) + Send + 'static,
     ) {
-        let (bytes, queued) = (body.len(), monotonic_now());
-        if let Err(error) = self.admit(class, bytes, queued) {
-            return decided(Err(error));
-        }
+        let now = monotonic_now();
+        let delay = match self.let_in(class, body.len(), now) {
+            Ok(delay) => delay,
+            Err(error) => return decided(Err(error)),
+        };
         let submission = Submission::Command {
             key,
             fingerprint,
             body,
             deadline,
-            queued,
+            queued: now + delay,
             decided: Box::new(decided),
         };
-        if let Err(refused) = self.submissions.try_send(submission) {
-            self.admission.withdrawn(bytes);
-            if let Submission::Command { decided, .. } = refused.into_inner() {
-                decided(Err(overloaded("queue", OVERLOAD_RETRY_AFTER_MS)));
-            }
+        let (admission, submissions) = (Arc::clone(&self.admission), self.submissions.clone());
+        if delay.is_zero() {
+            return enqueue(&admission, &submissions, class, submission);
         }
+        let turn = self.backlog.delayed();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            drop(turn);
+            enqueue(&admission, &submissions, class, submission);
+        });
     }
 
-    /// Whether a command may queue here; it is counted in then.
-    fn admit(
+    /// Whether a command may go to the queue here, and after which delay.
+    fn let_in(
         &self,
         class: CommandClass,
         bytes: usize,
-        queued: Instant,
-    ) -> Result<(), ProposalError> {
+        now: Instant,
+    ) -> Result<Duration, ProposalError> {
         let leadership = *self.leadership.borrow();
         if self.replica.has_diverged() {
             return Err(ProposalError::NotLeader(None));
@@ -332,9 +345,11 @@ impl<S: Space> Member<S> {
         if !self.wal.writable() {
             return Err(overloaded("disk", FULL_DISK_RETRY_AFTER_MS));
         }
-        self.admission
-            .admit(class, bytes, queued)
-            .map_err(|refused| overloaded(refused.reason, refused.retry_after_ms))
+        match self.backlog.pass(class, bytes, now) {
+            Passage::Now => Ok(Duration::ZERO),
+            Passage::After(delay) => Ok(delay),
+            Passage::Refused { retry_after_ms } => Err(overloaded("backlog", retry_after_ms)),
+        }
     }
 
     /// Carries a command out on this replica, if it leads.
@@ -399,12 +414,13 @@ impl<S: Space> Member<S> {
     }
 
     /// Reads this replica's changes.
-    pub(crate) fn feed(&self, from: Option<Cursor>) -> Feed<S> {
+    pub(crate) fn feed(&self, from: Option<Cursor>, pace: ReplayPace) -> Feed<S> {
         let source = FeedSource {
             replica: Arc::clone(&self.replica),
             group: self.group.clone(),
             snapshots: self.snapshots.clone(),
-            replays: Arc::clone(&self.replays),
+            replays: self.replays.clone(),
+            pace,
         };
         Feed::local(source, from)
     }
@@ -443,6 +459,33 @@ impl<S: Space> Member<S> {
             divergence: self.replica.divergence(),
             snapshots: self.snapshots.list(),
         }
+    }
+}
+
+/// Queues a command where there is room for it, and refuses it otherwise.
+fn enqueue<R>(
+    admission: &Admission,
+    submissions: &mpsc::Sender<Submission<R>>,
+    class: CommandClass,
+    submission: Submission<R>,
+) {
+    let Submission::Command { body, queued, .. } = &submission else {
+        return;
+    };
+    let bytes = body.len();
+    let refused = match admission.admit(class, bytes, *queued) {
+        Err(refused) => Some((
+            submission,
+            overloaded(refused.reason, refused.retry_after_ms),
+        )),
+        Ok(()) => submissions.try_send(submission).err().map(|refused| {
+            admission.withdrawn(bytes);
+            let error = overloaded("queue", OVERLOAD_RETRY_AFTER_MS);
+            (refused.into_inner(), error)
+        }),
+    };
+    if let Some((Submission::Command { decided, .. }, error)) = refused {
+        decided(Err(error));
     }
 }
 

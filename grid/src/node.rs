@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backlog::{self, Backlog, BacklogBounds};
 use crate::balancer;
 use crate::client::{GridClient, Leadership};
 use crate::clock::GridClock;
@@ -24,7 +25,7 @@ use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
 use crate::disk_guard::{self, GuardPolicy};
 use crate::divergence;
 use crate::error::StartError;
-use crate::feed::REPLAYS_MAX;
+use crate::feed::ReplaySlots;
 use crate::handover::{self, Handover};
 use crate::identity::{Claimed, NodeDirectory};
 use crate::members::Members;
@@ -147,13 +148,18 @@ fn watch_over<S: Space>(
     tasks.spawn(cluster::keep(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::gather(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::reconcile(Arc::clone(members), stop.clone()));
+    tasks.spawn(cluster::leave(Arc::clone(members), stop.clone()));
     tasks.spawn(divergence::run(Arc::clone(members), stop.clone()));
     tasks.spawn(succession::run(Arc::clone(members), stop.clone()));
     let policy = RetentionPolicy {
         snapshot_every_entries: settings.snapshot_every_entries,
         replay_bytes_max: settings.replay_bytes_max,
         keep_for_pump,
+        keep_behind_bytes: settings.log_keep_bytes,
     };
+    if keep_for_pump {
+        tasks.spawn(backlog::run(Arc::clone(members), stop.clone()));
+    }
     tasks.spawn(retention::run(Arc::clone(members), policy, stop.clone()));
     tasks.spawn(stop_with_log(Arc::clone(members), stop.clone()));
     let guard = GuardPolicy {
@@ -321,6 +327,10 @@ impl<S: Space> GridNode<S> {
             source,
         })?;
         let started = platform::monotonic_now();
+        let backlog = Arc::new(Backlog::new(BacklogBounds {
+            soft_bytes: options.settings.pump_backlog_soft_bytes,
+            max_bytes: options.settings.pump_backlog_max_bytes,
+        }));
         let opener = Opener {
             node,
             grid_id: options.grid_id,
@@ -328,11 +338,12 @@ impl<S: Space> GridNode<S> {
             cluster: options.cluster.clone(),
             settings: options.settings.clone(),
             wal: Arc::clone(&wal),
+            backlog: Arc::clone(&backlog),
             clock: Arc::new(GridClock::new(started)),
             rules: Arc::new(AtomicU16::new(RULES_FIRST)),
             recovered: Mutex::new(recovered),
             transport: transport.clone(),
-            replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
+            replays: ReplaySlots::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             failure: watch::Sender::new(None),
@@ -360,8 +371,10 @@ impl<S: Space> GridNode<S> {
             removed: AtomicBool::new(false),
             transport,
             wal,
+            backlog,
             rebuilding: Semaphore::new(1),
             attached: RwLock::default(),
+            leaving: cluster::Leaving::default(),
             draining: AtomicBool::new(false),
             disk_trouble: Mutex::default(),
             scrub: Mutex::default(),
@@ -397,6 +410,22 @@ impl<S: Space> GridNode<S> {
     #[must_use]
     pub fn was_removed(&self) -> bool {
         self.members.removed.load(Ordering::Relaxed)
+    }
+
+    /// Says that clients are served here: should the node be removed, then not before they are gone.
+    pub fn serves_clients(&self) {
+        self.members.leaving.set_clients(true);
+    }
+
+    /// Waits until the grid has emptied the node and wants it gone. It is time to let its clients go.
+    pub async fn leaving(&self) {
+        self.members.leaving.wanted().await;
+    }
+
+    /// Says that no client is served here any more. A node that was to be removed then is (see
+    /// [`Self::failed`]).
+    pub fn clients_are_gone(&self) {
+        self.members.leaving.set_clients(false);
     }
 
     /// Gives every leadership to a caught-up follower on another node, one after another, and takes no

@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{PartitionId, Space};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, AdmissionLimits};
+use crate::backlog::Backlog;
 use crate::client::Leadership;
 use crate::clock::GridClock;
 use crate::cluster::META;
 use crate::error::StartError;
+use crate::feed::ReplaySlots;
 use crate::files;
 use crate::identity::in_file;
 use crate::members::Member;
@@ -41,13 +43,14 @@ pub(crate) struct Opener {
     pub(crate) cluster: ClusterSettings,
     pub(crate) settings: NodeSettings,
     pub(crate) wal: Arc<Wal>,
+    pub(crate) backlog: Arc<Backlog>,
     pub(crate) clock: Arc<GridClock>,
     /// The rules that the grid follows, as this node has heard; see [`grid_core::Space::RULES`].
     pub(crate) rules: Arc<AtomicU16>,
     /// What recovery found of groups that are not open yet.
     pub(crate) recovered: Mutex<Recovered>,
     pub(crate) transport: Transport,
-    pub(crate) replays: Arc<Semaphore>,
+    pub(crate) replays: ReplaySlots,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) failure: watch::Sender<Option<String>>,
@@ -160,8 +163,9 @@ impl Opener {
             snapshots,
             submissions,
             admission,
+            backlog: Arc::clone(&self.backlog),
             leadership: watched,
-            replays: Arc::clone(&self.replays),
+            replays: self.replays.clone(),
             wal: Arc::clone(&self.wal),
             serving,
             stop,

@@ -49,6 +49,14 @@ impl<S: Space> GridClient<S> {
         )
     }
 
+    /// Up to which index the database has a partition, as far as the grid was told and this node's replica
+    /// knows.
+    #[must_use]
+    pub fn pumped_index(&self, partition: PartitionId) -> Option<u64> {
+        let member = self.members.get(partition)?;
+        Some(member.replica.read(grid_core::PartitionState::pumped_index))
+    }
+
     /// About how many bytes this node's log of a partition holds after an index.
     #[must_use]
     pub fn log_bytes_after(&self, partition: PartitionId, index: u64) -> u64 {

@@ -7,8 +7,9 @@
 //! once when such a segment is damaged. The replicas of a partition apply the same entries, and would
 //! all take theirs in the same second; each node has its turn instead (see [`Turn`]).
 //!
-//! The log is purged up to the *replay base*: the newest snapshot that the pump has passed; the purged
-//! part is freed a little later.
+//! The log is purged up to the *replay base*: the newest snapshot that the pump has passed by as much log as
+//! is kept for a database that goes back in time, or, where a group keeps old segments from being freed,
+//! just passed. The purged part is freed a little later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::cluster::META;
 use crate::members::{Member, Members};
 use crate::node::NodeId;
 use crate::platform;
+use crate::snapshot::Reach;
 use crate::wal::RoomLevel;
 
 /// How often it looks.
@@ -41,6 +43,8 @@ pub(crate) struct RetentionPolicy {
     pub(crate) replay_bytes_max: u64,
     /// Whether a pump reads the changes, so that the log must be kept for it.
     pub(crate) keep_for_pump: bool,
+    /// Log of a partition that is kept although the pump has passed it, should the database go back.
+    pub(crate) keep_behind_bytes: u64,
 }
 
 /// A node's place among those that hold the same, by which they do the same at different times.
@@ -155,13 +159,21 @@ async fn reconcile<S: Space>(member: &Member<S>, policy: RetentionPolicy, turn: 
     let newest = member.snapshots.newest_index().unwrap_or(0);
     let due = applied > newest && turn.is_due(applied, newest, policy.snapshot_every_entries);
     member.group.free_purged();
+    let is_pinning = unpin;
     // To let go of an old segment the pump must have passed the new snapshot too. What was let go of
     // already may be all that it takes.
     let unpin = unpin && !member.group.is_freeing();
     if due || (unpin && applied > newest && pumped > newest) {
         take(member, newest).await;
     }
-    if let Some(base) = member.snapshots.retain(pumped)
+    let reach = Reach {
+        bytes: match policy.keep_for_pump && !is_pinning {
+            true => policy.keep_behind_bytes,
+            false => 0,
+        },
+        bytes_after: &|index| member.wal.bytes_after(member.replica.partition().0, index),
+    };
+    if let Some(base) = member.snapshots.retain(pumped, reach)
         && base > member.group.state().purged_index
     {
         member.group.purge_log(base).await;

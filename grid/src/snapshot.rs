@@ -25,6 +25,7 @@ use crate::status::{Divergence, SnapshotStatus};
 
 mod check;
 mod format;
+mod kinds;
 mod paced;
 
 pub(crate) use check::SnapshotCheck;
@@ -32,7 +33,10 @@ pub(crate) use format::{
     FORMAT, Header, damaged, open, read_frame, restore, write_frame, write_header,
 };
 
+pub(crate) use kinds::Reach;
+
 use format::SinkError;
+use kinds::Kinds;
 use paced::Paced;
 
 /// Says that the replica differs from the others.
@@ -370,22 +374,14 @@ impl SnapshotStore {
         Some((kept.position.clone(), kept.file.clone()))
     }
 
-    /// Removes what is neither the newest nor the replay base for a pump at `pumped_index`. Returns
-    /// the base's index: the log before it may go.
-    pub(crate) fn retain(&self, pumped_index: u64) -> Option<u64> {
-        let (base, newest) = {
-            let kept = self.inner.kept.lock();
-            let base = kept
-                .range(..=pumped_index)
-                .next_back()
-                .map(|(index, _)| *index);
-            // Until the pump has passed one, the oldest is the nearest to a base there is.
-            let oldest = kept.keys().next().copied();
-            (base.or(oldest), kept.keys().next_back().copied())
-        };
-        let keep: Vec<u64> = base.into_iter().chain(newest).collect();
+    /// Removes what is not needed of a pump at `pumped_index`, see [`Kinds`]. Returns the replay base's
+    /// index: the log before it may go.
+    pub(crate) fn retain(&self, pumped_index: u64, reach: Reach<'_>) -> Option<u64> {
+        let kinds = Kinds::of(&self.indexes(), pumped_index, reach);
+        let keep = [kinds.base, kinds.next_base, kinds.newest];
+        let keep: Vec<u64> = keep.into_iter().flatten().collect();
         self.forget_except(&keep);
-        base.filter(|base| *base <= pumped_index)
+        kinds.base.filter(|base| *base <= pumped_index)
     }
 
     fn forget_except(&self, keep: &[u64]) {

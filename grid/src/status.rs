@@ -150,6 +150,39 @@ pub struct ScrubStatus {
     pub damaged: Vec<DamagedFile>,
 }
 
+/// Whether new work is taken in spite of what waits for the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BacklogState {
+    /// As fast as it comes.
+    #[default]
+    Open,
+    /// About as fast as the database takes it.
+    Slowed,
+    /// Not at all; work that drains is.
+    Refusing,
+}
+
+/// The log that a node keeps because the database has not got it yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BacklogStatus {
+    /// What that means for new work.
+    pub state: BacklogState,
+    /// About how much it is.
+    pub bytes: u64,
+    /// From here on new work is slowed; 0 for never.
+    pub soft_bytes: u64,
+    /// From here on it is refused; 0 for never.
+    pub max_bytes: u64,
+    /// How fast it drains, of the partitions that this node leads, smoothed.
+    pub drained_bytes_per_s: u64,
+    /// How fast new work is taken; `None` for as fast as it comes.
+    pub allowed_bytes_per_s: Option<u64>,
+    /// Commands that wait for their turn.
+    pub delayed: u64,
+}
+
 /// A node's write-ahead log, and the disk it is on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -223,6 +256,9 @@ pub struct NodeStatus {
     #[serde(default)]
     pub start: Option<StartStatus>,
     pub wal: WalStatus,
+    /// What waits for the database.
+    #[serde(default)]
+    pub backlog: BacklogStatus,
     pub replicas: Vec<ReplicaStatus>,
     /// Peers that cannot be reached just now.
     pub unreachable: Vec<NodeId>,

@@ -21,6 +21,7 @@ mod cluster;
 mod embedded;
 mod error;
 mod given;
+mod private;
 mod run_as;
 mod socket;
 mod supervisor;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 pub use error::DatabaseError;
 pub use given::SERVER_MAJOR_MIN;
 pub(crate) use given::check_version as check_server_version;
+pub use private::{Hidden, PrivateServer};
 
 /// The environment variable that names a database when no option does.
 pub const DATABASE_URL_VARIABLE: &str = "DATABASE_URL";

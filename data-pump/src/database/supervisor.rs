@@ -276,7 +276,7 @@ fn disown(data: &Path) -> Result<(), DatabaseError> {
 }
 
 /// The first line of `postmaster.pid`.
-fn recorded_pid(data: &Path) -> Option<i32> {
+pub(super) fn recorded_pid(data: &Path) -> Option<i32> {
     let record = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: i32 = record.lines().next()?.trim().parse().ok()?;
     (pid > 1).then_some(pid)

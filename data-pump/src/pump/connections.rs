@@ -15,6 +15,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres};
 use tokio::sync::{Mutex, MutexGuard};
 
+/// How the pump's sessions are called in the database.
+pub(super) const PUMP_APPLICATION: &str = "spacegrid-pump";
 /// How long a lane waits for one of the pool's connections.
 pub(super) const ACQUIRE_WAIT: Duration = Duration::from_secs(10);
 /// How long an unused connection is kept.
@@ -68,7 +70,7 @@ impl Connections {
         connections_max: u32,
     ) -> Result<Arc<Self>, sqlx::Error> {
         let options = PgConnectOptions::from_str(url)?
-            .application_name("spacegrid-pump")
+            .application_name(PUMP_APPLICATION)
             .disable_statement_logging();
         if single_connection {
             return Ok(Arc::new(Self::Single(Box::new(SingleConnection {

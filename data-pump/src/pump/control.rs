@@ -6,13 +6,17 @@
 //! no pump has opened yet is not paused, and a database restored from a backup has that time's pauses.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
-use super::connections::SESSION;
+use super::connections::{PUMP_APPLICATION, SESSION};
 use super::writer::partition_number;
+
+/// Between two looks whether sessions have ended.
+const END_LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why an operator's order was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +126,26 @@ impl PumpOperator {
         .fetch_all(&mut self.connection)
         .await?;
         Ok(rows)
+    }
+
+    /// Ends the database connections of every pump and returns when they are gone; new ones are not kept
+    /// off. For measurements of a database that goes away.
+    ///
+    /// # Errors
+    /// See [`Self::partitions`].
+    pub async fn end_pump_sessions(&mut self) -> Result<(), OperatorError> {
+        loop {
+            let ended = sqlx::query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1",
+            )
+            .bind(PUMP_APPLICATION)
+            .execute(&mut self.connection)
+            .await?;
+            if ended.rows_affected() == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(END_LOOK_PAUSE).await;
+        }
     }
 
     /// Pauses a partition's pump, or all. Returns the partitions that are paused because of this; what

@@ -17,7 +17,7 @@ use super::control::{OperatorError, PumpOperator};
 use super::parking::Parking;
 use super::planner::{PlacedChange, plan};
 use super::sqlstate::{Verdict, judge, sqlstate};
-use super::statements;
+use super::statements::{self, Route};
 use super::writer::{WriteError, Written, log_index, partition_number};
 
 /// Changes that one transaction of a retry writes; the pump of the partition waits for it.
@@ -417,7 +417,7 @@ async fn write(
     .bind(seqs)
     .execute(&mut *attempt)
     .await?;
-    match statements::apply(&mut attempt, partition, &plan(changes)).await {
+    match statements::apply(&mut attempt, partition, &plan(changes), Route::Tolerant).await {
         Ok(applied) => {
             // A seat sold twice is noted as it would have been in its turn.
             let mut parking = Parking::open(&mut attempt, number, parked, u64::MAX, &[]).await?;

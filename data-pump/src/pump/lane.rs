@@ -25,10 +25,11 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::connections::{ACQUIRE_WAIT, Connections, Lease};
+use super::look::{LOOK_INTERVAL, look};
 use super::pacing::{Held, HeldByAll, Situation};
 use super::paused::wait_while_paused;
 use super::pending::Pending;
-use super::reader::Reader;
+use super::reader::{Reader, read_while};
 use super::signing::RootSchedule;
 use super::status::LaneStatus;
 use super::trouble::LaneTrouble;
@@ -260,6 +261,7 @@ impl Lane {
         let mut pending = Pending::new(place.applied_index);
         let mut roots = RootSchedule::new(&self.shared, &self.status);
         let mut checkpoint_at = Instant::now();
+        let mut looked_at = Instant::now();
         loop {
             let idle_at = checkpoint_at + IDLE_CHECKPOINT_INTERVAL;
             let has_news = pending.upto_index > place.applied_index || self.report.news() > 0;
@@ -275,6 +277,11 @@ impl Lane {
                 () = std::future::ready(()), if pending.changes > 0 => {}
                 slice = reader.next() => pending.add(slice?),
                 () = tokio::time::sleep_until(idle_at.into()), if has_news => {}
+                () = tokio::time::sleep_until((looked_at + LOOK_INTERVAL).into()) => {}
+            }
+            if pending.changes == 0 && looked_at.elapsed() >= LOOK_INTERVAL {
+                look(&self.shared, &place).await?;
+                looked_at = Instant::now();
             }
             if is_root_due {
                 roots.sign(&self.shared, &place, &self.status).await;
@@ -287,6 +294,7 @@ impl Lane {
             }
             if pending.upto_index > place.applied_index {
                 pending = self.flush(&mut place, pending, &mut reader, stop).await?;
+                looked_at = Instant::now();
             } else {
                 self.tell_the_grid();
             }
@@ -297,15 +305,17 @@ impl Lane {
     /// Counts how the database stands against where it was last known to be: where this lane left it,
     /// or as far as the grid was told.
     fn compare_fence(&mut self, index: u64) {
-        let replicas = self.shared.client.status().replicas;
-        let told = replicas
-            .iter()
-            .find(|replica| replica.partition == self.partition)
-            .map_or(0, |replica| replica.pumped_index);
+        let client = &self.shared.client;
+        let told = client.pumped_index(self.partition).unwrap_or(0);
+        let is_all = client.applied_index(self.partition) <= Some(index);
         let left_at = self.confirmed_index.replace(index);
         let mut name = "";
         self.status.send_modify(|status| {
             status.checkpoint_index = Some(index);
+            if is_all {
+                // What failed to be confirmed was written all the same.
+                status.oldest_unwritten_at_ms = None;
+            }
             name = status.fence.count(index, left_at, told);
         });
         let label = self.partition.to_string();
@@ -376,7 +386,9 @@ impl Lane {
         if self.shared.connections.is_single() {
             wait = wait.max(SINGLE_FLUSH_INTERVAL);
         }
-        let deadline = Instant::now() + wait;
+        // What was read while the lane rested or wrote has waited already.
+        let waited = pending.oldest_at_ms().map_or(Duration::ZERO, age);
+        let deadline = Instant::now() + wait.saturating_sub(waited);
         while pending.changes < settings.batch_changes_max {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -405,7 +417,10 @@ impl Lane {
             let mut lease = acquire(&shared).await?;
             let started = Instant::now();
             let write = place.write(&mut lease, &changes, new_index);
-            let written = match tokio::time::timeout(WRITE_WAIT, write).await {
+            let write = tokio::time::timeout(WRITE_WAIT, write);
+            let ahead_max = shared.settings.batch_changes_max;
+            let (written, read) = read_while(write, reader, &mut ahead, ahead_max).await;
+            let written = match written {
                 Ok(Ok(written)) => written,
                 Ok(Err(error)) => {
                     lease.discard().await;
@@ -425,8 +440,11 @@ impl Lane {
                 self.report.worth_telling = place.applied_index;
             }
             self.tell_the_grid();
+            read?;
+            let oldest_at_ms = runs.oldest_at_ms().or(ahead.oldest_at_ms());
+            self.status
+                .send_modify(|status| status.oldest_unwritten_at_ms = oldest_at_ms);
             if shared.steps_back {
-                let oldest_at_ms = runs.oldest_at_ms().or(ahead.oldest_at_ms());
                 let situation = Situation {
                     commit_delay: shared.client.commit_delay(self.partition),
                     took,
@@ -537,9 +555,13 @@ async fn rest(
 
 /// How long ago a log entry was stamped.
 fn age(at_ms: u64) -> Duration {
+    Duration::from_millis(wall_clock_ms().saturating_sub(at_ms))
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn wall_clock_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let at = Duration::from_millis(at_ms);
-    now.unwrap_or(Duration::ZERO).saturating_sub(at)
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 pub(super) async fn acquire(shared: &Shared) -> Result<Lease<'_>, WriteError> {

@@ -12,6 +12,7 @@ mod connections;
 mod control;
 mod dead_letters;
 mod lane;
+mod look;
 mod months;
 mod pacing;
 mod parking;
@@ -32,6 +33,10 @@ mod writer;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
+mod migration_tests;
+#[cfg(test)]
 mod months_tests;
 #[cfg(test)]
 mod parking_tests;
@@ -46,7 +51,7 @@ mod writer_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use grid::GridClient;
 use grid_config::PumpSettings;
@@ -195,17 +200,15 @@ impl Pump {
 
 impl Statuses {
     fn read(&self) -> Vec<LaneStatus> {
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |elapsed| {
-                u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-            });
+        let now_ms = lane::wall_clock_ms();
         let mut statuses = Vec::with_capacity(self.lanes.len());
         for lane in self.lanes.iter() {
             let mut status = lane.borrow().clone();
             let applied = self.client.applied_index(status.partition);
             if let (true, Some(applied)) = (status.active, applied) {
-                let checkpoint = status.checkpoint_index.unwrap_or(0);
+                // A lane that has not seen the database yet goes by what the grid was told of it.
+                let told = || self.client.pumped_index(status.partition).unwrap_or(0);
+                let checkpoint = status.checkpoint_index.unwrap_or_else(told);
                 status.behind_entries = Some(applied.saturating_sub(checkpoint));
                 let bytes = self.client.log_bytes_after(status.partition, checkpoint);
                 status.behind_bytes = Some(bytes);

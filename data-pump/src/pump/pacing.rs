@@ -3,8 +3,9 @@
 //! While writes of clients wait, a lane rests after each transaction for a multiple of what the
 //! transaction took and for as many such times as lanes of the node have something to write: all of them
 //! together then keep the database busy for the same part of the time as one lane would. It reads ahead
-//! meanwhile, so that it stays within the feed's recent changes. It rests only as long as what it holds and how far it is behind stay within bounds; beyond them it
-//! writes at full speed whatever that costs the clients. Niceness alone does not do it: schedulers let a
+//! meanwhile, so that it stays within the feed's recent changes. It rests only as long as what it holds
+//! and how far it is behind stay within bounds, so that reports are never more than about a second old;
+//! beyond them it writes at full speed whatever that costs the clients. Niceness alone does not do it: schedulers let a
 //! process that has begun its slice end it, and a database runs in the gaps between syncs.
 
 use std::sync::Arc;
@@ -15,13 +16,11 @@ use std::time::Duration;
 const BUSY_COMMIT_DELAY: Duration = Duration::from_millis(5);
 /// A rest is this many times as long as the transaction before it, and that for each lane.
 const REST_FACTOR: u32 = 9;
-/// The longest rest.
-const REST_MAX: Duration = Duration::from_secs(2);
 /// The most changes that a node's lanes hold together, unwritten, before they no longer rest; about
 /// 200 bytes each.
 const HELD_CHANGES_MAX: usize = 250_000;
-/// A lane this far behind no longer rests.
-const BEHIND_MAX: Duration = Duration::from_secs(30);
+/// A lane rests no longer than until its oldest change, written then, will have waited so long.
+const BEHIND_MAX: Duration = Duration::from_millis(600);
 
 /// What the lanes of a node have read and not written.
 #[derive(Debug, Default)]
@@ -84,10 +83,12 @@ impl Situation {
     /// How long to rest now; zero for not at all.
     pub(super) fn rest(&self) -> Duration {
         let is_busy = self.commit_delay >= BUSY_COMMIT_DELAY;
-        if is_busy && self.held_changes < HELD_CHANGES_MAX && self.behind < BEHIND_MAX {
+        if is_busy && self.held_changes < HELD_CHANGES_MAX {
             let lanes = u32::try_from(self.lanes.max(1)).unwrap_or(u32::MAX);
             let rest = self.took.saturating_mul(REST_FACTOR);
-            rest.saturating_mul(lanes).min(REST_MAX)
+            // What follows takes about as long to write as what was written.
+            let left = BEHIND_MAX.saturating_sub(self.behind + self.took);
+            rest.saturating_mul(lanes).min(left)
         } else {
             Duration::ZERO
         }
@@ -118,11 +119,11 @@ mod tests {
             took: Duration::from_millis(50),
             lanes: 1,
             held_changes: 10_000,
-            behind: Duration::from_secs(2),
+            behind: Duration::from_millis(20),
         };
         assert_eq!(busy.rest(), Duration::from_millis(450));
         let among_others = Situation { lanes: 4, ..busy };
-        assert_eq!(among_others.rest(), Duration::from_millis(1_800));
+        assert_eq!(among_others.rest(), Duration::from_millis(530));
         let refusals = [
             Situation {
                 commit_delay: Duration::from_millis(4),
@@ -133,7 +134,7 @@ mod tests {
                 ..busy
             },
             Situation {
-                behind: Duration::from_secs(30),
+                behind: Duration::from_millis(550),
                 ..busy
             },
         ];
@@ -144,6 +145,6 @@ mod tests {
             took: Duration::from_secs(9),
             ..busy
         };
-        assert_eq!(slow.rest(), REST_MAX);
+        assert_eq!(slow.rest(), Duration::ZERO);
     }
 }

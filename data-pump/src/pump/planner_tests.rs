@@ -60,6 +60,29 @@ fn one_row_has_one_update_however_often_it_changed() {
 }
 
 #[test]
+fn a_seat_that_is_held_and_let_go_within_a_batch_keeps_its_row() {
+    let rows = |changes: Vec<Change>| {
+        let batch = entry(1, changes);
+        plan(&placed(&batch).collect::<Vec<_>>())
+    };
+    let let_go = rows(vec![seats_held(5, 30, &[7]), seats_expired(5, 30, &[7])]);
+    assert_eq!((let_go.seat_updates.len(), let_go.holds.len()), (0, 1));
+    let again = rows(vec![
+        seats_held(5, 30, &[7]),
+        seats_expired(5, 30, &[7]),
+        seats_held(5, 31, &[7]),
+    ]);
+    assert_eq!(again.seat_updates[&(id(5), 7)].hold_id, Some(id(31)));
+    // It was held before: that it is free now is news.
+    let returned = rows(vec![
+        seats_expired(5, 29, &[7]),
+        seats_held(5, 30, &[7]),
+        seats_expired(5, 30, &[7]),
+    ]);
+    assert_eq!(returned.seat_updates[&(id(5), 7)].state, "available");
+}
+
+#[test]
 fn a_payload_reads_back_as_the_change() {
     let changes = vec![
         event_created(5, 2),

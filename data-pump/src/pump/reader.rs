@@ -9,6 +9,8 @@ use std::pin::Pin;
 use grid::{Feed, FeedError, FeedSlice};
 use processing_unit::{Change, Unit};
 
+use super::pending::Pending;
+
 type Slice = Result<FeedSlice<Change>, FeedError>;
 
 /// One read at a time; the next is begun when it is asked for.
@@ -34,4 +36,26 @@ impl Reader {
 async fn read(mut feed: Feed<Unit>) -> (Feed<Unit>, Slice) {
     let slice = feed.next().await;
     (feed, slice)
+}
+
+/// Does `work` and reads ahead meanwhile, about so many changes. A read that fails does not end the
+/// work, and is told beside what that came to.
+pub(super) async fn read_while<T>(
+    work: impl Future<Output = T>,
+    reader: &mut Reader,
+    ahead: &mut Pending,
+    changes_max: usize,
+) -> (T, Result<(), FeedError>) {
+    let mut work = std::pin::pin!(work);
+    let mut read = Ok(());
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return (done, read),
+            slice = reader.next(), if read.is_ok() && ahead.changes < changes_max => match slice {
+                Ok(slice) => ahead.add(slice),
+                Err(error) => read = Err(error),
+            },
+        }
+    }
 }

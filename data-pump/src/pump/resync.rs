@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::control::{OperatorError, PumpOperator};
 use super::planner::{PlacedChange, plan};
-use super::statements;
+use super::statements::{self, Route};
 
 /// Changes that are planned together.
 const BATCH_CHANGES_MAX: i64 = 2_000;
@@ -174,7 +174,7 @@ async fn replay(
         let mut sets = plan(&placed);
         // They are there, and are what is gone by.
         sets.changes.clear();
-        let applied = statements::apply(transaction, partition, &sets).await?;
+        let applied = statements::apply(transaction, partition, &sets, Route::Tolerant).await?;
         remade.changes += placed.len() as u64;
         remade.rows += applied.rows;
     }

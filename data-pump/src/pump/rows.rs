@@ -144,6 +144,8 @@ pub(super) struct SeatUpdate {
     pub(super) buyer: Option<Uuid>,
     pub(super) hold_id: Option<Uuid>,
     pub(super) ticket_id: Option<Uuid>,
+    /// Whether the row is known to say that the seat is free before this batch.
+    pub(super) was_available: bool,
     pub(super) version: i64,
 }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::parking::Parking;
 use super::planner::{PlacedChange, plan};
 use super::sqlstate::{Verdict, judge, sqlstate};
-use super::statements;
+use super::statements::{self, Route};
 use super::trail::{Link, StoredTrail, Trail};
 
 /// Parked changes of one partition unless somebody says otherwise.
@@ -227,7 +227,7 @@ impl Place {
             rows = plan(&free);
         }
         let partition = partition_number(self.partition);
-        match statements::apply(&mut transaction, partition, &rows).await {
+        match statements::apply(&mut transaction, partition, &rows, Route::Fast).await {
             Ok(applied) => {
                 parking
                     .note(&mut transaction, &free, applied, &mut written)
@@ -273,7 +273,8 @@ impl Place {
                 continue;
             }
             let mut attempt = transaction.begin().await?;
-            match statements::apply(&mut attempt, partition, &plan(&free)).await {
+            let rows = plan(&free);
+            match statements::apply(&mut attempt, partition, &rows, Route::Tolerant).await {
                 Ok(applied) => {
                     parking
                         .note(&mut attempt, &free, applied, &mut written)

@@ -149,6 +149,30 @@ async fn what_is_written_twice_is_there_once() {
 }
 
 #[tokio::test]
+async fn a_large_batch_that_is_there_already_is_neither_doubled_nor_parked() {
+    let Some(database) = TestDatabase::start().await else {
+        return;
+    };
+    let mut connection = database.migrated().await;
+    let entries = catching_up::bids(256, 0);
+    let mut place = open(&mut connection, 1).await.expect("first");
+    write(&mut place, &mut connection, &entries)
+        .await
+        .expect("copied");
+    let before = contents(&mut connection).await;
+    sqlx::query("UPDATE pump_checkpoint SET applied_index = 1")
+        .execute(&mut connection)
+        .await
+        .expect("moved");
+    let mut place = open(&mut connection, 1).await.expect("opened anew");
+    let written = write(&mut place, &mut connection, &entries[1..])
+        .await
+        .expect("found there");
+    assert_eq!((written.parked, place.applied_index), (0, 5));
+    assert_eq!(contents(&mut connection).await, before);
+}
+
+#[tokio::test]
 async fn a_killed_server_loses_and_doubles_nothing() {
     const ENTRIES: u64 = 3_000;
     const KILLS: u64 = 3;

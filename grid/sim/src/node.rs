@@ -77,6 +77,7 @@ fn options(plan: &Plan, node: u64, listener: Listener) -> NodeOptions {
             data_dir: format!("/{}", host_name(node)).into(),
             snapshot_every_entries: plan.snapshot_every_entries,
             feed_bytes_max: plan.feed_bytes_max,
+            log_keep_bytes: 0,
             tls_allow_plaintext: true,
             ..NodeSettings::default()
         },

@@ -1,5 +1,7 @@
 //! Events, seats, holds and tickets.
 
+use std::collections::btree_map::Entry;
+
 use processing_unit::box_office;
 use processing_unit::box_office::{NewEvent, ReleaseReason, RowSeats};
 use uuid::Uuid;
@@ -34,9 +36,7 @@ pub(super) fn plan_box_office(
             };
             rows.holds.insert((event_id.0, hold_id.0), hold);
             let held = held_or_sold("held", buyer.0, hold_id.0, None, version);
-            for seat in seats {
-                rows.seat_updates.insert((event_id.0, int(*seat)), held);
-            }
+            hold_seats(rows, event_id.0, seats, held);
         }
         C::SeatsReleased {
             event_id,
@@ -60,12 +60,10 @@ pub(super) fn plan_box_office(
                 buyer: None,
                 hold_id: None,
                 ticket_id: None,
+                was_available: false,
                 version,
             };
-            for seat in seats {
-                rows.seat_updates
-                    .insert((event_id.0, int(*seat)), available);
-            }
+            let_seats_go(rows, event_id.0, seats, available);
         }
         C::SeatsSold {
             event_id,
@@ -79,6 +77,7 @@ pub(super) fn plan_box_office(
                 let seat_index = int(ticket.seat);
                 let ticket_id = Some(ticket.ticket_id.0);
                 let sold = held_or_sold("sold", buyer.0, hold_id.0, ticket_id, version);
+                // Nothing comes after it, so it does not matter what was before.
                 rows.seat_updates.insert((event_id.0, seat_index), sold);
                 rows.tickets.push(TicketRow {
                     event_id: event_id.0,
@@ -104,6 +103,36 @@ pub(super) fn plan_box_office(
     }
 }
 
+/// Only a free seat is held, so what the batch finds of it, unless it has touched it already, is a row that
+/// says so.
+fn hold_seats(rows: &mut RowSets, event_id: Uuid, seats: &[u32], held: SeatUpdate) {
+    for seat in seats {
+        let update = rows.seat_updates.entry((event_id, int(*seat)));
+        let was_available = match &update {
+            Entry::Vacant(_) => true,
+            Entry::Occupied(known) => known.get().was_available,
+        };
+        update.insert_entry(SeatUpdate {
+            was_available,
+            ..held
+        });
+    }
+}
+
+/// A seat that was held and let go within the batch keeps its row as it is.
+fn let_seats_go(rows: &mut RowSets, event_id: Uuid, seats: &[u32], available: SeatUpdate) {
+    for seat in seats {
+        match rows.seat_updates.entry((event_id, int(*seat))) {
+            Entry::Occupied(known) if known.get().was_available => {
+                known.remove();
+            }
+            update => {
+                update.insert_entry(available);
+            }
+        }
+    }
+}
+
 fn held_or_sold(
     state: &'static str,
     buyer: Uuid,
@@ -116,6 +145,7 @@ fn held_or_sold(
         buyer: Some(buyer),
         hold_id: Some(hold_id),
         ticket_id,
+        was_available: false,
         version,
     }
 }

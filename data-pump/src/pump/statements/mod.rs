@@ -6,6 +6,7 @@
 
 mod auction;
 mod box_office;
+mod copied;
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -22,6 +23,15 @@ use column;
 
 /// The most seats in one statement; an event may bring 200,000.
 const SEATS_PER_STATEMENT_MAX: usize = 10_000;
+
+/// How the log of changes is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// As fast as can be; a change that is there already is an error.
+    Fast,
+    /// A change that is there already is left as it is.
+    Tolerant,
+}
 
 /// What writing a batch's rows met with.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,10 +59,15 @@ pub(super) async fn apply(
     connection: &mut PgConnection,
     partition: i32,
     sets: &RowSets,
+    route: Route,
 ) -> Result<Applied, sqlx::Error> {
     let mut applied = Applied::default();
     let mut inserted = 0;
-    inserted += changes(connection, partition, &sets.changes).await?;
+    inserted += if route == Route::Fast && sets.changes.len() >= copied::COPY_ROWS_MIN {
+        copied::changes(connection, partition, &sets.changes).await?
+    } else {
+        changes(connection, partition, &sets.changes).await?
+    };
     inserted += auction::items(connection, &sets.items).await?;
     inserted += auction::auctions(connection, partition, &sets.auctions).await?;
     inserted += auction::bids(connection, &sets.bids).await?;

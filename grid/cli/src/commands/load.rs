@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::pump_loads::{self, DatabaseAwayArgs, PumpFaultsArgs, PumpLagArgs};
 use super::scenarios::{self, FaultsArgs, RecoveryArgs, RestartArgs, ScaleArgs, SnapshotArgs};
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
@@ -44,6 +45,15 @@ pub(crate) enum LoadCommand {
     /// Buyers of seats while the largest partition's snapshot is taken, again and again: whether the p99
     /// shows it, and whether anybody is elected
     Snapshot(SnapshotArgs),
+    /// Buyers of seats with the pump and without it by turns: how far the database is behind, and what
+    /// writing to it costs the sale
+    PumpLag(PumpLagArgs),
+    /// Buyers of seats while nodes that pump and the database are killed (kill -9), again and again:
+    /// whether each fact is in SQL once, in its order
+    PumpFaults(PumpFaultsArgs),
+    /// Buyers of seats while the database is away, and then is back: what that costs, and how fast the
+    /// pump catches up, beside the machine's bare rate
+    DatabaseAway(DatabaseAwayArgs),
     /// A node with many seats and a long log is stopped and killed: how long it takes to be back
     Recovery(RecoveryArgs),
 }
@@ -92,6 +102,11 @@ pub(crate) struct CheckArgs {
 }
 
 impl CheckArgs {
+    /// The database that was named.
+    pub(super) fn database_url(&self) -> Option<&str> {
+        self.database_url.as_deref()
+    }
+
     /// Whoever checks; nobody where that is not wanted.
     pub(crate) async fn checker<'a>(
         &self,
@@ -191,6 +206,9 @@ impl LoadCommand {
             Self::Idle(_) => 1,
             Self::Snapshot(args) => args.common.threads,
             Self::Recovery(args) => args.threads,
+            Self::PumpLag(args) => args.common.threads,
+            Self::PumpFaults(args) => args.common.threads,
+            Self::DatabaseAway(args) => args.threads,
         };
         threads as usize
     }
@@ -242,6 +260,9 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
         LoadCommand::Idle(args) => return run_idle(context, &api, args).await,
         LoadCommand::Snapshot(args) => return scenarios::snapshot(context, args).await,
         LoadCommand::Recovery(args) => return scenarios::recovery(context, args).await,
+        LoadCommand::PumpLag(args) => return pump_loads::lag(context, args).await,
+        LoadCommand::PumpFaults(args) => return pump_loads::faults(context, args).await,
+        LoadCommand::DatabaseAway(args) => return pump_loads::away(context, args).await,
     };
     report.print(context.output)?;
     if report.is_ok() {

@@ -23,7 +23,7 @@ use crate::admin_token;
 use crate::certs::Certificates;
 use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
 use crate::context::Context;
-use crate::data_dir::parse_ticket_key;
+use crate::data_dir::{TICKET_KEY_BYTES, parse_ticket_key};
 use crate::failure::Failure;
 use crate::supervise::{DatabaseAddress, Order};
 use crate::telemetry::Telemetry;
@@ -33,6 +33,8 @@ const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long leaderships are handed over when the node stops; what is left then is elected anew.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the grid may take to say that an empty node is removed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the whole of a stop may take before it is forced; below the patience of `grid up`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(16);
 /// Orders that wait to be carried out.
@@ -125,6 +127,8 @@ enum End {
     Planned(&'static str),
     /// With the whole grid, or because its supervisor is gone: nobody is left to lead.
     Ordered(&'static str),
+    /// The grid has emptied the node and wants it gone.
+    Leaving,
     Failed(String),
 }
 
@@ -139,28 +143,11 @@ pub(crate) async fn run(
         requests.orders = Some(watcher.orders);
         watcher.started
     });
-    let mut settings = grid_config::load(args.config.as_deref())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    if let Some(partitions) = args.partitions {
-        settings.cluster.partitions = partitions;
-    }
-    settings.node.data_dir.clone_from(&args.node_dir);
-    if let Some(zone) = &args.zone {
-        settings.node.zone.clone_from(zone);
-    }
-    secure(&args, &mut settings);
+    let settings = settings(&args)?;
     grid::align_timers(Duration::from_millis(
         settings.cluster.heartbeat_interval_ms,
     ));
-    let ticket_key = std::fs::read_to_string(&args.ticket_key)
-        .ok()
-        .and_then(|text| parse_ticket_key(text.trim()))
-        .ok_or_else(|| {
-            let path = args.ticket_key.display();
-            Failure::Usage(format!(
-                "{path} holds no ticket key (64 hexadecimal digits)"
-            ))
-        })?;
+    let ticket_key = ticket_key(&args)?;
     let audit_key = audit_key(&args, &settings.pump)?;
     let _lock = lock(&args.node_dir).await?;
     // Before anything that measures.
@@ -188,6 +175,7 @@ pub(crate) async fn run(
         // Nothing was promised yet, and the log bears being dropped at any time.
         _ = requests.next_stop() => return Ok(()),
     };
+    node.serves_clients();
     tracing::info!(node = args.node_id, gateway = %gateway.address(), "the node has started");
     attach(&node.client(), &gateway, telemetry);
     let mut pump = Pumping {
@@ -226,12 +214,43 @@ pub(crate) async fn run(
     }
     match end {
         End::Planned(_) | End::Ordered(_) => Ok(()),
+        End::Leaving => {
+            let reason = format!("node {} was removed from the grid", args.node_id);
+            Err(Failure::NodeRemoved(reason).into())
+        }
         End::Failed(reason) if was_removed => Err(Failure::NodeRemoved(reason).into()),
         End::Failed(reason) => {
             let text = format!("node {} stopped: {reason}", args.node_id);
             Err(Failure::NodeStopped(text).into())
         }
     }
+}
+
+/// The configuration, with what the command line says instead.
+fn settings(args: &NodeArgs) -> Result<Settings, Failure> {
+    let mut settings = grid_config::load(args.config.as_deref())
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    if let Some(partitions) = args.partitions {
+        settings.cluster.partitions = partitions;
+    }
+    settings.node.data_dir.clone_from(&args.node_dir);
+    if let Some(zone) = &args.zone {
+        settings.node.zone.clone_from(zone);
+    }
+    secure(args, &mut settings);
+    Ok(settings)
+}
+
+fn ticket_key(args: &NodeArgs) -> Result<[u8; TICKET_KEY_BYTES], Failure> {
+    std::fs::read_to_string(&args.ticket_key)
+        .ok()
+        .and_then(|text| parse_ticket_key(text.trim()))
+        .ok_or_else(|| {
+            let path = args.ticket_key.display();
+            Failure::Usage(format!(
+                "{path} holds no ticket key (64 hexadecimal digits)"
+            ))
+        })
 }
 
 /// Hands leaderships over where somebody is left to take them, lets clients go, closes everything.
@@ -248,9 +267,19 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
             );
         }
         End::Ordered(by) => tracing::info!(by, "the node stops"),
+        End::Leaving => tracing::info!("the node holds nothing any more and lets its clients go"),
         End::Failed(reason) => tracing::error!(reason, "the node stops"),
     }
     gateway.shutdown().await;
+    if matches!(end, End::Leaving) {
+        node.clients_are_gone();
+        if tokio::time::timeout(REMOVAL_TIMEOUT, node.failed())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the grid has not said in time that this node is removed");
+        }
+    }
     if let Some(pump) = pump.running {
         pump.shutdown().await;
     }
@@ -314,6 +343,7 @@ async fn serve(node: &GridNode<Unit>, pump: &mut Pumping, requests: &mut Request
     loop {
         tokio::select! {
             reason = node.failed() => return End::Failed(reason),
+            () = node.leaving() => return End::Leaving,
             end = requests.next_stop_or_database() => match end {
                 Some(end) => return end,
                 None => if let Some(database) = requests.database.take() {

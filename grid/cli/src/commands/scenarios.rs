@@ -213,8 +213,15 @@ pub(crate) async fn recovery(context: &Context, args: &RecoveryArgs) -> anyhow::
     finish(context, &api, &args.check, played).await
 }
 
+impl ScenarioArgs {
+    /// How it is checked afterwards.
+    pub(super) fn check(&self) -> &CheckArgs {
+        &self.check
+    }
+}
+
 /// Where a script plays.
-fn scene<'a>(
+pub(super) fn scene<'a>(
     context: &'a Context,
     api: &'a Api,
     calm: SignedDuration,
@@ -228,7 +235,7 @@ fn scene<'a>(
 }
 
 /// What buyers do meanwhile: as many requests a second as `rate` says, else as many as they can.
-fn plan(api: &Api, connections: u32, rate: Option<u32>) -> anyhow::Result<Plan> {
+pub(super) fn plan(api: &Api, connections: u32, rate: Option<u32>) -> anyhow::Result<Plan> {
     Ok(Plan {
         gateways: api.gateways().to_vec(),
         connections: connections as usize,
@@ -240,7 +247,7 @@ fn plan(api: &Api, connections: u32, rate: Option<u32>) -> anyhow::Result<Plan> 
     })
 }
 
-async fn run<T: Story>(
+pub(super) async fn run<T: Story>(
     context: &Context,
     args: &ScenarioArgs,
     expected: Duration,
@@ -270,6 +277,21 @@ async fn finish<T: Story>(
     check: &CheckArgs,
     mut played: Played<T>,
 ) -> anyhow::Result<()> {
+    self::check(context, api, check, &mut played).await?;
+    played.print(context.output)?;
+    match played.ok {
+        true => Ok(()),
+        false => Err(Failure::Reported.into()),
+    }
+}
+
+/// Checks what was acknowledged.
+pub(super) async fn check<T: Story>(
+    context: &Context,
+    api: &Api,
+    check: &CheckArgs,
+    played: &mut Played<T>,
+) -> anyhow::Result<()> {
     let mut checks = Vec::new();
     for (event_id, account) in played.accounts() {
         if let Some(checker) = check.checker(context, api).await? {
@@ -279,9 +301,5 @@ async fn finish<T: Story>(
     if !checks.is_empty() {
         played.checked(checks);
     }
-    played.print(context.output)?;
-    match played.ok {
-        true => Ok(()),
-        false => Err(Failure::Reported.into()),
-    }
+    Ok(())
 }

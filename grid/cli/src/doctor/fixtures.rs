@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use data_pump::pump::LaneStatus;
 use grid::{
-    FollowerStatus, NodeReport, NodeStatus, ReplicaRole, ReplicaStatus, ScrubStatus, WalStatus,
-    health,
+    BacklogStatus, FollowerStatus, NodeReport, NodeStatus, ReplicaRole, ReplicaStatus, ScrubStatus,
+    WalStatus, health,
 };
 use grid_core::PartitionId;
 
@@ -68,6 +68,7 @@ fn status(node: u64) -> NodeStatus {
         lease_ms: 1_200,
         start: None,
         draining: false,
+        backlog: BacklogStatus::default(),
         wal: WalStatus {
             segments: 2,
             bytes: 2 * SEGMENT_BYTES,

@@ -1,8 +1,9 @@
 //! The way to the database: stopped, refusing, paused, behind, stuck; changes that were parked.
 
 use data_pump::pump::{LaneStatus, LaneTrouble};
+use grid::{BacklogState, BacklogStatus};
 
-use super::facts::{DatabaseFacts, Facts};
+use super::facts::{DatabaseFacts, Facts, node_list};
 use super::{Finding, Severity};
 
 /// A change that waits longer than this to be written makes the pump late.
@@ -24,6 +25,7 @@ pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
         .filter(|(_, lane)| lane.active)
         .collect();
     findings.extend(parked(facts, &active));
+    findings.extend(backlog(facts));
     if let Some(stopped) = stopped(facts, &active) {
         // Everything else about the pump follows from it.
         findings.push(stopped);
@@ -184,6 +186,45 @@ fn paused(active: &[Active]) -> Option<Finding> {
     })
 }
 
+fn backlog(facts: &Facts) -> Option<Finding> {
+    let slowed: Vec<(u64, BacklogStatus)> = facts
+        .statuses()
+        .map(|(id, status)| (id, status.backlog))
+        .filter(|(_, backlog)| backlog.state != BacklogState::Open)
+        .collect();
+    let refuses = slowed
+        .iter()
+        .any(|(_, backlog)| backlog.state == BacklogState::Refusing);
+    let ids: Vec<u64> = slowed.iter().map(|(id, _)| *id).collect();
+    let evidence = slowed.iter().take(EXAMPLES_MAX).map(|(id, backlog)| {
+        format!(
+            "node {id}: {} MiB wait, new work is slowed from {} and refused from {}; {} KiB/s drain",
+            backlog.bytes >> 20,
+            backlog.soft_bytes >> 20,
+            backlog.max_bytes >> 20,
+            backlog.drained_bytes_per_s >> 10
+        )
+    });
+    (!slowed.is_empty()).then(|| Finding {
+        code: "backlog",
+        severity: match refuses {
+            true => Severity::Critical,
+            false => Severity::Warning,
+        },
+        subject: node_list(&ids),
+        cause: match refuses {
+            true => "so much log waits for the database that new work is refused; what was begun can be \
+                     ended",
+            false => "so much log waits for the database that new work is slowed to what it takes",
+        }
+        .to_owned(),
+        evidence: evidence.collect(),
+        action: "let the database catch up: start it, resume its pump, give it a faster disk; or, where \
+                 the nodes' disks have room, raise node.pump_backlog_max_bytes and restart them"
+            .to_owned(),
+    })
+}
+
 fn behind(active: &[Active]) -> Option<Finding> {
     let late: Vec<&Active> = active
         .iter()
@@ -291,6 +332,22 @@ mod tests {
         late[0].behind_ms = 11_000;
         set_lanes(&mut facts, 1, late);
         assert_eq!(by_code(&facts, "pump_behind").severity, Severity::Warning);
+    }
+
+    #[test]
+    fn a_backlog_that_slows_or_stops_the_sale_is_told() {
+        let mut facts = healthy();
+        for (id, state, severity) in [
+            (2, BacklogState::Slowed, Severity::Warning),
+            (3, BacklogState::Refusing, Severity::Critical),
+        ] {
+            let node = facts.nodes.get_mut(&id).expect("three nodes");
+            let status = node.status.as_mut().expect("it answers");
+            status.backlog.state = state;
+            let finding = by_code(&facts, "backlog");
+            assert_eq!(finding.severity, severity);
+        }
+        assert_eq!(by_code(&facts, "backlog").subject, "node 2, node 3");
     }
 
     #[test]

@@ -124,6 +124,39 @@ pub(crate) struct Checker<'a> {
     patience: Duration,
 }
 
+/// Goes through every fact of a sale in the database, and returns what is wrong with them.
+async fn facts(
+    verifier: &mut Verifier,
+    event_id: Uuid,
+    account: &Account,
+) -> anyhow::Result<Vec<String>> {
+    let facts = verifier.sale_facts(event_id).await;
+    let facts = facts.map_err(|error| database(&error))?;
+    let mut found: Vec<String> = facts
+        .examples
+        .iter()
+        .map(|example| format!("event {event_id}: the facts contradict each other at {example}"))
+        .collect();
+    if facts.other_rows > 0 {
+        let rows = facts.other_rows;
+        found.push(format!(
+            "event {event_id}: {rows} seats have another state than their facts come to"
+        ));
+    }
+    if facts.holds < account.holds {
+        let (acknowledged, written) = (account.holds, facts.holds);
+        found.push(format!(
+            "event {event_id}: {acknowledged} holds were acknowledged, {written} are among the facts"
+        ));
+    }
+    let torn = verifier.torn_entries().await;
+    let torn = torn.map_err(|error| database(&error))?;
+    if torn > 0 {
+        found.push(format!("{torn} log entries are written in part"));
+    }
+    Ok(found)
+}
+
 impl<'a> Checker<'a> {
     /// Without an address only the grid is asked.
     pub(crate) async fn new(
@@ -223,6 +256,9 @@ impl<'a> Checker<'a> {
                 .map_err(|error| database(&error))?;
             check.in_sql = Some(written.len() as u64);
             let written: BTreeSet<Uuid> = written.iter().map(|ticket| ticket.ticket_id).collect();
+            check
+                .differences
+                .extend(facts(verifier, event_id, account).await?);
             let missing = account
                 .tickets
                 .iter()

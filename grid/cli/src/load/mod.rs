@@ -27,6 +27,7 @@ mod machine;
 pub(crate) mod onsale;
 pub(crate) mod overload;
 mod pace;
+pub(crate) mod pump;
 mod recorder;
 pub(crate) mod recovery;
 pub(crate) mod report;

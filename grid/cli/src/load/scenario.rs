@@ -272,7 +272,8 @@ impl<T: Story> Played<T> {
         output.result(&json!(self), || self.text())
     }
 
-    fn text(&self) -> String {
+    /// For people.
+    pub(crate) fn text(&self) -> String {
         let figures = &self.figures;
         let mut text = format!(
             "{}\n{} requests in {:.1} s, {:.0}/s wanted, {} connections, {} sales\n\n{}\n",
