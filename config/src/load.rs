@@ -85,6 +85,7 @@ mod tests {
             ("[cluster]\npartitions = 0\n", "cluster.partitions"),
             ("[node]\ntls_ca_file = \"ca.crt\"\n", "tls_key_file"),
             ("[cluster]\nreplicas = 2\n", "cluster.replicas"),
+            ("[pump]\nretention_changes_days = 364\n", "at least 365"),
             (
                 "[cluster]\nelection_timeout_min_ms = 100\n",
                 "cluster.election_timeout_min_ms",
