@@ -12,6 +12,9 @@ pub const PARTITIONS_MAX: u32 = 256;
 /// With less, a busy node would do nothing but write snapshots.
 const REPLAY_BYTES_MIN: u64 = 1 << 20;
 
+/// Purchases are kept for a year at least.
+const RETENTION_DAYS_MIN: u32 = 365;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -251,6 +254,17 @@ pub struct PumpSettings {
     /// The most changes of one partition that may be set aside because the database refuses them; a
     /// pump that would set aside one more stops and says so. Default 100,000.
     pub parked_changes_max: u64,
+    /// The file with the grid's key for the audit trail, 64 hexadecimal digits, the same on all nodes. The
+    /// command line comes before it. Default none: what is written is chained, and no root is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_key_file: Option<PathBuf>,
+    /// A root over what is new in the audit trail is signed this often, for each partition. Default 60 s.
+    pub audit_root_interval_s: u64,
+    /// Or when this many changes are new. Default 65,536.
+    pub audit_root_leaves_max: u64,
+    /// Months of `changes` are dropped when all of them is this many days old; 0 for never. They hold who
+    /// bought what, so at least 365. Default 0.
+    pub retention_changes_days: u32,
 }
 
 impl Default for PumpSettings {
@@ -262,6 +276,10 @@ impl Default for PumpSettings {
             retry_min_ms: 100,
             retry_max_ms: 5_000,
             parked_changes_max: 100_000,
+            audit_key_file: None,
+            audit_root_interval_s: 60,
+            audit_root_leaves_max: 65_536,
+            retention_changes_days: 0,
         }
     }
 }
@@ -316,6 +334,12 @@ impl Settings {
         if node.replay_bytes_max < REPLAY_BYTES_MIN {
             return invalid("node.replay_bytes_max", "at least 1048576");
         }
+        if (1..RETENTION_DAYS_MIN).contains(&self.pump.retention_changes_days) {
+            let rule = format!(
+                "0 (kept for ever), or at least {RETENTION_DAYS_MIN}: they are the log of purchases"
+            );
+            return invalid("pump.retention_changes_days", &rule);
+        }
         if node.pump_backlog_max_bytes > 0
             && node.pump_backlog_max_bytes <= node.pump_backlog_soft_bytes
         {
@@ -350,6 +374,14 @@ impl Settings {
             ("pump.batch_changes_max", self.pump.batch_changes_max > 0),
             ("pump.connections_max", self.pump.connections_max > 0),
             ("pump.retry_min_ms", self.pump.retry_min_ms > 0),
+            (
+                "pump.audit_root_interval_s",
+                self.pump.audit_root_interval_s > 0,
+            ),
+            (
+                "pump.audit_root_leaves_max",
+                self.pump.audit_root_leaves_max > 0,
+            ),
         ];
         match positive.iter().find(|(_, holds)| !holds) {
             Some((setting, _)) => invalid(setting, "at least 1"),

@@ -15,8 +15,10 @@
 //!
 //! What it deliberately does not do: decide anything about auctions or seats, or make a sale wait.
 
+pub mod audit;
 pub mod bare_rate;
 pub mod database;
+pub mod history;
 pub mod pump;
 pub mod reports;
 pub mod schema;

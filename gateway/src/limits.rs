@@ -39,7 +39,12 @@ pub(crate) const GOODBYE_TIMEOUT_MS: u64 = 4_000;
 pub(crate) const LINGER_TIMEOUT_MS: u64 = 1_000;
 /// See [`LINGER_TIMEOUT_MS`]: at most this many bytes.
 pub(crate) const LINGER_BYTES_MAX: usize = 4 << 20;
-/// A client that was sent away comes back after this long at the earliest...
+/// The clients of a gateway that stops come back spread over so long that the others let in about so many a
+/// second...
+pub(crate) const RECONNECTS_PER_S: u64 = 4_000;
+/// ... and over no less than this.
+pub(crate) const RECONNECT_MS_SPREAD_MIN: u64 = 50;
+/// A client that was sent away for another reason comes back after this long at the earliest...
 pub(crate) const RETRY_AFTER_MS_MIN: u64 = 250;
 /// ... and this much later at the latest, by chance, so that not all come at once.
 pub(crate) const RETRY_AFTER_MS_SPREAD: u64 = 2_000;
@@ -69,6 +74,14 @@ pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
 pub(crate) const OPERATION_TIMEOUT_MS: u64 = 120_000;
 /// A snapshot is sent in pieces of this size.
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// Histories that one node reads for operators at a time; the next is asked to come again.
+pub(crate) const HISTORIES_MAX: usize = 1;
+/// A history is sent in pieces of about this size.
+pub(crate) const HISTORY_CHUNK_BYTES: usize = 64 << 10;
+/// Pieces of a history that wait for the client; reading then rests.
+pub(crate) const HISTORY_CHUNKS_MAX: usize = 4;
+/// A client that takes nothing of its history for this long gets no more of it.
+pub(crate) const HISTORY_STALL_TIMEOUT_MS: u64 = 30_000;
 
 /// A bucket of message tokens: refilled with time, one taken a message.
 #[derive(Debug)]

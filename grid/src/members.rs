@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{Admission, CommandClass};
 use crate::backlog::{Backlog, Passage};
 use crate::client::Leadership;
-use crate::cluster::{ClusterMap, MapSpace, NodeInfo, Reconciling};
+use crate::cluster::{ClusterMap, Leaving, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
-use crate::feed::{Feed, FeedSource};
+use crate::feed::{Feed, FeedSource, ReplayPace, ReplaySlots};
 use crate::identity::NodeDirectory;
 use crate::node::NodeId;
 use crate::opening::Opener;
@@ -47,7 +47,7 @@ pub(crate) struct Member<S: Space> {
     /// The node's.
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) leadership: watch::Receiver<Leadership>,
-    pub(crate) replays: Arc<tokio::sync::Semaphore>,
+    pub(crate) replays: ReplaySlots,
     pub(crate) wal: Arc<Wal>,
     /// Whether it has had a vote: before, its state may be anything from nothing to the present.
     pub(crate) serving: Arc<AtomicBool>,
@@ -77,6 +77,8 @@ pub(crate) struct Members<S: Space> {
     pub(crate) reconciling: Mutex<Reconciling>,
     /// The epoch of the last map that this node has acted upon.
     pub(crate) adopted_epoch: AtomicU64,
+    /// How far this node is with leaving the grid.
+    pub(crate) leaving: Leaving,
     /// Whether the grid has removed this node.
     pub(crate) removed: AtomicBool,
     pub(crate) transport: Transport,
@@ -412,12 +414,13 @@ impl<S: Space> Member<S> {
     }
 
     /// Reads this replica's changes.
-    pub(crate) fn feed(&self, from: Option<Cursor>) -> Feed<S> {
+    pub(crate) fn feed(&self, from: Option<Cursor>, pace: ReplayPace) -> Feed<S> {
         let source = FeedSource {
             replica: Arc::clone(&self.replica),
             group: self.group.clone(),
             snapshots: self.snapshots.clone(),
-            replays: Arc::clone(&self.replays),
+            replays: self.replays.clone(),
+            pace,
         };
         Feed::local(source, from)
     }

@@ -25,7 +25,7 @@ use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
 use crate::disk_guard::{self, GuardPolicy};
 use crate::divergence;
 use crate::error::StartError;
-use crate::feed::REPLAYS_MAX;
+use crate::feed::ReplaySlots;
 use crate::handover::{self, Handover};
 use crate::identity::{Claimed, NodeDirectory};
 use crate::members::Members;
@@ -148,6 +148,7 @@ fn watch_over<S: Space>(
     tasks.spawn(cluster::keep(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::gather(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::reconcile(Arc::clone(members), stop.clone()));
+    tasks.spawn(cluster::leave(Arc::clone(members), stop.clone()));
     tasks.spawn(divergence::run(Arc::clone(members), stop.clone()));
     tasks.spawn(succession::run(Arc::clone(members), stop.clone()));
     let policy = RetentionPolicy {
@@ -342,7 +343,7 @@ impl<S: Space> GridNode<S> {
             rules: Arc::new(AtomicU16::new(RULES_FIRST)),
             recovered: Mutex::new(recovered),
             transport: transport.clone(),
-            replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
+            replays: ReplaySlots::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             failure: watch::Sender::new(None),
@@ -373,6 +374,7 @@ impl<S: Space> GridNode<S> {
             backlog,
             rebuilding: Semaphore::new(1),
             attached: RwLock::default(),
+            leaving: cluster::Leaving::default(),
             draining: AtomicBool::new(false),
             disk_trouble: Mutex::default(),
             scrub: Mutex::default(),
@@ -408,6 +410,22 @@ impl<S: Space> GridNode<S> {
     #[must_use]
     pub fn was_removed(&self) -> bool {
         self.members.removed.load(Ordering::Relaxed)
+    }
+
+    /// Says that clients are served here: should the node be removed, then not before they are gone.
+    pub fn serves_clients(&self) {
+        self.members.leaving.set_clients(true);
+    }
+
+    /// Waits until the grid has emptied the node and wants it gone. It is time to let its clients go.
+    pub async fn leaving(&self) {
+        self.members.leaving.wanted().await;
+    }
+
+    /// Says that no client is served here any more. A node that was to be removed then is (see
+    /// [`Self::failed`]).
+    pub fn clients_are_gone(&self) {
+        self.members.leaving.set_clients(false);
     }
 
     /// Gives every leadership to a caught-up follower on another node, one after another, and takes no

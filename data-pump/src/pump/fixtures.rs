@@ -18,18 +18,18 @@ use super::writer::{Place, WriteError, Written};
 use crate::database::{Database, DatabaseChoice, DatabaseError, DatabaseOptions, provide};
 use crate::schema::migrate;
 
-pub(super) const GRID: Uuid = Uuid::from_u128(77);
+pub(crate) const GRID: Uuid = Uuid::from_u128(77);
 
-pub(super) type Entry = Arc<ChangeBatch<Change>>;
+pub(crate) type Entry = Arc<ChangeBatch<Change>>;
 
-pub(super) const START_MS: u64 = 1_760_000_000_000;
+pub(crate) const START_MS: u64 = 1_760_000_000_000;
 
-pub(super) fn id(number: u128) -> Uuid {
+pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
 /// An entry, a second after the one before.
-pub(super) fn entry(index: u64, changes: Vec<Change>) -> Arc<ChangeBatch<Change>> {
+pub(crate) fn entry(index: u64, changes: Vec<Change>) -> Arc<ChangeBatch<Change>> {
     Arc::new(ChangeBatch {
         index,
         at: Timestamp::from_millis(START_MS + index * 1_000),
@@ -42,7 +42,7 @@ fn euro() -> Currency {
     Currency::from_code("EUR").expect("known")
 }
 
-pub(super) fn item_created(item: u128, name: &str) -> Change {
+pub(crate) fn item_created(item: u128, name: &str) -> Change {
     Change::Auction(auction::Change::ItemCreated {
         owner: UserId(id(1)),
         item: Box::new(NewItem {
@@ -55,7 +55,7 @@ pub(super) fn item_created(item: u128, name: &str) -> Change {
     })
 }
 
-pub(super) fn auction_created(auction: u128, item: u128) -> Change {
+pub(crate) fn auction_created(auction: u128, item: u128) -> Change {
     Change::Auction(auction::Change::AuctionCreated {
         host: UserId(id(1)),
         item_id: ItemId(id(item)),
@@ -76,14 +76,14 @@ pub(super) fn auction_created(auction: u128, item: u128) -> Change {
     })
 }
 
-pub(super) fn auction_started(auction: u128) -> Change {
+pub(crate) fn auction_started(auction: u128) -> Change {
     Change::Auction(auction::Change::AuctionStarted {
         auction_id: AuctionId(id(auction)),
         start_time: Timestamp::from_millis(START_MS + 500),
     })
 }
 
-pub(super) fn bid_placed(auction: u128, bid: u128, amount: i64, bids: u32) -> Change {
+pub(crate) fn bid_placed(auction: u128, bid: u128, amount: i64, bids: u32) -> Change {
     Change::Auction(auction::Change::BidPlaced {
         auction_id: AuctionId(id(auction)),
         bid_id: BidId(id(bid)),
@@ -96,7 +96,7 @@ pub(super) fn bid_placed(auction: u128, bid: u128, amount: i64, bids: u32) -> Ch
     })
 }
 
-pub(super) fn bid_withdrawn(auction: u128, bid: u128, current: Option<i64>, bids: u32) -> Change {
+pub(crate) fn bid_withdrawn(auction: u128, bid: u128, current: Option<i64>, bids: u32) -> Change {
     Change::Auction(auction::Change::BidWithdrawn {
         auction_id: AuctionId(id(auction)),
         bid_id: BidId(id(bid)),
@@ -108,7 +108,7 @@ pub(super) fn bid_withdrawn(auction: u128, bid: u128, current: Option<i64>, bids
     })
 }
 
-pub(super) fn auction_extended(auction: u128) -> Change {
+pub(crate) fn auction_extended(auction: u128) -> Change {
     Change::Auction(auction::Change::AuctionExtended {
         auction_id: AuctionId(id(auction)),
         end_time: Timestamp::from_millis(START_MS + 90_000),
@@ -116,7 +116,7 @@ pub(super) fn auction_extended(auction: u128) -> Change {
     })
 }
 
-pub(super) fn auction_sold(auction: u128, bid: u128, amount: i64) -> Change {
+pub(crate) fn auction_sold(auction: u128, bid: u128, amount: i64) -> Change {
     Change::Auction(auction::Change::AuctionEnded {
         auction_id: AuctionId(id(auction)),
         outcome: Outcome::Sold {
@@ -129,7 +129,7 @@ pub(super) fn auction_sold(auction: u128, bid: u128, amount: i64) -> Change {
 }
 
 /// Section A with rows 1 and 2 of `seats` seats each, section B with a row of three named seats.
-pub(super) fn event_created(event: u128, seats: u32) -> Change {
+pub(crate) fn event_created(event: u128, seats: u32) -> Change {
     let row = |name: &str, seats| Row {
         name: name.to_owned(),
         seats,
@@ -168,7 +168,7 @@ pub(super) fn event_created(event: u128, seats: u32) -> Change {
     })
 }
 
-pub(super) fn seats_held(event: u128, hold: u128, seats: &[u32]) -> Change {
+pub(crate) fn seats_held(event: u128, hold: u128, seats: &[u32]) -> Change {
     Change::BoxOffice(box_office::Change::SeatsHeld {
         event_id: EventId(id(event)),
         hold_id: HoldId(id(hold)),
@@ -178,7 +178,7 @@ pub(super) fn seats_held(event: u128, hold: u128, seats: &[u32]) -> Change {
     })
 }
 
-pub(super) fn seats_expired(event: u128, hold: u128, seats: &[u32]) -> Change {
+pub(crate) fn seats_expired(event: u128, hold: u128, seats: &[u32]) -> Change {
     Change::BoxOffice(box_office::Change::SeatsReleased {
         event_id: EventId(id(event)),
         hold_id: HoldId(id(hold)),
@@ -188,7 +188,7 @@ pub(super) fn seats_expired(event: u128, hold: u128, seats: &[u32]) -> Change {
     })
 }
 
-pub(super) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) -> Change {
+pub(crate) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) -> Change {
     Change::BoxOffice(box_office::Change::SeatsSold {
         event_id: EventId(id(event)),
         hold_id: HoldId(id(hold)),
@@ -206,15 +206,15 @@ pub(super) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) 
 }
 
 /// A private cluster with the schema in it, gone with the value.
-pub(super) struct TestDatabase {
-    pub(super) database: Database,
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct TestDatabase {
+    pub(crate) database: Database,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl TestDatabase {
     /// The installed PostgreSQL, else the embedded one, which serves one connection at a time; else
     /// `None`, loudly.
-    pub(super) async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         for choice in [DatabaseChoice::Supervised, DatabaseChoice::Embedded] {
             let database = Self::start_with(choice).await;
             if database.is_some() {
@@ -226,7 +226,7 @@ impl TestDatabase {
     }
 
     /// The installed PostgreSQL, for a test that needs several connections at a time; else `None`, loudly.
-    pub(super) async fn start_for_several() -> Option<Self> {
+    pub(crate) async fn start_for_several() -> Option<Self> {
         let database = Self::start_with(DatabaseChoice::Supervised).await;
         if database.is_none() {
             println!("NOT TESTED: this takes an installed PostgreSQL, and there is none");
@@ -234,7 +234,7 @@ impl TestDatabase {
         database
     }
 
-    pub(super) async fn start_with(choice: DatabaseChoice) -> Option<Self> {
+    pub(crate) async fn start_with(choice: DatabaseChoice) -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
         let mut options = DatabaseOptions::new(folder.path());
         options.choice = choice;
@@ -245,14 +245,14 @@ impl TestDatabase {
         }
     }
 
-    pub(super) async fn connect(&self) -> PgConnection {
+    pub(crate) async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.database.url)
             .await
             .expect("answers")
     }
 
     /// A connection to a database with tables and views.
-    pub(super) async fn migrated(&self) -> PgConnection {
+    pub(crate) async fn migrated(&self) -> PgConnection {
         let mut connection = self.connect().await;
         migrate(&mut connection).await.expect("migrated");
         connection
@@ -260,7 +260,7 @@ impl TestDatabase {
 }
 
 /// The one number that a query gives.
-pub(super) async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
+pub(crate) async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql)
         .fetch_one(connection)
         .await
@@ -268,12 +268,12 @@ pub(super) async fn number(connection: &mut PgConnection, sql: &'static str) -> 
 }
 
 /// Opens partition 0 for a term.
-pub(super) async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Place, WriteError> {
+pub(crate) async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Place, WriteError> {
     Place::open(connection, GRID, 0, epoch).await
 }
 
 /// Writes entries as one transaction.
-pub(super) async fn write(
+pub(crate) async fn write(
     place: &mut Place,
     connection: &mut PgConnection,
     entries: &[Entry],
@@ -286,7 +286,7 @@ pub(super) async fn write(
 }
 
 /// A small sale: an event with seven seats, an auction with three bids.
-pub(super) fn sale() -> Vec<Entry> {
+pub(crate) fn sale() -> Vec<Entry> {
     vec![
         entry(1, vec![event_created(5, 2), seats_held(5, 20, &[6])]),
         entry(2, vec![seats_held(5, 21, &[0, 1]), seats_held(5, 22, &[4])]),
@@ -302,7 +302,7 @@ pub(super) fn sale() -> Vec<Entry> {
 }
 
 /// Every row of every table that the pump fills, as text.
-pub(super) async fn contents(connection: &mut PgConnection) -> Vec<String> {
+pub(crate) async fn contents(connection: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT 'change ' || c::text FROM changes c
          UNION ALL SELECT 'item ' || t::text FROM items t

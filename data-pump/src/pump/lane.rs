@@ -30,9 +30,11 @@ use super::pacing::{Held, HeldByAll, Situation};
 use super::paused::wait_while_paused;
 use super::pending::Pending;
 use super::reader::{Reader, read_while};
+use super::signing::RootSchedule;
 use super::status::LaneStatus;
 use super::trouble::LaneTrouble;
 use super::writer::{Place, WriteError, Written};
+use crate::audit::AuditKey;
 use crate::schema::{self, SchemaError};
 
 /// The checkpoint moves over entries without changes at most this often.
@@ -44,7 +46,7 @@ const REPORT_ENTRIES: u64 = 5_000;
 /// How long telling the grid may take; the next time says it anew.
 const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// How long one transaction may take before its connection is given up.
-const WRITE_WAIT: Duration = Duration::from_secs(90);
+pub(super) const WRITE_WAIT: Duration = Duration::from_secs(90);
 /// The longest that changes wait for more of them because other lanes write too.
 const GATHER_WAIT_MAX: Duration = Duration::from_millis(250);
 /// The least wait for more changes where all lanes share one connection, which is opened for a round.
@@ -63,6 +65,8 @@ pub(super) struct Shared {
     /// What lanes hold while they rest.
     pub(super) held: Arc<HeldByAll>,
     pub(super) settings: PumpSettings,
+    /// With which roots over the audit trail are signed.
+    pub(super) audit_key: Option<AuditKey>,
     pub(super) stop: watch::Receiver<bool>,
     /// Lanes of partitions that this node leads.
     pub(super) active_lanes: AtomicUsize,
@@ -255,17 +259,20 @@ impl Lane {
         let from = Cursor::after_entry(self.partition, place.applied_index);
         let mut reader = Reader::new(self.shared.client.follow(self.partition, Some(from)));
         let mut pending = Pending::new(place.applied_index);
+        let mut roots = RootSchedule::new(&self.shared, &self.status);
         let mut checkpoint_at = Instant::now();
         let mut looked_at = Instant::now();
         loop {
             let idle_at = checkpoint_at + IDLE_CHECKPOINT_INTERVAL;
             let has_news = pending.upto_index > place.applied_index || self.report.news() > 0;
+            let mut is_root_due = false;
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
                 led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
                     return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
                 }
+                () = roots.due(&self.shared, &place) => is_root_due = true,
                 // What was read ahead while the lane rested goes first.
                 () = std::future::ready(()), if pending.changes > 0 => {}
                 slice = reader.next() => pending.add(slice?),
@@ -275,6 +282,10 @@ impl Lane {
             if pending.changes == 0 && looked_at.elapsed() >= LOOK_INTERVAL {
                 look(&self.shared, &place).await?;
                 looked_at = Instant::now();
+            }
+            if is_root_due {
+                roots.sign(&self.shared, &place, &self.status).await;
+                continue;
             }
             if pending.changes > 0 {
                 self.gather(&mut pending, &mut reader, stop).await?;

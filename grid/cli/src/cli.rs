@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, backup, certs, doctor, event, import, leaders, load, members, partition, pump, report,
-    restart, sample, snapshot, status, up, upgrade, verify,
+    auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
+    replay, report, restart, sample, snapshot, status, up, upgrade, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Show, pause and resume the writing to the database, and handle what it refused
     #[command(subcommand)]
     Pump(pump::PumpCommand),
+    /// Show that nothing in the database was edited afterwards, and prove single facts to others
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Take snapshots, or list them
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
@@ -88,6 +91,8 @@ pub(crate) enum Command {
     Auction(auction::AuctionCommand),
     /// List the SQL reports, or show one
     Report(report::ReportArgs),
+    /// Tell an auction or a sale again, every step as it happened
+    Replay(replay::ReplayArgs),
     /// Measure the grid under load, and check afterwards that nothing was lost or sold twice
     #[command(subcommand)]
     Load(load::LoadCommand),

@@ -1,6 +1,7 @@
 //! The commands, one file each. `grid load` has its own module beside this one.
 
 pub(crate) mod auction;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod certs;
 pub(crate) mod doctor;
@@ -14,6 +15,7 @@ pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod pump;
 pub(crate) mod pump_loads;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod sample;
@@ -39,6 +41,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Leaders(args) => leaders::run(&context, args).await,
         Command::Partition(command) => partition::run(&context, command).await,
         Command::Pump(command) => pump::run(&context, command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
         Command::Snapshot(command) => snapshot::run(&context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Certs(command) => certs::run(&context, command),
@@ -47,6 +50,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Event(command) => event::run(&context, command).await,
         Command::Auction(command) => auction::run(&context, command).await,
         Command::Report(args) => report::run(&context, args).await,
+        Command::Replay(args) => replay::run(&context, args).await,
         Command::Load(command) => load::run(&context, command).await,
         Command::Verify(args) => verify::run(&context, args).await,
     }

@@ -6,6 +6,7 @@
     reason = "a test that leaves something out says so"
 )]
 
+mod audit;
 mod backups;
 mod buyers;
 mod disk;
@@ -25,6 +26,7 @@ mod pauses;
 mod pump;
 mod pump_faults;
 mod pump_loads;
+mod replays;
 mod restarts;
 mod security;
 mod session;
