@@ -282,8 +282,9 @@ async fn set_back(database: &Database) {
     let mut connection = PgConnection::connect(&database.url).await.expect("answers");
     sqlx::raw_sql(
         "BEGIN;
-         UPDATE pump_checkpoint SET applied_index = 0;
-         TRUNCATE changes, items, auctions, bids, events, seats, holds, tickets;
+         UPDATE pump_checkpoint
+         SET applied_index = 0, audit_base = 0, audit_blocks = 0, audit_leaves = 0, audit_chain = NULL;
+         TRUNCATE changes, items, auctions, bids, events, seats, holds, tickets, audit_block, audit_root;
          COMMIT",
     )
     .execute(&mut connection)

@@ -307,7 +307,7 @@ impl Lane {
     fn compare_fence(&mut self, index: u64) {
         let client = &self.shared.client;
         let told = client.pumped_index(self.partition).unwrap_or(0);
-        let is_all = client.applied_index(self.partition) <= Some(index);
+        let is_all = client.applied_index(self.partition) == Some(index);
         let left_at = self.confirmed_index.replace(index);
         let mut name = "";
         self.status.send_modify(|status| {
@@ -316,6 +316,7 @@ impl Lane {
                 // What failed to be confirmed was written all the same.
                 status.oldest_unwritten_at_ms = None;
             }
+            status.opened(is_all);
             name = status.fence.count(index, left_at, told);
         });
         let label = self.partition.to_string();

@@ -149,6 +149,20 @@ impl LaneStatus {
         }
     }
 
+    /// The database answered: that it did not is over. Whether other trouble is over only a write can
+    /// tell, unless there is nothing to write.
+    pub(super) fn opened(&mut self, has_everything: bool) {
+        let is_over = matches!(
+            self.trouble,
+            Some(LaneTrouble::DatabaseUnreachable | LaneTrouble::Passing)
+        );
+        if is_over || has_everything {
+            self.last_error = None;
+            self.trouble = None;
+            self.stuck = false;
+        }
+    }
+
     /// What it does just now.
     #[must_use]
     pub fn state(&self) -> LaneState {
@@ -189,6 +203,23 @@ mod tests {
         }
         let counts = (fence.equal, fence.ahead, fence.behind);
         assert_eq!(counts, (3, 1, 2));
+    }
+
+    #[test]
+    fn a_database_that_answers_again_is_no_trouble_any_more() {
+        let troubled = |trouble| LaneStatus {
+            last_error: Some("in its own words".to_owned()),
+            trouble: Some(trouble),
+            ..LaneStatus::new(PartitionId(0))
+        };
+        let mut away = troubled(LaneTrouble::DatabaseUnreachable);
+        away.opened(false);
+        assert_eq!((away.last_error, away.trouble), (None, None));
+        let mut changed = troubled(LaneTrouble::SchemaChanged);
+        changed.opened(false);
+        assert_eq!(changed.trouble, Some(LaneTrouble::SchemaChanged));
+        changed.opened(true);
+        assert_eq!(changed.trouble, None);
     }
 
     #[test]

@@ -186,6 +186,16 @@ impl Verifier {
         .await
     }
 
+    /// The last log entry of each partition that has changes in the database.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoints`].
+    pub async fn last_changes(&mut self) -> Result<Vec<(i32, i64)>, sqlx::Error> {
+        sqlx::query_as("SELECT partition, max(log_index) FROM changes GROUP BY partition")
+            .fetch_all(self.connected().await?)
+            .await
+    }
+
     /// How many changes there are of log entries after these indexes, by partition.
     ///
     /// # Errors

@@ -302,6 +302,8 @@ async fn catch_up(
         .output
         .bar(u64::try_from(entries)?, "log entries into SQL");
     let mut first_after = None;
+    // Where it was when; the checkpoint also moves over entries that have no changes, at its leisure.
+    let mut history: Vec<(Duration, Places)> = Vec::new();
     loop {
         let rows = verifier.checkpoints().await;
         let rows = rows.map_err(|error| database(&error))?;
@@ -310,6 +312,9 @@ async fn catch_up(
             .map(|row| (row.partition, row.applied_index))
             .collect();
         let left = missing(&places);
+        if history.last().is_none_or(|(_, known)| *known != places) {
+            history.push((back.elapsed(), places));
+        }
         bar.set_position(u64::try_from(entries - left).unwrap_or(0));
         if left < entries && first_after.is_none() {
             // The first commit came since the look before.
@@ -326,7 +331,14 @@ async fn catch_up(
         tokio::time::sleep(CHECKPOINT_PERIOD).await;
     }
     bar.finish_and_clear();
-    let took = back.elapsed();
+    let last = verifier.last_changes().await;
+    let last = last.map_err(|error| database(&error))?;
+    let has_all = |(_, places): &&(Duration, Places)| {
+        let mut last = last.iter();
+        last.all(|(partition, index)| places.get(partition).is_some_and(|place| place >= index))
+    };
+    let took = history.iter().find(has_all).map(|(at, _)| *at);
+    let took = took.unwrap_or_else(|| back.elapsed());
     let first_after = first_after.unwrap_or(took);
     let from: Vec<(i32, i64)> = left_at.iter().map(|(key, value)| (*key, *value)).collect();
     let changes = verifier.changes_after(&from).await;
