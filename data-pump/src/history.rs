@@ -123,11 +123,13 @@ impl StoredHistory {
         let Some((grid_id, partition, applied_index)) = found else {
             return Ok(None);
         };
-        // Nothing happens before the creation or after an auction's end; where one of them is parked, the
-        // whole log is read. The kinds are those of the index `changes_lives`.
+        // Nothing happens before the creation or after an auction's end, or else its row says so; where
+        // one of them is parked, the log is read from its beginning or to its end. The kinds are those of
+        // the index `changes_lives`.
         let (begin, end): (Option<i64>, Option<i64>) = sqlx::query_as(
             "SELECT min(log_index) FILTER (WHERE kind IN ('event_created', 'auction_created')),
-                    max(log_index) FILTER (WHERE kind IN ('auction_ended', 'auction_cancelled'))
+                    max(greatest(log_index, (SELECT version FROM auctions WHERE auction_id = $1)))
+                    FILTER (WHERE kind IN ('auction_ended', 'auction_cancelled'))
              FROM changes WHERE entity = $1
              AND kind IN ('event_created', 'auction_created', 'auction_ended', 'auction_cancelled')",
         )
