@@ -29,10 +29,10 @@ mod paced;
 
 pub(crate) use check::SnapshotCheck;
 pub(crate) use format::{
-    FORMAT, Header, damaged, open, read_frame, restore, write_frame, write_header,
+    FORMAT, Header, SinkError, damaged, open, read_frame, restore, restore_from, write_frame,
+    write_header,
 };
 
-use format::SinkError;
 use paced::Paced;
 
 /// Says that the replica differs from the others.

@@ -15,14 +15,15 @@ use uuid::Uuid;
 
 use super::planner::placed;
 use super::writer::{Place, WriteError, Written};
+use crate::archive::Passage;
 use crate::database::{Database, DatabaseChoice, DatabaseError, DatabaseOptions, provide};
 use crate::schema::migrate;
 
-pub(super) const GRID: Uuid = Uuid::from_u128(77);
+pub(crate) const GRID: Uuid = Uuid::from_u128(77);
 
 pub(super) type Entry = Arc<ChangeBatch<Change>>;
 
-pub(super) const START_MS: u64 = 1_760_000_000_000;
+pub(crate) const START_MS: u64 = 1_760_000_000_000;
 
 pub(super) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
@@ -206,15 +207,15 @@ pub(super) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) 
 }
 
 /// A private cluster with the schema in it, gone with the value.
-pub(super) struct TestDatabase {
-    pub(super) database: Database,
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct TestDatabase {
+    pub(crate) database: Database,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl TestDatabase {
     /// The installed PostgreSQL, else the embedded one, which serves one connection at a time; else
     /// `None`, loudly.
-    pub(super) async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         for choice in [DatabaseChoice::Supervised, DatabaseChoice::Embedded] {
             let database = Self::start_with(choice).await;
             if database.is_some() {
@@ -226,7 +227,7 @@ impl TestDatabase {
     }
 
     /// The installed PostgreSQL, for a test that needs several connections at a time; else `None`, loudly.
-    pub(super) async fn start_for_several() -> Option<Self> {
+    pub(crate) async fn start_for_several() -> Option<Self> {
         let database = Self::start_with(DatabaseChoice::Supervised).await;
         if database.is_none() {
             println!("NOT TESTED: this takes an installed PostgreSQL, and there is none");
@@ -234,7 +235,7 @@ impl TestDatabase {
         database
     }
 
-    pub(super) async fn start_with(choice: DatabaseChoice) -> Option<Self> {
+    pub(crate) async fn start_with(choice: DatabaseChoice) -> Option<Self> {
         let folder = tempfile::tempdir().expect("folder");
         let mut options = DatabaseOptions::new(folder.path());
         options.choice = choice;
@@ -245,14 +246,14 @@ impl TestDatabase {
         }
     }
 
-    pub(super) async fn connect(&self) -> PgConnection {
+    pub(crate) async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.database.url)
             .await
             .expect("answers")
     }
 
     /// A connection to a database with tables and views.
-    pub(super) async fn migrated(&self) -> PgConnection {
+    pub(crate) async fn migrated(&self) -> PgConnection {
         let mut connection = self.connect().await;
         migrate(&mut connection).await.expect("migrated");
         connection
@@ -260,7 +261,7 @@ impl TestDatabase {
 }
 
 /// The one number that a query gives.
-pub(super) async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
+pub(crate) async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql)
         .fetch_one(connection)
         .await
@@ -270,6 +271,11 @@ pub(super) async fn number(connection: &mut PgConnection, sql: &'static str) -> 
 /// Opens partition 0 for a term.
 pub(super) async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Place, WriteError> {
     Place::open(connection, GRID, 0, epoch).await
+}
+
+/// Whether the grid's pump may open partition 0 for a term.
+pub(crate) async fn opens(connection: &mut PgConnection, epoch: i64) -> bool {
+    open(connection, epoch).await.is_ok()
 }
 
 /// Writes entries as one transaction.
@@ -282,7 +288,9 @@ pub(super) async fn write(
     let upto = entries
         .last()
         .map_or(place.applied_index, |batch| batch.index);
-    place.write(connection, &changes, upto).await
+    place
+        .write(connection, &changes, upto, &Passage::NONE)
+        .await
 }
 
 /// A small sale: an event with seven seats, an auction with three bids.

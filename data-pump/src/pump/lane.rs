@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grid::{FeedError, GridClient, Leadership};
 use grid_config::PumpSettings;
-use grid_core::{Cursor, PartitionId};
+use grid_core::{Cursor, PartitionId, StateHash};
 use processing_unit::Unit;
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, watch};
@@ -32,6 +32,7 @@ use super::reader::Reader;
 use super::status::LaneStatus;
 use super::trouble::LaneTrouble;
 use super::writer::{Place, WriteError, Written};
+use crate::archive::{DrainedPlaces, Passage, unmark_drained};
 use crate::schema::{self, SchemaError};
 
 /// The checkpoint moves over entries without changes at most this often.
@@ -62,9 +63,22 @@ pub(super) struct Shared {
     /// What lanes hold while they rest.
     pub(super) held: Arc<HeldByAll>,
     pub(super) settings: PumpSettings,
+    /// Where lanes stood that had written everything when they ended.
+    pub(super) drained: Arc<DrainedPlaces>,
     pub(super) stop: watch::Receiver<bool>,
     /// Lanes of partitions that this node leads.
     pub(super) active_lanes: AtomicUsize,
+}
+
+impl Shared {
+    /// What a transaction archives.
+    fn passage(&self, hash: Option<(u64, StateHash)>) -> Passage<'_> {
+        if self.settings.archive {
+            Passage::new(&self.client, hash)
+        } else {
+            Passage::NONE
+        }
+    }
 }
 
 /// Why a lane stopped writing.
@@ -258,16 +272,22 @@ impl Lane {
         loop {
             let idle_at = checkpoint_at + IDLE_CHECKPOINT_INTERVAL;
             let has_news = pending.upto_index > place.applied_index || self.report.news() > 0;
-            tokio::select! {
+            let is_stopping = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+                _ = stop.wait_for(|stop| *stop) => true,
                 led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
                     return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
                 }
                 // What was read ahead while the lane rested goes first.
-                () = std::future::ready(()), if pending.changes > 0 => {}
-                slice = reader.next() => pending.add(slice?),
-                () = tokio::time::sleep_until(idle_at.into()), if has_news => {}
+                () = std::future::ready(()), if pending.changes > 0 => false,
+                slice = reader.next() => {
+                    pending.add(slice?);
+                    false
+                }
+                () = tokio::time::sleep_until(idle_at.into()), if has_news => false,
+            };
+            if is_stopping {
+                return self.drain(place, pending, reader, stop).await;
             }
             if pending.changes > 0 {
                 self.gather(&mut pending, &mut reader, stop).await?;
@@ -281,6 +301,28 @@ impl Lane {
             }
             checkpoint_at = Instant::now();
         }
+    }
+
+    /// Writes what is left, and notes where the lane stood when nothing was.
+    async fn drain(
+        &mut self,
+        mut place: Place,
+        mut pending: Pending,
+        mut reader: Reader,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, LaneError> {
+        let applied = |lane: &Self| lane.shared.client.applied_index(lane.partition);
+        while let Some(applied) = applied(self)
+            && applied > place.applied_index
+        {
+            while pending.upto_index < applied {
+                pending.add(reader.next().await?);
+            }
+            pending = self.flush(&mut place, pending, &mut reader, stop).await?;
+        }
+        let drained = &self.shared.drained;
+        drained.add(self.partition, place.epoch, place.applied_index);
+        Ok(End::Stopped)
     }
 
     /// Counts how the database stands against where it was last known to be: where this lane left it,
@@ -340,7 +382,10 @@ impl Lane {
         }
         drop(is_schema_ready);
         let epoch = i64::try_from(term).unwrap_or(i64::MAX);
-        Ok(Place::open(connection, self.shared.grid_id, self.partition.0, epoch).await?)
+        let place = Place::open(connection, self.shared.grid_id, self.partition.0, epoch).await?;
+        let unmarked = unmark_drained(connection, self.partition).await;
+        unmarked.map_err(WriteError::from)?;
+        Ok(place)
     }
 
     /// Waits a little for more changes, so that a transaction is worth its sync.
@@ -393,7 +438,8 @@ impl Lane {
         while let Some((changes, new_index)) = runs.next_run() {
             let mut lease = acquire(&shared).await?;
             let started = Instant::now();
-            let write = place.write(&mut lease, &changes, new_index);
+            let passage = shared.passage(runs.last_hash());
+            let write = place.write(&mut lease, &changes, new_index, &passage);
             let written = match tokio::time::timeout(WRITE_WAIT, write).await {
                 Ok(Ok(written)) => written,
                 Ok(Err(error)) => {

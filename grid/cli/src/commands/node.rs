@@ -244,10 +244,14 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
         End::Failed(reason) => tracing::error!(reason, "the node stops"),
     }
     gateway.shutdown().await;
-    if let Some(pump) = pump.running {
-        pump.shutdown().await;
-    }
+    let drained = match pump.running {
+        Some(pump) => Some(pump.drain().await),
+        None => None,
+    };
     node.shutdown().await;
+    if let Some(drained) = drained {
+        drained.mark().await;
+    }
 }
 
 /// Takes up what the command line says of the connections to other nodes.
