@@ -15,6 +15,7 @@ pub(crate) mod partition;
 pub(crate) mod pump;
 pub(crate) mod report;
 pub(crate) mod restart;
+pub(crate) mod restore;
 pub(crate) mod sample;
 pub(crate) mod scenarios;
 pub(crate) mod snapshot;
@@ -38,6 +39,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Pump(command) => pump::run(&context, command).await,
         Command::Snapshot(command) => snapshot::run(&context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
+        Command::Restore(args) => restore::run(context, args).await,
         Command::Certs(command) => certs::run(&context, command),
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),
