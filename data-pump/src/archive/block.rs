@@ -8,7 +8,7 @@
 //! else one more than the length of the bytes that follow. The checksum covers the partition and the range
 //! too, so that a row which was moved to another place is as damaged as one that was altered.
 //!
-//! zstd at its lowest level: see docs/decisions/0007 for what it saves and costs.
+//! zstd at its lowest level (see docs/decisions/0007).
 
 use bytes::Bytes;
 use grid::LoggedEntry;

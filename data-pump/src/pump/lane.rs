@@ -156,6 +156,8 @@ struct Report {
     told: Arc<AtomicU64>,
     at: Option<Instant>,
     under_way: Option<JoinHandle<()>>,
+    /// The lane ends.
+    is_over: bool,
 }
 
 impl Report {
@@ -311,6 +313,12 @@ impl Lane {
         mut reader: Reader,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<End, LaneError> {
+        // Telling the grid makes entries, after which nothing would be drained.
+        self.report.is_over = true;
+        if let Some(telling) = self.report.under_way.take() {
+            // How it ended matters to nobody any more.
+            let _ = telling.await;
+        }
         let applied = |lane: &Self| lane.shared.client.applied_index(lane.partition);
         while let Some(applied) = applied(self)
             && applied > place.applied_index
@@ -522,7 +530,7 @@ impl Lane {
             .under_way
             .as_ref()
             .is_some_and(|task| !task.is_finished());
-        if news == 0 || !is_due || is_under_way {
+        if news == 0 || !is_due || is_under_way || report.is_over {
             return;
         }
         report.at = Some(Instant::now());

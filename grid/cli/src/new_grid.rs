@@ -1,7 +1,8 @@
 //! A grid that is made in an empty data directory from what another one has left: nodes that have never run,
 //! with states planted for them.
 //!
-//! `grid.json` is written last. Until then the directory holds no grid, and what was planted is of no use.
+//! `grid.json` is written last. Until then the directory holds no grid, and what was planted is of no use: it
+//! is removed when the making fails. What a crash leaves of it has to be removed by hand.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,25 @@ pub(crate) struct NewGrid {
     nodes: Vec<NodeEntry>,
     replicas: u32,
     data_dir: DataDir,
+    is_finished: bool,
     _lock: UpLock,
+}
+
+impl Drop for NewGrid {
+    fn drop(&mut self) {
+        if self.is_finished {
+            return;
+        }
+        for node in &self.nodes {
+            let planted = self.data_dir.node(node.id);
+            match std::fs::remove_dir_all(&planted) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, path = %planted.display(), "remove this by hand");
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 impl NewGrid {
@@ -47,17 +66,28 @@ impl NewGrid {
         }
         let count = nodes as usize;
         let ports = reserve_ports(2 * count)?;
-        let nodes = (0..count).map(|place| NodeEntry {
-            id: place as u64 + 1,
-            raft_port: ports[place],
-            gateway_port: ports[count + place],
-        });
+        let nodes: Vec<NodeEntry> = (0..count)
+            .map(|place| NodeEntry {
+                id: place as u64 + 1,
+                raft_port: ports[place],
+                gateway_port: ports[count + place],
+            })
+            .collect();
+        let used = nodes.iter().map(|node| context.data_dir.node(node.id));
+        if let Some(used) = used.into_iter().find(|directory| directory.exists()) {
+            let text = format!(
+                "{} exists already; choose an empty directory",
+                used.display()
+            );
+            return Err(Failure::DataDirectory(text).into());
+        }
         Ok(Self {
             grid_id: random_uuid()?,
             partitions,
-            nodes: nodes.collect(),
+            nodes,
             replicas: settings.cluster.replicas,
             data_dir: context.data_dir.clone(),
+            is_finished: false,
             _lock: lock,
         })
     }
@@ -120,8 +150,10 @@ impl NewGrid {
     }
 
     /// Makes it a grid.
-    pub(crate) fn finish(self) -> anyhow::Result<()> {
-        let file = GridFile::new(self.grid_id, self.partitions, self.nodes);
-        self.data_dir.write(&file)
+    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
+        let file = GridFile::new(self.grid_id, self.partitions, self.nodes.clone());
+        self.data_dir.write(&file)?;
+        self.is_finished = true;
+        Ok(())
     }
 }

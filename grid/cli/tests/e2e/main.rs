@@ -24,6 +24,7 @@ mod partitions;
 mod pauses;
 mod pump;
 mod restarts;
+mod restores;
 mod security;
 mod session;
 mod snapshots;
