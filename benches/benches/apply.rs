@@ -3,7 +3,7 @@
 //! a house that has only single ones left.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use grid_core::entry::{ENTRY_FORMAT, RULES_VERSION};
+use grid_core::entry::{ENTRY_FORMAT, RULES_FIRST};
 use grid_core::{
     CommandRecord, Entry, IdempotencyKey, PartitionId, PartitionState, Timestamp, codec,
 };
@@ -27,7 +27,7 @@ fn entry(first_key: u32, commands: &[Vec<u8>]) -> Vec<u8> {
         .collect();
     let entry = Entry {
         format: ENTRY_FORMAT,
-        rules: RULES_VERSION,
+        rules: RULES_FIRST,
         now: Timestamp::from_millis(1_000),
         entropy: 7,
         pumped_index: None,

@@ -122,6 +122,17 @@ pub enum StartError {
         /// The node.
         node: u64,
     },
+    /// The grid follows rules that came after this build. Start the node with a newer one.
+    #[error(
+        "the grid follows rules {followed}, this build knows them up to {known}; start the node with a \
+         newer build"
+    )]
+    OlderBuild {
+        /// What the grid follows.
+        followed: u16,
+        /// The newest rules of this build.
+        known: u16,
+    },
     /// The data directory was written by a newer version.
     #[error("{path} has format {found}, this build reads up to {supported}; use a newer build")]
     NewerFormat {

@@ -47,6 +47,8 @@ fn grid() -> Vec<NodeReport> {
                 node_id,
                 grid_id: String::new(),
                 version: "1".to_owned(),
+                rules_known: 1,
+                rules_followed: 1,
                 uptime_ms: 1,
                 clock_ms: 1,
                 lease_ms: 1_200,

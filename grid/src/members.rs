@@ -231,6 +231,8 @@ impl<S: Space> Members<S> {
             node_id: self.node,
             grid_id: format!("{:032x}", self.grid_id),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            rules_known: S::RULES,
+            rules_followed: self.opener.rules.load(Ordering::Relaxed),
             uptime_ms: whole_ms(monotonic_now().saturating_duration_since(self.started)),
             draining: self.draining.load(Ordering::SeqCst),
             start: Some(*self.start.lock()),

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings, PARTITIONS_MAX, WalSync};
+use grid_core::entry::RULES_FIRST;
 use grid_core::{PartitionId, SlotLayout, Space};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
@@ -181,7 +182,7 @@ fn watch_over<S: Space>(
 }
 
 /// What this node says of itself.
-fn introduce(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartError> {
+fn introduce<S: Space>(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartError> {
     let listening = || options.listener.local_addr().map(|bound| bound.to_string());
     let given = options
         .peer_address
@@ -200,6 +201,7 @@ fn introduce(options: &NodeOptions, incarnation: u64) -> Result<NodeInfo, StartE
         peer_address,
         gateway_address: options.gateway_address.clone(),
         zone: options.settings.zone.clone(),
+        rules: S::RULES,
     })
 }
 
@@ -224,12 +226,13 @@ impl<S: Space> GridNode<S> {
         let directory = NodeDirectory::new(options.settings.data_dir.clone());
         let Claimed { incarnation, map } =
             directory.claim(options.grid_id, node, options.cluster.partitions)?;
-        if let Some(map) = &map
-            && map.has_removed(node, incarnation)
-        {
-            return Err(StartError::Removed { node });
+        if let Some(map) = &map {
+            if map.has_removed(node, incarnation) {
+                return Err(StartError::Removed { node });
+            }
+            map.check_build::<S>()?;
         }
-        let info = introduce(&options, incarnation)?;
+        let info = introduce::<S>(&options, incarnation)?;
         let security = secure(&options)?;
         let began = platform::monotonic_now();
         let (wal, recovered) = open_log(&options).await?;
@@ -326,6 +329,7 @@ impl<S: Space> GridNode<S> {
             settings: options.settings.clone(),
             wal: Arc::clone(&wal),
             clock: Arc::new(GridClock::new(started)),
+            rules: Arc::new(AtomicU16::new(RULES_FIRST)),
             recovered: Mutex::new(recovered),
             transport: transport.clone(),
             replays: Arc::new(Semaphore::new(REPLAYS_MAX)),

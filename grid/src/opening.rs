@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings};
@@ -42,6 +42,8 @@ pub(crate) struct Opener {
     pub(crate) settings: NodeSettings,
     pub(crate) wal: Arc<Wal>,
     pub(crate) clock: Arc<GridClock>,
+    /// The rules that the grid follows, as this node has heard; see [`grid_core::Space::RULES`].
+    pub(crate) rules: Arc<AtomicU16>,
     /// What recovery found of groups that are not open yet.
     pub(crate) recovered: Mutex<Recovered>,
     pub(crate) transport: Transport,
@@ -134,6 +136,7 @@ impl Opener {
             admission: Arc::clone(&admission),
             leadership: leadership.subscribe(),
             clock: Arc::clone(&self.clock),
+            rules: Arc::clone(&self.rules),
             stop: stop.clone(),
             metrics: ProposerMetrics::new(partition),
         };

@@ -9,10 +9,11 @@
 //! time is the grid's ([`GridClock`]), not this machine's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use grid_core::entry::{ENTRY_COMMANDS_MAX, ENTRY_FORMAT, RULES_VERSION};
+use grid_core::entry::{ENTRY_COMMANDS_MAX, ENTRY_FORMAT};
 use grid_core::{CommandRecord, Entry, IdempotencyKey, Outcome, Space, Timestamp};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,8 @@ pub(crate) struct Proposer<S: Space> {
     pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) clock: Arc<GridClock>,
+    /// The rules that the grid follows.
+    pub(crate) rules: Arc<AtomicU16>,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: ProposerMetrics,
 }
@@ -304,7 +307,7 @@ impl<S: Space> Proposer<S> {
         } = batch;
         let entry = Entry {
             format: ENTRY_FORMAT,
-            rules: RULES_VERSION,
+            rules: self.rules.load(Ordering::Relaxed).min(S::RULES),
             // Known since before the first proposal; without it time stands still.
             now: self
                 .clock

@@ -105,9 +105,8 @@ impl Restoring {
         }
         // A snapshot from a peer ended a gap of the log, and the machine stopped before the older ones
         // were gone for good: from those nothing leads across the gap.
-        let last = self.wal.last_entry(self.partition.0);
-        let last = last.map_err(|error| StartError::Damaged(error.to_string()))?;
-        if restored.is_some() && last.is_none_or(|(last, _)| last < restored_index) {
+        let last = self.wal.last_index(self.partition.0);
+        if restored.is_some() && last.is_none_or(|last| last < restored_index) {
             snapshots.forget_before(restored_index);
         }
         Ok(())

@@ -203,6 +203,12 @@ pub struct NodeStatus {
     pub node_id: NodeId,
     pub grid_id: String,
     pub version: String,
+    /// The newest rules that its build knows; 0 from a node that does not say.
+    #[serde(default)]
+    pub rules_known: u16,
+    /// The rules that it has heard the grid follows.
+    #[serde(default)]
+    pub rules_followed: u16,
     pub uptime_ms: u64,
     /// The node's clock, in milliseconds since the Unix epoch.
     #[serde(default)]

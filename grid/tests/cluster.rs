@@ -2,6 +2,7 @@
 
 mod members;
 mod support;
+mod upgrade;
 
 use grid::{FeedError, GridClient, GridError, Read};
 use grid_config::NodeSettings;

@@ -3,6 +3,7 @@
 //! A slot's section is the format version, then each domain's part in turn. Deadlines of all domains
 //! fire in the order of time; of equal ones auctions go first.
 
+use grid_core::entry::RULES_FIRST;
 use grid_core::{ApplyContext, CodecError, Slot, SlotMap, Space, SpaceView, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,7 @@ impl SpaceView for UnitView {
 }
 
 impl Space for Unit {
+    const RULES: u16 = RULES_FIRST;
     type Command = Command;
     type Reply = Reply;
     type Change = Change;

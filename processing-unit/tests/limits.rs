@@ -1,6 +1,7 @@
 //! What happens at the limits that scripts do not reach: a tick that fires less than is due, the
 //! memory of expired holds, bytes that are no slot.
 
+use grid_core::entry::RULES_FIRST;
 use grid_core::{ApplyContext, PartitionId, Slot, Space as _, SpaceView as _, Timestamp};
 use processing_unit::auction::{self, IncrementStep, ItemChoice, NewAuction, NewItem, Status};
 use processing_unit::box_office::{self, EXPIRED_HOLDS_KEPT, NewEvent, Row, RowSeats, Section};
@@ -24,7 +25,14 @@ impl Driver {
         self.index += 1;
         let now = Timestamp::from_millis(now_ms);
         let (index, entropy) = (self.index, u128::from(self.index));
-        let context = ApplyContext::new(now, PartitionId(0), index, entropy, &mut self.changes);
+        let context = ApplyContext::new(
+            RULES_FIRST,
+            now,
+            PartitionId(0),
+            index,
+            entropy,
+            &mut self.changes,
+        );
         (&mut self.unit, context)
     }
 

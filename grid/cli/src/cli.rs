@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::commands::{
     auction, backup, certs, doctor, event, import, leaders, load, members, partition, pump, report,
-    restart, restore, sample, snapshot, status, up, verify,
+    restart, restore, sample, snapshot, status, up, upgrade, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -50,6 +50,9 @@ pub(crate) enum Command {
     Node(Box<members::NodeCommand>),
     /// Restart nodes of the grid on this machine, one after another, while it sells
     Restart(restart::RestartArgs),
+    /// Show how far an upgrade to a newer build is, or end it
+    #[command(subcommand)]
+    Upgrade(upgrade::UpgradeCommand),
     /// Show how well the grid is: nodes, partitions, and how far the database is
     Status(status::StatusArgs),
     /// Say why the grid is not healthy, and what to do

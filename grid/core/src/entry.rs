@@ -13,9 +13,8 @@ use crate::time::Timestamp;
 /// The version of the entry's layout, the first field of its encoding.
 pub const ENTRY_FORMAT: u16 = 1;
 
-/// The rules that `apply` follows for entries stamped with them. New rules get a new number, and old
-/// entries go on being applied under the old one.
-pub const RULES_VERSION: u16 = 1;
+/// The first rules of every space; see [`crate::Space::RULES`].
+pub const RULES_FIRST: u16 = 1;
 
 /// The most commands that one entry holds.
 pub const ENTRY_COMMANDS_MAX: usize = 1024;
@@ -40,7 +39,8 @@ pub struct CommandRecord<'a> {
 pub struct Entry<'a> {
     /// [`ENTRY_FORMAT`].
     pub format: u16,
-    /// [`RULES_VERSION`] at the time of proposing.
+    /// The rules that the grid followed when the leader proposed it: `apply` follows them for this entry
+    /// and all later ones, on every replica and on every replay.
     pub rules: u16,
     /// The leader's clock; apply never lets it run backwards.
     pub now: Timestamp,
@@ -59,7 +59,7 @@ impl<'a> Entry<'a> {
     pub fn tick(now: Timestamp, entropy: u128) -> Self {
         Self {
             format: ENTRY_FORMAT,
-            rules: RULES_VERSION,
+            rules: RULES_FIRST,
             now,
             entropy,
             pumped_index: None,

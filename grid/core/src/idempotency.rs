@@ -13,9 +13,11 @@
 //! its chunk and place.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -33,6 +35,10 @@ const CHUNK_RECORDS: usize = 1024;
 /// The look-up is in 2^8 tables, each of which grows by itself: one table of half a million would stop its
 /// partition for a tenth of a second when it grows.
 const TABLE_BITS: u32 = 8;
+
+/// 2^64 divided by the golden ratio: multiplying by it spreads what differs in few bits over the high
+/// ones (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+const SPREADING_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A 128-bit hash of who asks and under which client-chosen key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -122,9 +128,27 @@ impl Serialize for Chunk {
 
 impl<'de> Deserialize<'de> for Chunk {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let stored = Vec::<StoredRecord<Vec<u8>>>::deserialize(deserializer)?;
-        let mut chunk = Self::default();
-        for record in stored {
+        deserializer.deserialize_seq(ChunkVisitor)
+    }
+}
+
+struct ChunkVisitor;
+
+impl<'de> Visitor<'de> for ChunkVisitor {
+    type Value = Chunk;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of idempotency records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Chunk, A::Error> {
+        let mut chunk = Chunk::default();
+        let announced = list.size_hint().unwrap_or(0);
+        chunk.records.reserve_exact(announced.min(CHUNK_RECORDS));
+        while let Some(record) = list.next_element::<StoredRecord<Vec<u8>>>()? {
+            if chunk.is_full() {
+                return Err(A::Error::custom("more records than a chunk holds"));
+            }
             chunk.push(record.key, record.fingerprint, record.at, &record.reply);
         }
         Ok(chunk)
@@ -150,7 +174,7 @@ struct Place {
 
 /// A key's hash. Keys are hashes themselves, save those of tests.
 fn hash_of([high, low]: [u64; 2]) -> u32 {
-    ((high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    ((high ^ low.rotate_left(32)).wrapping_mul(SPREADING_FACTOR) >> 32) as u32
 }
 
 /// The table of a hash: by its highest bits, since the tables look at the lower ones.
@@ -160,7 +184,7 @@ fn table_of(hash: u32) -> usize {
 
 /// A table looks at the lowest and the highest bits of 64.
 fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    u64::from(hash).wrapping_mul(SPREADING_FACTOR)
 }
 
 /// What the records say of a key.
@@ -243,14 +267,19 @@ impl IdempotencyRecords {
                 replies: Vec::with_capacity(reply_bytes),
             }));
         }
-        let hash = hash_of(halves(key));
+        self.enter(halves(key));
+        if let Some(chunk) = self.chunks.back_mut() {
+            Arc::make_mut(chunk).push(key, fingerprint, at, reply);
+        }
+    }
+
+    /// Makes the record that comes next findable.
+    fn enter(&mut self, key: [u64; 2]) {
+        let hash = hash_of(key);
         let number = self.first_number.wrapping_add(self.len as u64) as u32;
         let place = Place { hash, number };
         self.tables[table_of(hash)].insert_unique(spread(hash), place, |place| spread(place.hash));
         self.len += 1;
-        if let Some(chunk) = self.chunks.back_mut() {
-            Arc::make_mut(chunk).push(key, fingerprint, at, reply);
-        }
     }
 
     /// Forgets what is too old or too much at `now`.
@@ -297,7 +326,16 @@ impl IdempotencyRecords {
     }
 
     /// Adds the records of a snapshot's chunk; call in the snapshot's order.
-    pub fn restore_chunk(&mut self, chunk: &Chunk) {
+    pub fn restore_chunk(&mut self, chunk: Chunk) {
+        if self.chunks.back().is_none_or(|newest| newest.is_full()) {
+            for record in &chunk.records {
+                self.enter(record.key);
+            }
+            if !chunk.records.is_empty() {
+                self.chunks.push_back(Arc::new(chunk));
+            }
+            return;
+        }
         for (place, record) in chunk.records.iter().enumerate() {
             let key = whole(record.key);
             self.append(key, record.fingerprint, record.at, chunk.reply(place));
@@ -354,7 +392,7 @@ mod tests {
         let mut copy = IdempotencyRecords::default();
         for chunk in records.view() {
             let bytes = crate::codec::encode(&*chunk).unwrap();
-            copy.restore_chunk(&crate::codec::decode(&bytes).unwrap());
+            copy.restore_chunk(crate::codec::decode(&bytes).unwrap());
         }
         for number in 0..CHUNK_RECORDS + 10 {
             let reply = vec![number as u8; number % 70];
@@ -371,7 +409,7 @@ mod tests {
         }
         let mut copy = IdempotencyRecords::default();
         for chunk in records.view() {
-            copy.restore_chunk(&chunk);
+            copy.restore_chunk(Chunk::clone(&chunk));
         }
         for millis in [LIFETIME_MS + 1000, LIFETIME_MS + 1500, LIFETIME_MS + 5000] {
             records.expire(Timestamp::from_millis(millis));

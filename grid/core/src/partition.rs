@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::entry::{CommandRecord, Entry, RULES_VERSION, TICK_DEADLINES_MAX};
+use crate::entry::{CommandRecord, Entry, RULES_FIRST, TICK_DEADLINES_MAX};
 use crate::idempotency::{IdempotencyRecords, Seen};
 use crate::key::PartitionId;
 use crate::snapshot::PartitionView;
@@ -62,13 +62,15 @@ pub enum ApplyError {
         /// What is wrong with the bytes.
         source: CodecError,
     },
-    /// The entry was stamped by newer rules than this build has.
-    #[error("entry {index} needs rules version {needed}, this build has {RULES_VERSION}")]
+    /// The entry follows newer rules than this build knows. Start the node with a newer build.
+    #[error("entry {index} follows rules {needed}, this build knows them up to {known}")]
     NewerRules {
         /// The log index.
         index: u64,
         /// The entry's rules.
         needed: u16,
+        /// The newest rules of this build.
+        known: u16,
     },
     /// The entry is not the one that follows.
     #[error("entry {index} does not follow entry {applied}")]
@@ -90,7 +92,7 @@ pub enum ApplyError {
 
 /// One replica's state of one partition.
 ///
-/// Invariants: `applied_index` and `clock` never go back; `pumped_index <= applied_index`; `hash` is
+/// Invariants: `applied_index`, `clock` and `rules` never go back; `pumped_index <= applied_index`; `hash` is
 /// the chain over all outputs of entries `1..=applied_index`.
 #[derive(Debug)]
 pub struct PartitionState<S: Space> {
@@ -101,6 +103,9 @@ pub struct PartitionState<S: Space> {
     pub(crate) clock: Timestamp,
     pub(crate) hash: StateHash,
     pub(crate) pumped_index: u64,
+    /// The newest rules that an entry was stamped with. A leader that has not heard yet that the grid
+    /// follows newer ones does not lead its partition back.
+    pub(crate) rules: u16,
     outputs: Vec<u8>,
 }
 
@@ -116,6 +121,7 @@ impl<S: Space> PartitionState<S> {
             clock: Timestamp::ZERO,
             hash: StateHash::default(),
             pumped_index: 0,
+            rules: RULES_FIRST,
             outputs: Vec::new(),
         }
     }
@@ -129,12 +135,15 @@ impl<S: Space> PartitionState<S> {
         self.step_to(index)?;
         let entry =
             Entry::decode(bytes).map_err(|source| ApplyError::Unreadable { index, source })?;
-        if entry.rules > RULES_VERSION {
+        let rules = self.rules.max(entry.rules);
+        if rules > S::RULES {
             return Err(ApplyError::NewerRules {
                 index,
-                needed: entry.rules,
+                needed: rules,
+                known: S::RULES,
             });
         }
+        self.rules = rules;
         self.clock = self.clock.max(entry.now);
         if let Some(pumped) = entry.pumped_index {
             self.pumped_index = self.pumped_index.max(pumped.min(index));
@@ -146,6 +155,7 @@ impl<S: Space> PartitionState<S> {
         let mut outcomes = Vec::with_capacity(entry.commands.len());
         self.outputs.clear();
         let mut context = ApplyContext::new(
+            self.rules,
             self.clock,
             self.partition,
             index,
@@ -239,6 +249,12 @@ impl<S: Space> PartitionState<S> {
         self.hash
     }
 
+    /// The rules that it follows; see [`ApplyContext::rules`].
+    #[must_use]
+    pub fn rules(&self) -> u16 {
+        self.rules
+    }
+
     /// Every change up to this index is in the database.
     #[must_use]
     pub fn pumped_index(&self) -> u64 {
@@ -266,6 +282,7 @@ impl<S: Space> PartitionState<S> {
             clock: self.clock,
             hash: self.hash,
             pumped_index: self.pumped_index,
+            rules: self.rules,
             idempotency: self.idempotency.view(),
             space: self.space.view(),
         }

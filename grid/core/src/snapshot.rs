@@ -20,7 +20,7 @@ use crate::state_hash::StateHash;
 use crate::time::Timestamp;
 
 /// The version of the sections' layout, the first field of the head.
-pub const SNAPSHOT_FORMAT: u16 = 1;
+pub const SNAPSHOT_FORMAT: u16 = 2;
 
 /// An immutable view of a partition at one log position.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct PartitionView<V> {
     pub(crate) clock: Timestamp,
     pub(crate) hash: StateHash,
     pub(crate) pumped_index: u64,
+    pub(crate) rules: u16,
     pub(crate) idempotency: Vec<Arc<Chunk>>,
     pub(crate) space: V,
 }
@@ -42,6 +43,7 @@ struct Head {
     clock: Timestamp,
     hash: StateHash,
     pumped_index: u64,
+    rules: u16,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,14 @@ pub enum RestoreError {
         number: usize,
         /// What is wrong.
         source: CodecError,
+    },
+    /// The state follows newer rules than this build knows. Use a newer build.
+    #[error("the state follows rules {needed}, this build knows them up to {known}")]
+    NewerRules {
+        /// The state's rules.
+        needed: u16,
+        /// The newest rules of this build.
+        known: u16,
     },
     /// The sections come in an impossible order or are incomplete.
     #[error("section {number}: {what}")]
@@ -154,6 +164,7 @@ impl<V: SpaceView> PartitionView<V> {
             clock: self.clock,
             hash: self.hash,
             pumped_index: self.pumped_index,
+            rules: self.rules,
         };
         codec::encode_into(&head, &mut section)?;
         sink(&section)?;
@@ -226,7 +237,14 @@ impl<S: Space> Restore<S> {
         match (&mut self.state, kind) {
             (None, SectionKind::Head) => {
                 let head = read_head(body).map_err(in_section)?;
+                if head.rules > S::RULES {
+                    return Err(RestoreError::NewerRules {
+                        needed: head.rules,
+                        known: S::RULES,
+                    });
+                }
                 let mut state = PartitionState::new(head.partition);
+                state.rules = head.rules;
                 state.applied_index = head.applied_index;
                 state.clock = head.clock;
                 state.hash = head.hash;
@@ -239,7 +257,7 @@ impl<S: Space> Restore<S> {
             (Some(state), SectionKind::Idempotency) => {
                 state
                     .idempotency
-                    .restore_chunk(&codec::decode(body).map_err(in_section)?);
+                    .restore_chunk(codec::decode(body).map_err(in_section)?);
                 Ok(())
             }
             (Some(state), SectionKind::Slot(slot)) => {

@@ -17,6 +17,13 @@ use crate::time::Timestamp;
 /// and on every replay. A refusal is a reply, not an error: an error would mean that replicas might
 /// disagree, and there is no such case in a pure function.
 pub trait Space: Default + Send + Sync + 'static {
+    /// The newest rules that this build knows, from [`RULES_FIRST`](crate::entry::RULES_FIRST) on.
+    ///
+    /// A build that decides or encodes anything otherwise than the one before gets a new number, and goes
+    /// on deciding as before where [`ApplyContext::rules`] says so: builds are mixed while a grid is
+    /// upgraded, and old logs are applied again. Builds know all rules up to their own.
+    const RULES: u16;
+
     /// What clients ask to be done. Stored in the log.
     type Command: Serialize + DeserializeOwned + Debug + Send + Sync + 'static;
     /// The answer to a command, refusals included. Stored in the idempotency records.
@@ -79,6 +86,7 @@ pub trait SpaceView: Send + Sync + 'static {
 /// What the entry gives to `apply`: time, position, entropy; and where changes go.
 #[derive(Debug)]
 pub struct ApplyContext<'a, C> {
+    rules: u16,
     now: Timestamp,
     partition: PartitionId,
     index: u64,
@@ -88,8 +96,9 @@ pub struct ApplyContext<'a, C> {
 }
 
 impl<'a, C> ApplyContext<'a, C> {
-    /// A context for one entry. `entropy` is the leader's random number for that entry.
+    /// A context for one entry, under these rules. `entropy` is the leader's random number for that entry.
     pub fn new(
+        rules: u16,
         now: Timestamp,
         partition: PartitionId,
         index: u64,
@@ -97,6 +106,7 @@ impl<'a, C> ApplyContext<'a, C> {
         changes: &'a mut Vec<C>,
     ) -> Self {
         Self {
+            rules,
             now,
             partition,
             index,
@@ -104,6 +114,12 @@ impl<'a, C> ApplyContext<'a, C> {
             drawn: 0,
             changes,
         }
+    }
+
+    /// The rules to follow; at most [`Space::RULES`].
+    #[must_use]
+    pub fn rules(&self) -> u16 {
+        self.rules
     }
 
     /// The entry's time: never earlier than that of an earlier entry of the partition.

@@ -20,6 +20,8 @@ impl SpaceView for Words {
 }
 
 impl Space for Words {
+    const RULES: u16 = 1;
+
     type Command = String;
     type Reply = (usize, u128);
     type Change = String;

@@ -97,12 +97,15 @@ pub struct MembershipStatus {
 pub(super) enum AdminRequest {
     Status,
     Change(MemberChange),
+    FollowNewest,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum AdminReply {
     Status(Box<MembershipStatus>),
     Changed(Result<MovePlan, Refusal>),
+    /// The rules that the grid follows now.
+    Followed(Result<u16, Refusal>),
     NotLeader(Option<NodeId>),
 }
 
@@ -210,6 +213,14 @@ pub(super) async fn administer<S: Space>(
                 map,
             }))
         }
+        AdminRequest::FollowNewest => {
+            let rules = map.newest_rules();
+            let command = MapCommand::Follow { rules };
+            match execute_meta(members, &command, monotonic_now() + ORDER_WAIT).await {
+                Ok(decided) => AdminReply::Followed(decided.map(|_| rules)),
+                Err(_) => AdminReply::NotLeader(None),
+            }
+        }
         AdminRequest::Change(change) => {
             let conditions = Conditions {
                 down: down(members, &map),
@@ -285,6 +296,22 @@ impl<S: Space> GridClient<S> {
     ) -> Result<Result<MovePlan, Refusal>, GridError> {
         match ask(&self.members, AdminRequest::Change(change), deadline).await? {
             AdminReply::Changed(changed) => Ok(changed),
+            _ => Err(GridError::Unavailable),
+        }
+    }
+
+    /// Ends an upgrade: from now on the grid follows the newest rules that its nodes know, and returns
+    /// them. Until then every node can be started with the older build again; afterwards none can.
+    ///
+    /// # Errors
+    /// [`GridError::Unavailable`] when no majority of the map's holders answers in time; the order may
+    /// have been taken, and bears repeating. Inside it [`Refusal::OlderNodes`].
+    pub async fn follow_newest_rules(
+        &self,
+        deadline: Instant,
+    ) -> Result<Result<u16, Refusal>, GridError> {
+        match ask(&self.members, AdminRequest::FollowNewest, deadline).await? {
+            AdminReply::Followed(followed) => Ok(followed),
             _ => Err(GridError::Unavailable),
         }
     }

@@ -71,6 +71,8 @@ pub(crate) async fn adopt<S: Space>(
         members.note_removed();
         return Ok(());
     }
+    map.check_build::<S>()?;
+    members.opener.rules.store(map.rules, Ordering::Relaxed);
     members.transport.set_peers(peer_table(members, map));
     if !map.admits(node, incarnation) {
         let Some(entry) = map.nodes.get(&node) else {

@@ -6,14 +6,16 @@
 //! Invariants:
 //! * `epoch` grows with every change, so of two maps of a grid the later one is known;
 //! * a node that holds a replica, or is still leaving a group, is in `nodes` and not removed;
+//! * every member knows the rules that the grid follows, and these never go back;
 //! * a node's `incarnation` stands for its disk: with another disk it is another node under an old
 //!   number, and is not let in before every group has let go of the old one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use grid_core::PartitionId;
+use grid_core::{PartitionId, Space};
 use serde::{Deserialize, Serialize};
 
+use crate::error::StartError;
 use crate::node::NodeId;
 
 /// The group that replicates the cluster map. It is placed and moved like any partition.
@@ -50,6 +52,8 @@ pub struct NodeEntry {
     pub remove_when_empty: bool,
     /// The node that takes its replicas over where it can.
     pub replaced_by: Option<NodeId>,
+    /// The newest rules that its build knows, as it last said.
+    pub rules: u16,
 }
 
 impl NodeEntry {
@@ -91,6 +95,8 @@ pub struct ClusterMap {
     pub partitions: u32,
     /// Replicas wanted of each group.
     pub replicas: u32,
+    /// The rules that leaders stamp entries with; see [`grid_core::Space::RULES`].
+    pub rules: u16,
     /// Every node there is or was.
     pub nodes: BTreeMap<NodeId, NodeEntry>,
     /// Every partition, and the map itself under [`META`].
@@ -105,6 +111,8 @@ pub(crate) struct NodeInfo {
     pub(crate) peer_address: String,
     pub(crate) gateway_address: String,
     pub(crate) zone: String,
+    /// The newest rules that its build knows.
+    pub(crate) rules: u16,
 }
 
 impl NodeInfo {
@@ -118,6 +126,7 @@ impl NodeInfo {
             returning: None,
             remove_when_empty: false,
             replaced_by: None,
+            rules: self.rules,
         }
     }
 
@@ -128,6 +137,7 @@ impl NodeInfo {
                 && entry.peer_address == self.peer_address
                 && entry.gateway_address == self.gateway_address
                 && entry.zone == self.zone
+                && entry.rules == self.rules
         })
     }
 }
@@ -161,6 +171,13 @@ impl ClusterMap {
             .iter()
             .filter(|(_, entry)| entry.state != NodeState::Removed)
             .map(|(node, entry)| (*node, entry))
+    }
+
+    /// The newest rules that any member knows.
+    #[must_use]
+    pub fn newest_rules(&self) -> u16 {
+        let known = self.members().map(|(_, entry)| entry.rules);
+        known.max().unwrap_or(self.rules)
     }
 
     /// The group that is being moved, if one is.
@@ -198,6 +215,18 @@ impl ClusterMap {
         })
     }
 
+    /// Refuses a build that is too old for this grid.
+    ///
+    /// # Errors
+    /// [`StartError::OlderBuild`].
+    pub(crate) fn check_build<S: Space>(&self) -> Result<(), StartError> {
+        let (followed, known) = (self.rules, S::RULES);
+        match followed > known {
+            true => Err(StartError::OlderBuild { followed, known }),
+            false => Ok(()),
+        }
+    }
+
     /// Checks what the module promises.
     ///
     /// # Errors
@@ -221,6 +250,9 @@ impl ClusterMap {
                     return Err(format!("group {partition} is held by node {node}"));
                 }
             }
+        }
+        if let Some((node, _)) = self.members().find(|(_, entry)| entry.rules < self.rules) {
+            return Err(format!("node {node} does not know rules {}", self.rules));
         }
         let moving = self.groups.values().filter(|group| !group.settled).count();
         if moving > 1 {

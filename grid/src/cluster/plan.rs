@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use grid_core::PartitionId;
+use grid_core::entry::RULES_FIRST;
 use serde::{Deserialize, Serialize};
 
 use super::map::{ClusterMap, GroupEntry, META, NodeEntry, NodeInfo};
@@ -130,6 +131,7 @@ pub(crate) fn first_holders(
         peer_address: String::new(),
         gateway_address: String::new(),
         zone: String::new(),
+        rules: RULES_FIRST,
     });
     let map = found(infos.collect(), partitions, replicas);
     let group = map.groups.get(&partition);
@@ -138,8 +140,10 @@ pub(crate) fn first_holders(
         .unwrap_or_default()
 }
 
-/// The map of a new grid: replicas are neighbours in the ring of nodes, then zones and evenness.
+/// The map of a new grid: replicas are neighbours in the ring of nodes, then zones and evenness. It
+/// follows the newest rules that all of its nodes know.
 pub(crate) fn found(nodes: Vec<NodeInfo>, partitions: u32, replicas: u32) -> ClusterMap {
+    let rules = nodes.iter().map(|info| info.rules).min();
     let nodes: BTreeMap<NodeId, NodeEntry> = nodes
         .into_iter()
         .map(|info| (info.node, info.entry()))
@@ -162,6 +166,7 @@ pub(crate) fn found(nodes: Vec<NodeInfo>, partitions: u32, replicas: u32) -> Clu
         slots_epoch: 1,
         partitions,
         replicas,
+        rules: rules.unwrap_or(RULES_FIRST),
         nodes,
         groups,
     };

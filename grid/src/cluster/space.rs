@@ -4,6 +4,7 @@
 //! moved at a time, a copy is given up only for the membership that was asked for, a removed node holds
 //! nothing.
 
+use grid_core::entry::RULES_FIRST;
 use grid_core::{ApplyContext, CodecError, PartitionId, Slot, Space, SpaceView, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +87,29 @@ pub enum Refusal {
         /// The node named.
         node: NodeId,
     },
+    /// The node's build knows only older rules than the grid follows.
+    #[error(
+        "node {node} knows the rules up to {known}, the grid follows rules {followed}; start it with a \
+         newer build"
+    )]
+    OlderRules {
+        /// The node named.
+        node: NodeId,
+        /// What it knows.
+        known: u16,
+        /// What the grid follows.
+        followed: u16,
+    },
+    /// Some members do not know the newer rules.
+    #[error(
+        "nodes {nodes:?} do not know rules {rules} yet; start them with the newer build, or remove them"
+    )]
+    OlderNodes {
+        /// The rules asked for.
+        rules: u16,
+        /// Which nodes.
+        nodes: Vec<NodeId>,
+    },
     /// The map has changed since the command was made.
     #[error("the cluster map has changed meanwhile")]
     Outdated,
@@ -114,6 +138,8 @@ impl Refusal {
             Self::FewerCopies { .. } => "fewer_copies",
             Self::HoldsReplicas { .. } => "holds_replicas",
             Self::NotEligible { .. } => "not_eligible",
+            Self::OlderRules { .. } => "older_rules",
+            Self::OlderNodes { .. } => "older_nodes",
             Self::Outdated => "outdated",
             Self::NoQuorum { .. } => "no_quorum",
         }
@@ -148,6 +174,8 @@ pub(crate) enum MapCommand {
     Settle { group: PartitionId, epoch: u64 },
     /// No group counts on the node's old disk any more.
     Readmit { node: NodeId },
+    /// The grid is to follow these rules from now on.
+    Follow { rules: u16 },
 }
 
 /// The map's epoch after the command, or why it was not carried out.
@@ -222,6 +250,13 @@ fn join(map: &mut ClusterMap, info: NodeInfo) -> Result<(), Refusal> {
     if info.is_known_to(map) && map.admits(node, info.incarnation) {
         return Ok(());
     }
+    if info.rules < map.rules {
+        return Err(Refusal::OlderRules {
+            node,
+            known: info.rules,
+            followed: map.rules,
+        });
+    }
     let held = map.holds_anything(node);
     let count = map.nodes.len();
     match map.nodes.get_mut(&node) {
@@ -236,6 +271,7 @@ fn join(map: &mut ClusterMap, info: NodeInfo) -> Result<(), Refusal> {
             entry.peer_address = info.peer_address;
             entry.gateway_address = info.gateway_address;
             entry.zone = info.zone;
+            entry.rules = info.rules;
         }
         Some(entry) if held => {
             // The addresses stay the old disk's until that is out of every group.
@@ -386,6 +422,26 @@ fn readmit(map: &mut ClusterMap, node: NodeId) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// There is no way back: from then on logs may hold what older builds cannot apply.
+fn follow(map: &mut ClusterMap, rules: u16) -> Result<(), Refusal> {
+    let older: Vec<NodeId> = map
+        .members()
+        .filter(|(_, entry)| entry.rules < rules)
+        .map(|(node, _)| node)
+        .collect();
+    if !older.is_empty() {
+        return Err(Refusal::OlderNodes {
+            rules,
+            nodes: older,
+        });
+    }
+    if rules > map.rules {
+        map.rules = rules;
+        map.epoch += 1;
+    }
+    Ok(())
+}
+
 impl MapSpace {
     pub(super) fn carry_out(&mut self, command: MapCommand) -> MapReply {
         if let MapCommand::Found(map) = command {
@@ -410,6 +466,7 @@ impl MapSpace {
             } => place(map, group, replicas, epoch)?,
             MapCommand::Settle { group, epoch } => settle(map, group, epoch)?,
             MapCommand::Readmit { node } => readmit(map, node)?,
+            MapCommand::Follow { rules } => follow(map, rules)?,
         }
         Ok(map.epoch)
     }
@@ -426,6 +483,7 @@ impl SpaceView for MapSpace {
 }
 
 impl Space for MapSpace {
+    const RULES: u16 = RULES_FIRST;
     type Command = MapCommand;
     type Reply = MapReply;
     type Change = ();

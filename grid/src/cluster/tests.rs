@@ -19,6 +19,7 @@ fn info(node: NodeId, zone: &str) -> NodeInfo {
         peer_address: format!("127.0.0.1:{}", 1_000 + node),
         gateway_address: String::new(),
         zone: zone.to_owned(),
+        rules: 1,
     }
 }
 
@@ -399,4 +400,41 @@ proptest! {
         }
         prop_assert_eq!(map.groups.contains_key(&META), true);
     }
+}
+
+#[test]
+fn newer_rules_are_followed_when_every_member_knows_them_and_never_given_up() {
+    let mut space = space(&grid(&["", "", ""], 2, 3));
+    let knowing = |node, rules| NodeInfo {
+        rules,
+        ..info(node, "")
+    };
+    let follow = MapCommand::Follow { rules: 2 };
+    for node in [1, 2] {
+        let known = space.carry_out(MapCommand::Join(knowing(node, 2)));
+        known.expect("a member says what it knows");
+    }
+    let refused = space.carry_out(follow.clone());
+    let (rules, nodes) = (2, vec![3]);
+    assert_eq!(refused, Err(Refusal::OlderNodes { rules, nodes }));
+
+    let known = space.carry_out(MapCommand::Join(knowing(3, 2)));
+    known.expect("a member says what it knows");
+    let epoch = space.carry_out(follow.clone()).expect("all know them");
+    assert_eq!(space.map().expect("founded").rules, 2);
+    assert_eq!(space.carry_out(follow), Ok(epoch), "nothing is new");
+    let back = space.carry_out(MapCommand::Follow { rules: 1 });
+    assert_eq!(back, Ok(epoch), "there is no way back");
+    assert_eq!(space.map().expect("founded").rules, 2);
+
+    for node in [3, 4] {
+        let refused = space.carry_out(MapCommand::Join(knowing(node, 1)));
+        let older = Refusal::OlderRules {
+            node,
+            known: 1,
+            followed: 2,
+        };
+        assert_eq!(refused, Err(older));
+    }
+    assert_eq!(space.check_invariants(), Ok(()));
 }

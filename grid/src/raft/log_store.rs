@@ -77,11 +77,12 @@ impl LogStore {
                 known.purged = Some(log_id(*index, meta)?);
             }
         }
-        // A mark beyond the log's end, after a power cut, is as good as none: what is committed the next
+        // The mark goes to the disk with whatever is written next, which may be before the entries that
+        // it is about: other replicas had synced those when this one had not. After a power cut it can
+        // therefore lie beyond the log's end. Then it is as good as none: what is committed the next
         // leader says, and nothing of this log may be applied on its word.
-        let last = wal.last_entry(group).map_err(invalid)?;
-        let end = last
-            .map(|(last, _)| last)
+        let end = wal
+            .last_index(group)
             .max(known.purged.map(|purged| purged.index));
         known.committed = known.committed.filter(|mark| Some(mark.index) <= end);
         Ok(Self {
@@ -339,8 +340,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.known.lock().purged = Some(upto);
-        let last = self.wal.last_entry(self.group).map_err(invalid)?;
-        if last.is_none_or(|(last, _)| last < upto.index) {
+        let last = self.wal.last_index(self.group);
+        if last.is_none_or(|last| last < upto.index) {
             // What comes next does not follow what is there.
             self.delay.lock().clear();
             self.free(upto);
@@ -355,18 +356,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 mod tests {
     use openraft::storage::RaftLogStorageExt;
 
+    use super::super::types::at;
     use super::*;
     use crate::wal::WalOptions;
 
-    fn at(index: u64) -> LogId {
-        LogId {
-            leader_id: LeaderTerm::new(1),
-            index,
-        }
-    }
+    const GROUP: u32 = 5;
 
-    async fn with_entries(directory: &std::path::Path, last: u64) -> LogStore {
-        let (wal, _) = Wal::open(WalOptions {
+    fn open(directory: &std::path::Path) -> LogStore {
+        let (wal, recovered) = Wal::open(WalOptions {
             directory: directory.to_owned(),
             grid_id: 7,
             node_id: 3,
@@ -376,7 +373,11 @@ mod tests {
             keep_free_bytes: 0,
         })
         .unwrap();
-        let mut store = LogStore::open(Arc::new(wal), 5, None).unwrap();
+        LogStore::open(Arc::new(wal), GROUP, recovered.groups.get(&GROUP)).unwrap()
+    }
+
+    async fn with_entries(directory: &std::path::Path, last: u64) -> LogStore {
+        let mut store = open(directory);
         let entries: Vec<_> = (1..=last)
             .map(|index| Entry {
                 log_id: at(index),
@@ -415,5 +416,25 @@ mod tests {
         let state = store.get_log_state().await.unwrap();
         assert_eq!(state.last_log_id, Some(at(21)));
         assert!(store.limited_get_log_entries(5, 22).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_mark_of_what_is_committed_counts_only_as_far_as_the_log_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = with_entries(directory.path(), 10).await;
+        store.save_committed(Some(at(7))).await.unwrap();
+        // Whatever comes next takes the mark along.
+        store.save_vote(&Vote::new(1, 3)).await.unwrap();
+        drop(store);
+        let mut store = open(directory.path());
+        assert_eq!(store.read_committed().await.unwrap(), Some(at(7)));
+
+        store.save_committed(Some(at(12))).await.unwrap();
+        store.save_vote(&Vote::new(2, 3)).await.unwrap();
+        drop(store);
+        let mut store = open(directory.path());
+        assert_eq!(store.read_committed().await.unwrap(), None);
+        let state = store.get_log_state().await.unwrap();
+        assert_eq!(state.last_log_id, Some(at(10)));
     }
 }

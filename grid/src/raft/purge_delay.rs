@@ -61,15 +61,8 @@ impl PurgeDelay {
 
 #[cfg(test)]
 mod tests {
+    use super::super::types::at;
     use super::*;
-    use crate::raft::types::LeaderTerm;
-
-    fn at(index: u64) -> LogId {
-        LogId {
-            leader_id: LeaderTerm::new(1),
-            index,
-        }
-    }
 
     #[test]
     fn a_place_is_due_when_its_time_is_over_and_takes_older_ones_along() {

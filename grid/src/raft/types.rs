@@ -157,3 +157,12 @@ impl ProposalError {
         }
     }
 }
+
+/// A position of term 1.
+#[cfg(test)]
+pub(super) fn at(index: u64) -> LogId {
+    LogId {
+        leader_id: LeaderTerm::new(1),
+        index,
+    }
+}

@@ -25,7 +25,7 @@ use super::Lane;
 
 const MAGIC: [u8; 8] = *b"gridnode";
 /// Raised whenever frames or the body of the handshake change.
-pub(super) const PROTOCOL_VERSION: u16 = 2;
+pub(super) const PROTOCOL_VERSION: u16 = 3;
 /// A guest's word for a node whose number it does not know.
 pub(super) const WHOEVER: u64 = 0;
 const PREFIX_BYTES: usize = 12;

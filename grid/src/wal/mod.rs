@@ -27,6 +27,7 @@
 //! that group take a snapshot).
 
 mod checkpoint;
+mod error;
 mod index;
 mod manifest;
 mod pins;
@@ -68,9 +69,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub(crate) use error::WalError;
 pub(crate) use room::RoomLevel;
 pub(crate) use scrub::{ScrubTarget, SegmentCheck};
 
+use error::lost;
 use index::{Index, Place, Source};
 use pins::Pins;
 use record::Kind;
@@ -176,41 +179,6 @@ pub(crate) struct TornTail {
     pub(crate) bytes: u64,
 }
 
-/// Why the log cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WalError {
-    /// Bytes that must be a record are not. Move the directory away; the node rejoins its peers.
-    #[error("{} is damaged at offset {offset}: {what}", file.display())]
-    Corrupt {
-        file: PathBuf,
-        offset: u64,
-        what: String,
-    },
-    /// The directory is another node's. Use the right one.
-    #[error("{} belongs to node {node_id} of grid {grid_id:032x}", file.display())]
-    ForeignLog {
-        file: PathBuf,
-        grid_id: u128,
-        node_id: u64,
-    },
-    /// Written by a newer build. Use that one.
-    #[error("{} has format {found}, this build reads up to {supported}", file.display())]
-    NewerFormat {
-        file: PathBuf,
-        found: u32,
-        supported: u32,
-    },
-    /// Another process has the directory open.
-    #[error("{} is in use by another process", .0.display())]
-    InUse(PathBuf),
-    /// The entries asked for are gone.
-    #[error("entries up to {purged} are purged")]
-    Purged { purged: u64 },
-    /// The operating system said no; after a write or sync the log is unusable.
-    #[error("{what}: {source}")]
-    Io { what: String, source: io::Error },
-}
-
 /// Figures for the node's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WalStats {
@@ -224,13 +192,6 @@ pub(crate) struct WalStats {
     pub(crate) usual_sync_us: Option<u64>,
     pub(crate) spare_ready: bool,
     pub(crate) segment_bytes: u64,
-}
-
-fn lost(group: u32, index: u64) -> WalError {
-    WalError::Io {
-        what: format!("entry {index} of group {group} is in no segment"),
-        source: io::ErrorKind::NotFound.into(),
-    }
 }
 
 /// The log. Dropping it stops the writer after what is queued.
@@ -488,12 +449,17 @@ impl Wal {
             .read_entries(place)
     }
 
+    /// A group's last entry's index; `None` when it has no entries.
+    pub(crate) fn last_index(&self, group: u32) -> Option<u64> {
+        self.shared.index.lock().last_index(group)
+    }
+
     /// A group's last entry's index and meta; `None` when it has no entries.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub(crate) fn last_entry(&self, group: u32) -> Result<Option<(u64, Bytes)>, WalError> {
-        let Some(last) = self.shared.index.lock().last_index(group) else {
+        let Some(last) = self.last_index(group) else {
             return Ok(None);
         };
         let entry = self

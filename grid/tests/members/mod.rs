@@ -199,7 +199,7 @@ async fn a_node_joins_and_another_is_drained_and_removed_under_writes() {
     assert!(why.contains("removed"), "{why}");
     assert!(cluster.nodes[&2].was_removed());
     cluster.stop(2).await;
-    let again = cluster.try_restart(2).await;
+    let again = cluster.try_restart::<1>(2).await;
     match again {
         Err(error) => assert!(matches!(error, StartError::Removed { node: 2 }), "{error}"),
         // It had not heard of it before it was cut off; the others tell it.

@@ -12,9 +12,10 @@ use grid_core::{
     ApplyContext, CodecError, IdempotencyKey, PartitionId, Slot, Space, SpaceView, Timestamp, codec,
 };
 
-/// Adds numbers; `deadline` lets one be added later.
+/// Adds numbers; `deadline` lets one be added later. From rules 2 on every number counts double: the second
+/// build of it knows them.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Sum {
+pub(crate) struct Sum<const BUILD: u16 = 1> {
     total: u64,
     later: BTreeMap<Timestamp, u64>,
 }
@@ -33,7 +34,7 @@ pub(crate) enum Command {
 /// Whether [`Command::AddImpurely`] has been applied by the replica that differs.
 static WAS_IMPURE: AtomicBool = AtomicBool::new(false);
 
-impl SpaceView for Sum {
+impl<const BUILD: u16> SpaceView for Sum<BUILD> {
     fn slots(&self) -> Vec<Slot> {
         Slot::new(0).into_iter().collect()
     }
@@ -43,7 +44,9 @@ impl SpaceView for Sum {
     }
 }
 
-impl Space for Sum {
+impl<const BUILD: u16> Space for Sum<BUILD> {
+    const RULES: u16 = BUILD;
+
     type Command = Command;
     type Reply = u64;
     type Change = u64;
@@ -54,8 +57,9 @@ impl Space for Sum {
     fn apply(&mut self, context: &mut ApplyContext<'_, u64>, command: Command) -> u64 {
         match command {
             Command::Add(number) => {
-                self.total += number;
-                context.emit(number);
+                let counted = number * u64::from(context.rules());
+                self.total += counted;
+                context.emit(counted);
             }
             Command::AddImpurely(number) => {
                 let first = !WAS_IMPURE.swap(true, Ordering::SeqCst);
@@ -204,11 +208,11 @@ impl Cluster {
         self.nodes.insert(node, started.expect("started"));
     }
 
-    async fn try_start_on(
+    async fn try_start_on<const BUILD: u16>(
         &self,
         node: u64,
         listener: TcpListener,
-    ) -> Result<GridNode<Sum>, StartError> {
+    ) -> Result<GridNode<Sum<BUILD>>, StartError> {
         let started = GridNode::start(NodeOptions {
             grid_id: 7,
             node_id: node,
@@ -246,7 +250,10 @@ impl Cluster {
     }
 
     /// Tries to start a node again at its old address.
-    pub(crate) async fn try_restart(&self, node: u64) -> Result<GridNode<Sum>, StartError> {
+    pub(crate) async fn try_restart<const BUILD: u16>(
+        &self,
+        node: u64,
+    ) -> Result<GridNode<Sum<BUILD>>, StartError> {
         let listener = TcpListener::bind(&self.addresses[&node]).expect("its port is free again");
         self.try_start_on(node, listener).await
     }

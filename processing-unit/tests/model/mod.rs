@@ -6,6 +6,7 @@
 mod auction;
 mod box_office;
 
+use grid_core::entry::RULES_FIRST;
 use grid_core::{ApplyContext, PartitionId, Timestamp};
 use processing_unit::{Change, Command, Reply};
 
@@ -30,8 +31,14 @@ impl Model {
     ) -> (Vec<Reply>, Vec<Change>) {
         self.clock = self.clock.max(now);
         let mut changes = Vec::new();
-        let mut context =
-            ApplyContext::new(self.clock, PartitionId(0), index, entropy, &mut changes);
+        let mut context = ApplyContext::new(
+            RULES_FIRST,
+            self.clock,
+            PartitionId(0),
+            index,
+            entropy,
+            &mut changes,
+        );
         self.fire_due(&mut context);
         let replies = commands
             .iter()

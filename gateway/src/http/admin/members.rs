@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use grid::{
     META, MemberAction, MemberChange, MembershipStatus, Move, MoveReason, NodeId, NodeState,
+    Refusal,
 };
 use grid_core::PartitionId;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ struct Members {
     slots_epoch: u64,
     partitions: u32,
     replicas: u32,
+    /// The rules that the grid follows.
+    rules: u16,
     nodes: Vec<NodeView>,
     groups: Vec<GroupView>,
     /// The group that is being moved.
@@ -54,6 +57,8 @@ struct NodeView {
     replaced_by: Option<NodeId>,
     /// How many replicas it is to hold.
     replicas: usize,
+    /// The newest rules that its build knows.
+    rules: u16,
 }
 
 #[derive(Serialize)]
@@ -126,6 +131,7 @@ fn members(grid_id: String, status: MembershipStatus) -> Members {
         slots_epoch: map.slots_epoch,
         partitions: map.partitions,
         replicas: map.replicas,
+        rules: map.rules,
         nodes: nodes
             .map(|((node_id, entry), replicas)| NodeView {
                 node_id,
@@ -139,6 +145,7 @@ fn members(grid_id: String, status: MembershipStatus) -> Members {
                 remove_when_empty: entry.remove_when_empty,
                 replaced_by: entry.replaced_by,
                 replicas,
+                rules: entry.rules,
             })
             .collect(),
         groups: map
@@ -213,12 +220,14 @@ pub(super) async fn change(
             epoch: plan.epoch,
             moves: moves(plan.moves),
         }),
-        Err(refusal) => {
-            let reason = Detail::Reason {
-                reason: refusal.code(),
-            };
-            let failure = Failure::new(ErrorCode::MembershipRefused, refusal.to_string());
-            Err(failure.with(reason).into())
-        }
+        Err(refusal) => Err(membership_refused(&refusal).into()),
     }
+}
+
+/// What the grid says no to, in its own words.
+pub(super) fn membership_refused(refusal: &Refusal) -> Failure {
+    let reason = Detail::Reason {
+        reason: refusal.code(),
+    };
+    Failure::new(ErrorCode::MembershipRefused, refusal.to_string()).with(reason)
 }

@@ -9,6 +9,7 @@
 mod guard;
 mod members;
 mod operate;
+mod rules;
 mod status;
 
 use std::sync::Arc;
@@ -39,4 +40,5 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         )
         .route("/members", get(members::list))
         .route("/members/{id}/{action}", post(members::change))
+        .route("/rules/follow-newest", post(rules::follow_newest))
 }

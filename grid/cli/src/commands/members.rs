@@ -119,6 +119,7 @@ pub(super) struct Members {
     pub(super) grid_id: String,
     pub(super) partitions: u32,
     replicas: u32,
+    pub(super) rules: u16,
     pub(super) nodes: Vec<Node>,
     moving: Option<Value>,
     activity: Option<String>,
@@ -137,6 +138,7 @@ pub(super) struct Node {
     returning: bool,
     remove_when_empty: bool,
     replicas: u32,
+    pub(super) rules: u16,
 }
 
 /// A replica's move.
@@ -397,7 +399,7 @@ mod tests {
     fn members(activity: &str, moves: usize) -> Members {
         let made = json!({"partition": 1, "from": 1, "to": 2, "reason": "leaving"});
         let document = json!({
-            "grid_id": "g", "partitions": 4, "replicas": 3, "nodes": [], "moving": 1,
+            "grid_id": "g", "partitions": 4, "replicas": 3, "rules": 1, "nodes": [], "moving": 1,
             "activity": activity, "moves": vec![made; moves],
         });
         serde_json::from_value(document).expect("members")

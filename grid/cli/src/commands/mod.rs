@@ -21,6 +21,7 @@ pub(crate) mod scenarios;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod upgrade;
 pub(crate) mod verify;
 
 use crate::cli::Command;
@@ -32,6 +33,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Up(args) => up::run(context, args).await,
         Command::Node(command) => members::run(context, *command).await,
         Command::Restart(args) => restart::run(&context, args).await,
+        Command::Upgrade(command) => upgrade::run(&context, command).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, args).await,
         Command::Leaders(args) => leaders::run(&context, args).await,

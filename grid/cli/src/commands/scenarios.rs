@@ -202,21 +202,8 @@ pub(crate) async fn recovery(context: &Context, args: &RecoveryArgs) -> anyhow::
         node: args.node,
         rounds: args.rounds,
     };
-    let scene = Scene {
-        output: context.output,
-        api: &api,
-        data_dir: &context.data_dir,
-        calm: positive(args.calm, "--calm")?,
-    };
-    let plan = Plan {
-        gateways: api.gateways().to_vec(),
-        connections: args.connections as usize,
-        rate: None,
-        duration: SCRIPT_TIME_MAX,
-        seed: random_uuid()?.as_u128() as u64,
-        fault: None,
-        ending: Ending::default(),
-    };
+    let scene = scene(context, &api, args.calm)?;
+    let plan = plan(&api, args.connections, None)?;
     let expected = Duration::from_secs(args.entries / FILL_ENTRIES_PER_S + 1);
     let offers = recovery::offers(scene, &recovery).await?;
     let played = scenario::play(&plan, offers, expected, async |recorder, _| {
@@ -224,6 +211,33 @@ pub(crate) async fn recovery(context: &Context, args: &RecoveryArgs) -> anyhow::
     })
     .await?;
     finish(context, &api, &args.check, played).await
+}
+
+/// Where a script plays.
+fn scene<'a>(
+    context: &'a Context,
+    api: &'a Api,
+    calm: SignedDuration,
+) -> anyhow::Result<Scene<'a>> {
+    Ok(Scene {
+        output: context.output,
+        api,
+        data_dir: &context.data_dir,
+        calm: positive(calm, "--calm")?,
+    })
+}
+
+/// What buyers do meanwhile: as many requests a second as `rate` says, else as many as they can.
+fn plan(api: &Api, connections: u32, rate: Option<u32>) -> anyhow::Result<Plan> {
+    Ok(Plan {
+        gateways: api.gateways().to_vec(),
+        connections: connections as usize,
+        rate: rate.map(f64::from),
+        duration: SCRIPT_TIME_MAX,
+        seed: random_uuid()?.as_u128() as u64,
+        fault: None,
+        ending: Ending::default(),
+    })
 }
 
 async fn run<T: Story>(
@@ -239,21 +253,8 @@ async fn run<T: Story>(
         Some(event_id) => event_id,
         None => latest_event(context, &api).await?,
     };
-    let plan = Plan {
-        gateways: api.gateways().to_vec(),
-        connections: args.connections as usize,
-        rate: Some(f64::from(args.rate)),
-        duration: SCRIPT_TIME_MAX,
-        seed: random_uuid()?.as_u128() as u64,
-        fault: None,
-        ending: Ending::default(),
-    };
-    let scene = Scene {
-        output: context.output,
-        api: &api,
-        data_dir: &context.data_dir,
-        calm: positive(args.calm, "--calm")?,
-    };
+    let plan = plan(&api, args.connections, Some(args.rate))?;
+    let scene = scene(context, &api, args.calm)?;
     let offers = scenario::offers(&api, event_id, args.events).await?;
     let played: Played<T> = scenario::play(&plan, offers, expected, async |recorder, start| {
         script(scene, recorder, start).await

@@ -61,6 +61,8 @@ fn status(node: u64) -> NodeStatus {
         node_id: node,
         grid_id: "g".to_owned(),
         version: "0.1.0".to_owned(),
+        rules_known: 1,
+        rules_followed: 1,
         uptime_ms: 100_000,
         clock_ms: 1_000,
         lease_ms: 1_200,

@@ -22,6 +22,7 @@ pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
     findings.extend(refused(facts));
     findings.extend(clocks(facts));
     findings.extend(versions(facts));
+    findings.extend(rules(facts));
     findings.extend(leaders(facts));
 }
 
@@ -242,6 +243,28 @@ fn versions(facts: &Facts) -> Option<Finding> {
     })
 }
 
+/// An upgrade that could be ended: every node knows newer rules than the grid follows.
+fn rules(facts: &Facts) -> Option<Finding> {
+    let all_answer = facts.statuses().count() == facts.nodes.len();
+    let known = facts
+        .statuses()
+        .map(|(_, status)| status.rules_known)
+        .min()?;
+    let followed = facts
+        .statuses()
+        .map(|(_, status)| status.rules_followed)
+        .max()?;
+    (all_answer && known > followed).then(|| Finding {
+        code: "upgrade_unfinished",
+        severity: Severity::Notice,
+        subject: "the grid".to_owned(),
+        cause: format!("every node knows rules {known}, the grid still follows rules {followed}"),
+        evidence: Vec::new(),
+        action: "when nobody wants to go back to the older build any more: `grid upgrade finish`"
+            .to_owned(),
+    })
+}
+
 fn leaders(facts: &Facts) -> Option<Finding> {
     let nodes = &facts.health.nodes;
     if facts.statuses().count() < facts.nodes.len() || nodes.is_empty() {
@@ -347,6 +370,22 @@ mod tests {
         let mut facts = healthy();
         node(&mut facts, 1).version = "9.9.9".to_owned();
         assert_eq!(by_code(&facts, "version_mix").severity, Severity::Notice);
+    }
+
+    #[test]
+    fn an_upgrade_that_can_be_ended_is_a_notice() {
+        let mut facts = healthy();
+        for id in [1, 2] {
+            node(&mut facts, id).rules_known = 2;
+        }
+        assert_eq!(examine(&facts), []);
+        node(&mut facts, 3).rules_known = 2;
+        let finding = by_code(&facts, "upgrade_unfinished");
+        assert_eq!(finding.severity, Severity::Notice);
+        for id in [1, 2, 3] {
+            node(&mut facts, id).rules_followed = 2;
+        }
+        assert_eq!(examine(&facts), []);
     }
 
     #[test]

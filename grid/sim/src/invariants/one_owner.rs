@@ -130,6 +130,7 @@ mod tests {
                 returning: None,
                 remove_when_empty: false,
                 replaced_by: None,
+                rules: 1,
             };
             (number, entry)
         };
@@ -144,6 +145,7 @@ mod tests {
             slots_epoch: 1,
             partitions: 1,
             replicas: 3,
+            rules: 1,
             nodes: (1..=4).map(node).collect(),
             groups: BTreeMap::from([(PartitionId(0), group.clone()), (META, group)]),
         }
