@@ -406,7 +406,8 @@ impl ArchiveReader {
         .bind(sql_partition(partition))
         .fetch_optional(&mut self.connection)
         .await?;
-        if beginning.is_none_or(|first| first <= 1) {
+        let is_empty = beginning.is_none() && target.upto_index == 0;
+        if is_empty || beginning.is_some_and(|first| first <= 1) {
             return Ok(PartitionState::new(partition));
         }
         let earliest: Option<(i64, i64)> = sqlx::query_as(

@@ -64,12 +64,10 @@ struct Replay {
     progress: Progress,
 }
 
-/// Brings a partition to the place asked for, or to the archive's end before it where a time is asked for.
-/// `tell` is called after every page.
+/// Brings a partition to the place asked for. `tell` is called after every page.
 ///
 /// # Errors
-/// See [`ArchiveError`]; [`ArchiveError::Gap`] also where the archive ends before `upto_index` and no time
-/// was asked for.
+/// See [`ArchiveError`]; [`ArchiveError::Gap`] also where the archive ends before that place.
 pub async fn rebuild(
     reader: &mut ArchiveReader,
     partition: PartitionId,
@@ -110,7 +108,7 @@ pub async fn rebuild(
         page = next?;
     }
     let applied = replay.state.applied_index();
-    if target.until.is_none() && applied < target.upto_index {
+    if !replay.is_done && applied < target.upto_index {
         return Err(ArchiveError::Gap {
             partition,
             first_missing: applied + 1,

@@ -263,6 +263,32 @@ async fn a_gap_is_named_and_a_state_after_it_leads_on() {
         .await;
     let early = archive.rebuild(upto(40)).await.expect_err("too early");
     assert!(matches!(early, ArchiveError::TooEarly { .. }), "{early}");
+    archive
+        .change("DELETE FROM log_entries WHERE first_index >= 60")
+        .await;
+    let until = Target {
+        upto_index: 95,
+        until: Some(at(80)),
+    };
+    let cut = archive.rebuild(until).await.expect_err("cut off");
+    assert!(
+        matches!(
+            cut,
+            ArchiveError::Gap {
+                first_missing: 60,
+                ..
+            }
+        ),
+        "{cut}"
+    );
+    for nothing in ["DELETE FROM log_entries", "DELETE FROM log_snapshots"] {
+        archive.change(nothing).await;
+    }
+    let nothing = archive.rebuild(until).await.expect_err("nothing is left");
+    assert!(
+        matches!(nothing, ArchiveError::TooEarly { .. }),
+        "{nothing}"
+    );
 }
 
 #[tokio::test]
