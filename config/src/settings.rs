@@ -12,6 +12,9 @@ pub const PARTITIONS_MAX: u32 = 256;
 /// With less, a busy node would do nothing but write snapshots.
 const REPLAY_BYTES_MIN: u64 = 1 << 20;
 
+/// Purchases are kept for a year at least.
+const RETENTION_DAYS_MIN: u32 = 365;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -247,6 +250,17 @@ pub struct PumpSettings {
     /// Log and states in the database that are not needed to restore any moment of this last while are
     /// deleted. Default 744 hours (31 days); 0 keeps everything.
     pub archive_keep_hours: u64,
+    /// The file with the grid's key for the audit trail, 64 hexadecimal digits, the same on all nodes. The
+    /// command line comes before it. Default none: what is written is chained, and no root is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_key_file: Option<PathBuf>,
+    /// A root over what is new in the audit trail is signed this often, for each partition. Default 60 s.
+    pub audit_root_interval_s: u64,
+    /// Or when this many changes are new. Default 65,536.
+    pub audit_root_leaves_max: u64,
+    /// Months of `changes` are dropped when all of them is this many days old; 0 for never. They hold who
+    /// bought what, so at least 365. Default 0.
+    pub retention_changes_days: u32,
 }
 
 impl Default for PumpSettings {
@@ -261,6 +275,10 @@ impl Default for PumpSettings {
             archive: true,
             archive_state_every_bytes: 256 << 20,
             archive_keep_hours: 744,
+            audit_key_file: None,
+            audit_root_interval_s: 60,
+            audit_root_leaves_max: 65_536,
+            retention_changes_days: 0,
         }
     }
 }
@@ -318,6 +336,12 @@ impl Settings {
         if node.replay_bytes_max < REPLAY_BYTES_MIN {
             return invalid("node.replay_bytes_max", "at least 1048576");
         }
+        if (1..RETENTION_DAYS_MIN).contains(&self.pump.retention_changes_days) {
+            let rule = format!(
+                "0 (kept for ever), or at least {RETENTION_DAYS_MIN}: they are the log of purchases"
+            );
+            return invalid("pump.retention_changes_days", &rule);
+        }
         let positive = [
             (
                 "node.snapshot_every_entries",
@@ -344,6 +368,14 @@ impl Settings {
             ("pump.batch_changes_max", self.pump.batch_changes_max > 0),
             ("pump.connections_max", self.pump.connections_max > 0),
             ("pump.retry_min_ms", self.pump.retry_min_ms > 0),
+            (
+                "pump.audit_root_interval_s",
+                self.pump.audit_root_interval_s > 0,
+            ),
+            (
+                "pump.audit_root_leaves_max",
+                self.pump.audit_root_leaves_max > 0,
+            ),
         ];
         match positive.iter().find(|(_, holds)| !holds) {
             Some((setting, _)) => invalid(setting, "at least 1"),

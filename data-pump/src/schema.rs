@@ -136,3 +136,17 @@ fn has_code(error: &dyn sqlx::error::DatabaseError, codes: &[&str]) -> bool {
         .code()
         .is_some_and(|code| codes.contains(&code.as_ref()))
 }
+
+/// Tables as an older build makes them, without views.
+#[cfg(test)]
+pub(crate) async fn migrate_to(
+    connection: &mut PgConnection,
+    version: i64,
+) -> Result<(), sqlx::migrate::MigrateError> {
+    let older = MIGRATOR
+        .iter()
+        .filter(|migration| migration.version <= version);
+    sqlx::migrate::Migrator::with_migrations(older.cloned().collect())
+        .run_direct(None, &mut *connection, false)
+        .await
+}

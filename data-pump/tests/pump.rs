@@ -69,6 +69,7 @@ fn pump(client: &GridClient<Unit>, database: &Database) -> Pump {
         single_connection: database.single_connection,
         steps_back: true,
         settings: PumpSettings::default(),
+        audit_key: None,
     })
     .expect("a URL")
 }

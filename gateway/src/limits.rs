@@ -39,7 +39,12 @@ pub(crate) const GOODBYE_TIMEOUT_MS: u64 = 4_000;
 pub(crate) const LINGER_TIMEOUT_MS: u64 = 1_000;
 /// See [`LINGER_TIMEOUT_MS`]: at most this many bytes.
 pub(crate) const LINGER_BYTES_MAX: usize = 4 << 20;
-/// A client that was sent away comes back after this long at the earliest...
+/// The clients of a gateway that stops come back spread over so long that the others let in about so many a
+/// second...
+pub(crate) const RECONNECTS_PER_S: u64 = 4_000;
+/// ... and over no less than this.
+pub(crate) const RECONNECT_MS_SPREAD_MIN: u64 = 50;
+/// A client that was sent away for another reason comes back after this long at the earliest...
 pub(crate) const RETRY_AFTER_MS_MIN: u64 = 250;
 /// ... and this much later at the latest, by chance, so that not all come at once.
 pub(crate) const RETRY_AFTER_MS_SPREAD: u64 = 2_000;

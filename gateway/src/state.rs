@@ -23,13 +23,13 @@ use crate::http::admin::AdminGate;
 use crate::hub::Hub;
 use crate::layout::EventLayout;
 use crate::limits::{
-    AUCTIONS_CACHED_MAX, KEY_BYTES_MAX, LAYOUTS_CACHED_MAX, RETRY_AFTER_MS_MIN,
-    RETRY_AFTER_MS_SPREAD,
+    AUCTIONS_CACHED_MAX, KEY_BYTES_MAX, LAYOUTS_CACHED_MAX, RECONNECT_MS_SPREAD_MIN,
+    RECONNECTS_PER_S, RETRY_AFTER_MS_MIN, RETRY_AFTER_MS_SPREAD,
 };
 use crate::observe::{Metrics, MetricsText};
 use crate::refusals;
 use crate::tickets::TicketSigner;
-use crate::ws::Connections;
+use crate::ws::{Connections, Ending};
 
 /// The gateway's shared state; one a gateway, behind an `Arc`.
 #[derive(Debug)]
@@ -98,9 +98,20 @@ impl Shared {
         xxh3::xxh3_128_with_seed(&number.to_le_bytes(), self.seed)
     }
 
-    /// How long a client that is sent away waits: spread, so that not all come back at once.
+    /// How long a client waits that is refused or sent away: spread, so that not all come back at once.
     pub(crate) fn retry_after_ms(&self) -> u64 {
         RETRY_AFTER_MS_MIN + (self.unique() as u64) % RETRY_AFTER_MS_SPREAD
+    }
+
+    /// The same for one whose connection ends. With the gateway stopping, no longer than the number of its
+    /// clients demands.
+    pub(crate) fn reconnect_after_ms(&self, ending: Ending) -> u64 {
+        match ending {
+            Ending::Draining => {
+                self.unique() as u64 % reconnect_spread_ms(self.connections.drained())
+            }
+            _ => self.retry_after_ms(),
+        }
     }
 
     /// The key of a command: the client's, or a fresh one for the gateway's own retries.
@@ -243,5 +254,22 @@ impl Shared {
             }
             _ => Err(Failure::unexpected("a layout was asked for")),
         }
+    }
+}
+
+/// Over how long the clients of a stopping gateway come back.
+fn reconnect_spread_ms(clients: u64) -> u64 {
+    (clients.saturating_mul(1_000) / RECONNECTS_PER_S).max(RECONNECT_MS_SPREAD_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reconnect_spread_ms;
+
+    #[test]
+    fn few_clients_come_back_at_once_and_many_are_spread() {
+        assert_eq!(reconnect_spread_ms(0), 50);
+        assert_eq!(reconnect_spread_ms(400), 100);
+        assert_eq!(reconnect_spread_ms(20_000), 5_000);
     }
 }

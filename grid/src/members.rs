@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
-use crate::cluster::{ClusterMap, MapSpace, NodeInfo, Reconciling};
+use crate::cluster::{ClusterMap, Leaving, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
 use crate::feed::{Feed, FeedSource};
 use crate::identity::NodeDirectory;
@@ -74,6 +74,8 @@ pub(crate) struct Members<S: Space> {
     pub(crate) reconciling: Mutex<Reconciling>,
     /// The epoch of the last map that this node has acted upon.
     pub(crate) adopted_epoch: AtomicU64,
+    /// How far this node is with leaving the grid.
+    pub(crate) leaving: Leaving,
     /// Whether the grid has removed this node.
     pub(crate) removed: AtomicBool,
     pub(crate) transport: Transport,

@@ -147,6 +147,7 @@ fn watch_over<S: Space>(
     tasks.spawn(cluster::keep(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::gather(Arc::clone(members), stop.clone()));
     tasks.spawn(cluster::reconcile(Arc::clone(members), stop.clone()));
+    tasks.spawn(cluster::leave(Arc::clone(members), stop.clone()));
     tasks.spawn(divergence::run(Arc::clone(members), stop.clone()));
     tasks.spawn(succession::run(Arc::clone(members), stop.clone()));
     let policy = RetentionPolicy {
@@ -362,6 +363,7 @@ impl<S: Space> GridNode<S> {
             wal,
             rebuilding: Semaphore::new(1),
             attached: RwLock::default(),
+            leaving: cluster::Leaving::default(),
             draining: AtomicBool::new(false),
             disk_trouble: Mutex::default(),
             scrub: Mutex::default(),
@@ -397,6 +399,22 @@ impl<S: Space> GridNode<S> {
     #[must_use]
     pub fn was_removed(&self) -> bool {
         self.members.removed.load(Ordering::Relaxed)
+    }
+
+    /// Says that clients are served here: should the node be removed, then not before they are gone.
+    pub fn serves_clients(&self) {
+        self.members.leaving.set_clients(true);
+    }
+
+    /// Waits until the grid has emptied the node and wants it gone. It is time to let its clients go.
+    pub async fn leaving(&self) {
+        self.members.leaving.wanted().await;
+    }
+
+    /// Says that no client is served here any more. A node that was to be removed then is (see
+    /// [`Self::failed`]).
+    pub fn clients_are_gone(&self) {
+        self.members.leaving.set_clients(false);
     }
 
     /// Gives every leadership to a caught-up follower on another node, one after another, and takes no

@@ -26,6 +26,13 @@ pub enum OperatorError {
     /// No such change is parked.
     #[error("no such change is parked; `grid pump dlq list` shows those there are")]
     NotParked,
+    /// The first changes were dropped for their age, so the rest cannot be made anew from them. Nothing
+    /// has changed.
+    #[error(
+        "its first changes were dropped for their age (pump.retention_changes_days), so its rows cannot be \
+         made anew from them; nothing was changed"
+    )]
+    Dropped,
     /// A change in the database cannot be read back: it was edited, or is of a newer build.
     #[error("the change {place} cannot be read back: {source}")]
     Unreadable {

@@ -21,16 +21,16 @@ use crate::schema::migrate;
 
 pub(crate) const GRID: Uuid = Uuid::from_u128(77);
 
-pub(super) type Entry = Arc<ChangeBatch<Change>>;
+pub(crate) type Entry = Arc<ChangeBatch<Change>>;
 
 pub(crate) const START_MS: u64 = 1_760_000_000_000;
 
-pub(super) fn id(number: u128) -> Uuid {
+pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
 /// An entry, a second after the one before.
-pub(super) fn entry(index: u64, changes: Vec<Change>) -> Arc<ChangeBatch<Change>> {
+pub(crate) fn entry(index: u64, changes: Vec<Change>) -> Arc<ChangeBatch<Change>> {
     Arc::new(ChangeBatch {
         index,
         at: Timestamp::from_millis(START_MS + index * 1_000),
@@ -43,7 +43,7 @@ fn euro() -> Currency {
     Currency::from_code("EUR").expect("known")
 }
 
-pub(super) fn item_created(item: u128, name: &str) -> Change {
+pub(crate) fn item_created(item: u128, name: &str) -> Change {
     Change::Auction(auction::Change::ItemCreated {
         owner: UserId(id(1)),
         item: Box::new(NewItem {
@@ -56,7 +56,7 @@ pub(super) fn item_created(item: u128, name: &str) -> Change {
     })
 }
 
-pub(super) fn auction_created(auction: u128, item: u128) -> Change {
+pub(crate) fn auction_created(auction: u128, item: u128) -> Change {
     Change::Auction(auction::Change::AuctionCreated {
         host: UserId(id(1)),
         item_id: ItemId(id(item)),
@@ -77,14 +77,14 @@ pub(super) fn auction_created(auction: u128, item: u128) -> Change {
     })
 }
 
-pub(super) fn auction_started(auction: u128) -> Change {
+pub(crate) fn auction_started(auction: u128) -> Change {
     Change::Auction(auction::Change::AuctionStarted {
         auction_id: AuctionId(id(auction)),
         start_time: Timestamp::from_millis(START_MS + 500),
     })
 }
 
-pub(super) fn bid_placed(auction: u128, bid: u128, amount: i64, bids: u32) -> Change {
+pub(crate) fn bid_placed(auction: u128, bid: u128, amount: i64, bids: u32) -> Change {
     Change::Auction(auction::Change::BidPlaced {
         auction_id: AuctionId(id(auction)),
         bid_id: BidId(id(bid)),
@@ -97,7 +97,7 @@ pub(super) fn bid_placed(auction: u128, bid: u128, amount: i64, bids: u32) -> Ch
     })
 }
 
-pub(super) fn bid_withdrawn(auction: u128, bid: u128, current: Option<i64>, bids: u32) -> Change {
+pub(crate) fn bid_withdrawn(auction: u128, bid: u128, current: Option<i64>, bids: u32) -> Change {
     Change::Auction(auction::Change::BidWithdrawn {
         auction_id: AuctionId(id(auction)),
         bid_id: BidId(id(bid)),
@@ -109,7 +109,7 @@ pub(super) fn bid_withdrawn(auction: u128, bid: u128, current: Option<i64>, bids
     })
 }
 
-pub(super) fn auction_extended(auction: u128) -> Change {
+pub(crate) fn auction_extended(auction: u128) -> Change {
     Change::Auction(auction::Change::AuctionExtended {
         auction_id: AuctionId(id(auction)),
         end_time: Timestamp::from_millis(START_MS + 90_000),
@@ -117,7 +117,7 @@ pub(super) fn auction_extended(auction: u128) -> Change {
     })
 }
 
-pub(super) fn auction_sold(auction: u128, bid: u128, amount: i64) -> Change {
+pub(crate) fn auction_sold(auction: u128, bid: u128, amount: i64) -> Change {
     Change::Auction(auction::Change::AuctionEnded {
         auction_id: AuctionId(id(auction)),
         outcome: Outcome::Sold {
@@ -130,7 +130,7 @@ pub(super) fn auction_sold(auction: u128, bid: u128, amount: i64) -> Change {
 }
 
 /// Section A with rows 1 and 2 of `seats` seats each, section B with a row of three named seats.
-pub(super) fn event_created(event: u128, seats: u32) -> Change {
+pub(crate) fn event_created(event: u128, seats: u32) -> Change {
     let row = |name: &str, seats| Row {
         name: name.to_owned(),
         seats,
@@ -169,7 +169,7 @@ pub(super) fn event_created(event: u128, seats: u32) -> Change {
     })
 }
 
-pub(super) fn seats_held(event: u128, hold: u128, seats: &[u32]) -> Change {
+pub(crate) fn seats_held(event: u128, hold: u128, seats: &[u32]) -> Change {
     Change::BoxOffice(box_office::Change::SeatsHeld {
         event_id: EventId(id(event)),
         hold_id: HoldId(id(hold)),
@@ -179,7 +179,7 @@ pub(super) fn seats_held(event: u128, hold: u128, seats: &[u32]) -> Change {
     })
 }
 
-pub(super) fn seats_expired(event: u128, hold: u128, seats: &[u32]) -> Change {
+pub(crate) fn seats_expired(event: u128, hold: u128, seats: &[u32]) -> Change {
     Change::BoxOffice(box_office::Change::SeatsReleased {
         event_id: EventId(id(event)),
         hold_id: HoldId(id(hold)),
@@ -189,7 +189,7 @@ pub(super) fn seats_expired(event: u128, hold: u128, seats: &[u32]) -> Change {
     })
 }
 
-pub(super) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) -> Change {
+pub(crate) fn seats_sold(event: u128, hold: u128, seats: &[u32], payment: &str) -> Change {
     Change::BoxOffice(box_office::Change::SeatsSold {
         event_id: EventId(id(event)),
         hold_id: HoldId(id(hold)),
@@ -269,7 +269,7 @@ pub(crate) async fn number(connection: &mut PgConnection, sql: &'static str) -> 
 }
 
 /// Opens partition 0 for a term.
-pub(super) async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Place, WriteError> {
+pub(crate) async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Place, WriteError> {
     Place::open(connection, GRID, 0, epoch).await
 }
 
@@ -279,7 +279,7 @@ pub(crate) async fn opens(connection: &mut PgConnection, epoch: i64) -> bool {
 }
 
 /// Writes entries as one transaction.
-pub(super) async fn write(
+pub(crate) async fn write(
     place: &mut Place,
     connection: &mut PgConnection,
     entries: &[Entry],
@@ -294,7 +294,7 @@ pub(super) async fn write(
 }
 
 /// A small sale: an event with seven seats, an auction with three bids.
-pub(super) fn sale() -> Vec<Entry> {
+pub(crate) fn sale() -> Vec<Entry> {
     vec![
         entry(1, vec![event_created(5, 2), seats_held(5, 20, &[6])]),
         entry(2, vec![seats_held(5, 21, &[0, 1]), seats_held(5, 22, &[4])]),
@@ -310,7 +310,7 @@ pub(super) fn sale() -> Vec<Entry> {
 }
 
 /// Every row of every table that the pump fills, as text.
-pub(super) async fn contents(connection: &mut PgConnection) -> Vec<String> {
+pub(crate) async fn contents(connection: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT 'change ' || c::text FROM changes c
          UNION ALL SELECT 'item ' || t::text FROM items t

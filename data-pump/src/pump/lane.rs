@@ -11,7 +11,7 @@
 //! (see `pacing`, which bounds what all lanes hold), so a database that is away is felt by nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grid::{FeedError, GridClient, Leadership};
@@ -20,7 +20,6 @@ use grid_core::{Cursor, PartitionId, StateHash};
 use processing_unit::Unit;
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
@@ -29,22 +28,19 @@ use super::pacing::{Held, HeldByAll, Situation};
 use super::paused::wait_while_paused;
 use super::pending::Pending;
 use super::reader::Reader;
+use super::signing::RootSchedule;
 use super::status::LaneStatus;
+use super::telling::Report;
 use super::trouble::LaneTrouble;
 use super::writer::{Place, WriteError, Written};
 use crate::archive::{DrainedPlaces, Passage, unmark_drained};
+use crate::audit::AuditKey;
 use crate::schema::{self, SchemaError};
 
 /// The checkpoint moves over entries without changes at most this often.
 const IDLE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// The grid is told how far the database is at most this often,
-const REPORT_INTERVAL: Duration = Duration::from_millis(500);
-/// or when this many entries are new.
-const REPORT_ENTRIES: u64 = 5_000;
-/// How long telling the grid may take; the next time says it anew.
-const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// How long one transaction may take before its connection is given up.
-const WRITE_WAIT: Duration = Duration::from_secs(90);
+pub(super) const WRITE_WAIT: Duration = Duration::from_secs(90);
 /// The longest that changes wait for more of them because other lanes write too.
 const GATHER_WAIT_MAX: Duration = Duration::from_millis(250);
 /// The least wait for more changes where all lanes share one connection, which is opened for a round.
@@ -65,6 +61,8 @@ pub(super) struct Shared {
     pub(super) settings: PumpSettings,
     /// Where lanes stood that had written everything when they ended.
     pub(super) drained: Arc<DrainedPlaces>,
+    /// With which roots over the audit trail are signed.
+    pub(super) audit_key: Option<AuditKey>,
     pub(super) stop: watch::Receiver<bool>,
     /// Lanes of partitions that this node leads.
     pub(super) active_lanes: AtomicUsize,
@@ -146,26 +144,6 @@ struct LaneMetrics {
     retries: metrics::Counter,
     dead_letters: metrics::Counter,
     missing_rows: metrics::Counter,
-}
-
-/// How far the database is, as the grid was told.
-#[derive(Default)]
-struct Report {
-    /// The last written index that has changes.
-    worth_telling: u64,
-    told: Arc<AtomicU64>,
-    at: Option<Instant>,
-    under_way: Option<JoinHandle<()>>,
-    /// The lane ends.
-    is_over: bool,
-}
-
-impl Report {
-    /// How many entries the grid does not know of.
-    fn news(&self) -> u64 {
-        self.worth_telling
-            .saturating_sub(self.told.load(Ordering::Relaxed))
-    }
 }
 
 impl Lane {
@@ -270,15 +248,21 @@ impl Lane {
         let from = Cursor::after_entry(self.partition, place.applied_index);
         let mut reader = Reader::new(self.shared.client.follow(self.partition, Some(from)));
         let mut pending = Pending::new(place.applied_index);
+        let mut roots = RootSchedule::new(&self.shared, &self.status);
         let mut checkpoint_at = Instant::now();
         loop {
             let idle_at = checkpoint_at + IDLE_CHECKPOINT_INTERVAL;
             let has_news = pending.upto_index > place.applied_index || self.report.news() > 0;
+            let mut is_root_due = false;
             let is_stopping = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => true,
                 led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
                     return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
+                }
+                () = roots.due(&self.shared, &place) => {
+                    is_root_due = true;
+                    false
                 }
                 // What was read ahead while the lane rested goes first.
                 () = std::future::ready(()), if pending.changes > 0 => false,
@@ -291,6 +275,10 @@ impl Lane {
             if is_stopping {
                 return self.drain(place, pending, reader, stop).await;
             }
+            if is_root_due {
+                roots.sign(&self.shared, &place, &self.status).await;
+                continue;
+            }
             if pending.changes > 0 {
                 self.gather(&mut pending, &mut reader, stop).await?;
             } else if checkpoint_at.elapsed() < IDLE_CHECKPOINT_INTERVAL {
@@ -299,7 +287,7 @@ impl Lane {
             if pending.upto_index > place.applied_index {
                 pending = self.flush(&mut place, pending, &mut reader, stop).await?;
             } else {
-                self.tell_the_grid();
+                self.report.tell(&self.shared.client, self.partition);
             }
             checkpoint_at = Instant::now();
         }
@@ -313,12 +301,7 @@ impl Lane {
         mut reader: Reader,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<End, LaneError> {
-        // Telling the grid makes entries, after which nothing would be drained.
-        self.report.is_over = true;
-        if let Some(telling) = self.report.under_way.take() {
-            // How it ended matters to nobody any more.
-            let _ = telling.await;
-        }
+        self.report.close().await;
         let applied = |lane: &Self| lane.shared.client.applied_index(lane.partition);
         while let Some(applied) = applied(self)
             && applied > place.applied_index
@@ -467,7 +450,7 @@ impl Lane {
             if !changes.is_empty() {
                 self.report.worth_telling = place.applied_index;
             }
-            self.tell_the_grid();
+            self.report.tell(&self.shared.client, self.partition);
             if shared.steps_back {
                 let oldest_at_ms = runs.oldest_at_ms().or(ahead.oldest_at_ms());
                 let situation = Situation {
@@ -517,38 +500,6 @@ impl Lane {
             status.trouble = None;
             status.stuck = false;
         });
-    }
-
-    /// Lets the grid forget log that the database has. Only changes are worth telling: what is told
-    /// becomes a log entry itself, and telling of that would never end.
-    fn tell_the_grid(&mut self) {
-        let report = &mut self.report;
-        let news = report.news();
-        let is_due =
-            news >= REPORT_ENTRIES || report.at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
-        let is_under_way = report
-            .under_way
-            .as_ref()
-            .is_some_and(|task| !task.is_finished());
-        if news == 0 || !is_due || is_under_way || report.is_over {
-            return;
-        }
-        report.at = Some(Instant::now());
-        let client = self.shared.client.clone();
-        let partition = self.partition;
-        let index = report.worth_telling;
-        let told = Arc::clone(&report.told);
-        report.under_way = Some(tokio::spawn(async move {
-            let deadline = Instant::now() + REPORT_WAIT;
-            match client.record_pumped(partition, index, deadline).await {
-                Ok(()) => {
-                    told.fetch_max(index, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    tracing::debug!(partition = partition.0, %error, "the grid was not told");
-                }
-            }
-        }));
     }
 
     fn fail(&self, error: &str, stuck: bool, trouble: LaneTrouble) {

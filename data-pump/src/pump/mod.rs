@@ -13,22 +13,28 @@ mod connections;
 mod control;
 mod dead_letters;
 mod lane;
+mod months;
 mod pacing;
 mod parking;
 mod paused;
 mod pending;
-mod planner;
+pub(crate) mod planner;
 mod reader;
 mod resync;
 mod rows;
+mod signing;
 mod sqlstate;
 mod statements;
 mod status;
+mod telling;
+mod trail;
 mod trouble;
 mod writer;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod months_tests;
 #[cfg(test)]
 mod parking_tests;
 #[cfg(test)]
@@ -51,6 +57,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
+use crate::audit::AuditKey;
 use connections::Connections;
 pub use control::{OperatorError, PartitionControl, PumpOperator};
 pub use dead_letters::{
@@ -60,7 +67,10 @@ use lane::{Lane, Shared};
 pub use resync::{EntityKind, Remade};
 pub use status::{FenceOutcomes, LaneState, LaneStatus};
 pub use trouble::LaneTrouble;
+#[cfg(test)]
+pub(crate) use writer::Place;
 pub use writer::WriteError;
+pub(crate) use writer::partition_number;
 
 /// How long a shutdown waits for the lanes' last transactions.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
@@ -85,6 +95,8 @@ pub struct PumpOptions {
     pub steps_back: bool,
     /// Batches, waits and connections.
     pub settings: PumpSettings,
+    /// The grid's key for the audit trail. Without it facts are chained, and no root is signed.
+    pub audit_key: Option<AuditKey>,
 }
 
 /// Why there is no pump.
@@ -136,6 +148,7 @@ impl Pump {
             held: Arc::default(),
             drained: Arc::default(),
             settings: options.settings,
+            audit_key: options.audit_key,
             stop: stopped,
             active_lanes: AtomicUsize::new(0),
         });
@@ -146,6 +159,7 @@ impl Pump {
             receivers.push(receiver);
             lanes.spawn(Lane::new(Arc::clone(&shared), partition, status).run());
         }
+        lanes.spawn(months::keep_months(Arc::clone(&shared)));
         let statuses = Statuses {
             client: options.client,
             lanes: Arc::new(receivers),

@@ -72,6 +72,9 @@ impl PumpOperator {
                 .execute(&mut *transaction)
                 .await?;
         }
+        if is_cut(&mut transaction, kind, entity).await? {
+            return Err(OperatorError::Dropped);
+        }
         let mut remade = Remade {
             changes: 0,
             rows: 0,
@@ -82,6 +85,26 @@ impl PumpOperator {
         transaction.commit().await?;
         Ok(remade)
     }
+}
+
+/// Whether an entity has changes, but for its first: months of them were dropped for their age.
+async fn is_cut(
+    transaction: &mut PgTransaction<'_>,
+    kind: EntityKind,
+    entity: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let first = match kind {
+        EntityKind::Event => "event_created",
+        EntityKind::Auction => "auction_created",
+    };
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM audit_cut)
+            AND NOT EXISTS (SELECT FROM changes WHERE entity = $1 AND kind = $2)",
+    )
+    .bind(entity)
+    .bind(first)
+    .fetch_one(&mut **transaction)
+    .await
 }
 
 fn deletions(kind: EntityKind) -> &'static [&'static str] {

@@ -37,7 +37,7 @@ pub(super) struct ChangeRow {
     pub(super) at: Millis,
     pub(super) kind: &'static str,
     pub(super) entity: Uuid,
-    /// JSON without NUL characters.
+    /// Canonical JSON without NUL characters.
     pub(super) payload: String,
 }
 

@@ -104,6 +104,12 @@ pub struct LaneStatus {
     pub trouble: Option<LaneTrouble>,
     /// Whether somebody must act: the lane cannot go on by itself.
     pub stuck: bool,
+    /// Whether this node has no key to sign the audit trail with.
+    #[serde(default)]
+    pub roots_unsigned: bool,
+    /// Why the audit trail is not signed although there is a key: it was edited in the database.
+    #[serde(default)]
+    pub audit_trouble: Option<String>,
     /// The time of the oldest change seen and not written, milliseconds since the Unix epoch.
     #[serde(skip)]
     pub oldest_unwritten_at_ms: Option<u64>,
@@ -128,6 +134,8 @@ impl LaneStatus {
             last_error: None,
             trouble: None,
             stuck: false,
+            roots_unsigned: false,
+            audit_trouble: None,
             oldest_unwritten_at_ms: None,
         }
     }

@@ -23,6 +23,7 @@ use super::parking::Parking;
 use super::planner::{PlacedChange, plan};
 use super::sqlstate::{Verdict, judge, sqlstate};
 use super::statements;
+use super::trail::{Link, StoredTrail, Trail};
 use crate::archive::Passage;
 
 /// Parked changes of one partition unless somebody says otherwise.
@@ -122,20 +123,31 @@ impl WriteError {
 
 /// Who writes a partition, and how far it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) grid_id: Uuid,
+pub(crate) struct Place {
+    pub(crate) grid_id: Uuid,
     pub(super) partition: u32,
     pub(super) epoch: i64,
-    pub(super) applied_index: u64,
+    pub(crate) applied_index: u64,
     /// Whether somebody has paused it; nothing can be written then.
     pub(super) is_paused: bool,
     /// The most changes that may be parked.
     pub(super) parked_max: u64,
+    /// Where its audit trail stands.
+    pub(crate) trail: Trail,
+}
+
+/// The row, taken over.
+#[derive(Debug, sqlx::FromRow)]
+struct Opened {
+    applied_index: i64,
+    is_paused: bool,
+    #[sqlx(flatten)]
+    trail: StoredTrail,
 }
 
 /// What a write did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Written {
+pub(crate) struct Written {
     pub(super) rows: u64,
     /// Changes parked in `dead_letter`, seats sold twice included.
     pub(super) parked: u64,
@@ -153,26 +165,28 @@ impl Place {
         partition: u32,
         epoch: i64,
     ) -> Result<Self, WriteError> {
-        let taken: Option<(i64, bool)> = sqlx::query_as(
+        let taken: Option<Opened> = sqlx::query_as(
             "INSERT INTO pump_checkpoint AS t (partition, grid_id, epoch, applied_index)
              VALUES ($1, $2, $3, 0)
              ON CONFLICT (partition) DO UPDATE SET epoch = EXCLUDED.epoch
              WHERE t.epoch <= EXCLUDED.epoch AND t.grid_id = EXCLUDED.grid_id
-             RETURNING applied_index, paused_at IS NOT NULL",
+             RETURNING applied_index, paused_at IS NOT NULL AS is_paused, audit_base, audit_blocks,
+                       audit_leaves, audit_chain",
         )
         .bind(partition_number(partition))
         .bind(grid_id)
         .bind(epoch)
         .fetch_optional(&mut *connection)
         .await?;
-        if let Some((applied_index, is_paused)) = taken {
+        if let Some(opened) = taken {
             return Ok(Self {
                 grid_id,
                 partition,
                 epoch,
-                applied_index: u64::try_from(applied_index).unwrap_or(0),
-                is_paused,
+                applied_index: u64::try_from(opened.applied_index).unwrap_or(0),
+                is_paused: opened.is_paused,
                 parked_max: PARKED_CHANGES_MAX,
+                trail: Trail::open(grid_id, partition_number(partition), &opened.trail),
             });
         }
         let (owner, owner_epoch): (Uuid, i64) =
@@ -203,13 +217,20 @@ impl Place {
         passage: &Passage<'_>,
     ) -> Result<Written, WriteError> {
         let mut written = Written::default();
+        let mut rows = plan(changes);
+        let link = self
+            .trail
+            .next(partition_number(self.partition), &rows.changes);
         let mut transaction = connection.begin().await?;
         let mut parking = self
-            .fence(&mut transaction, changes, new_index, passage)
+            .fence(&mut transaction, changes, new_index, &link, passage)
             .await?;
         let (free, behind) = parking.split(changes);
+        if !behind.is_empty() {
+            rows = plan(&free);
+        }
         let partition = partition_number(self.partition);
-        match statements::apply(&mut transaction, partition, &plan(&free)).await {
+        match statements::apply(&mut transaction, partition, &rows).await {
             Ok(applied) => {
                 parking
                     .note(&mut transaction, &free, applied, &mut written)
@@ -221,12 +242,13 @@ impl Place {
             Err(error) if judge(&error) == Verdict::Park => {
                 transaction.rollback().await?;
                 written = self
-                    .write_carefully(connection, changes, new_index, passage)
+                    .write_carefully(connection, changes, new_index, &link, passage)
                     .await?;
             }
             Err(error) => return Err(WriteError::of(error)),
         }
         self.applied_index = new_index;
+        self.trail.follow(&link);
         Ok(written)
     }
 
@@ -237,13 +259,14 @@ impl Place {
         connection: &mut PgConnection,
         changes: &[PlacedChange<'_>],
         new_index: u64,
+        link: &Link,
         passage: &Passage<'_>,
     ) -> Result<Written, WriteError> {
         let partition = partition_number(self.partition);
         let mut written = Written::default();
         let mut transaction = connection.begin().await?;
         let mut parking = self
-            .fence(&mut transaction, changes, new_index, passage)
+            .fence(&mut transaction, changes, new_index, link, passage)
             .await?;
         let mut parts = vec![changes.to_vec()];
         while let Some(part) = parts.pop() {
@@ -285,9 +308,10 @@ impl Place {
         transaction: &mut PgTransaction<'_>,
         changes: &[PlacedChange<'_>],
         new_index: u64,
+        link: &Link,
         passage: &Passage<'_>,
     ) -> Result<Parking, WriteError> {
-        let parked = self.move_checkpoint(transaction, new_index).await?;
+        let parked = self.move_checkpoint(transaction, new_index, link).await?;
         let partition = PartitionId(self.partition);
         passage
             .archive(transaction, partition, self.applied_index, new_index)
@@ -310,20 +334,19 @@ impl Place {
         &self,
         connection: &mut PgConnection,
         new_index: u64,
+        link: &Link,
     ) -> Result<u64, WriteError> {
-        let moved: Option<i64> = sqlx::query_scalar(
-            "UPDATE pump_checkpoint SET applied_index = $1, updated_at = now()
-             WHERE partition = $2 AND grid_id = $3 AND epoch = $4 AND applied_index = $5
-                   AND paused_at IS NULL
-             RETURNING parked",
-        )
-        .bind(log_index(new_index))
-        .bind(partition_number(self.partition))
-        .bind(self.grid_id)
-        .bind(self.epoch)
-        .bind(log_index(self.applied_index))
-        .fetch_optional(&mut *connection)
-        .await?;
+        let query = sqlx::query_scalar(link.fence_statement())
+            .bind(log_index(new_index))
+            .bind(partition_number(self.partition))
+            .bind(self.grid_id)
+            .bind(self.epoch)
+            .bind(log_index(self.applied_index));
+        let moved: Option<i64> = link
+            .bind(query, &self.trail)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(WriteError::of)?;
         if let Some(parked) = moved {
             return Ok(u64::try_from(parked).unwrap_or(0));
         }
@@ -349,7 +372,7 @@ pub(super) async fn is_paused(
     Ok(paused.unwrap_or(false))
 }
 
-pub(super) fn partition_number(partition: u32) -> i32 {
+pub(crate) fn partition_number(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
 }
 

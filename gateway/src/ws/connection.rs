@@ -106,7 +106,7 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
         shared.metrics.slow_disconnects.increment(1);
     }
     tracing::debug!(user = %caller.user, reason = ending.reason(), "a connection ends");
-    farewell::say(socket, ending, unsent, shared.retry_after_ms()).await;
+    farewell::say(socket, ending, unsent, shared.reconnect_after_ms(ending)).await;
 }
 
 impl Connection {

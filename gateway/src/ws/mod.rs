@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+pub(crate) use farewell::Ending;
 pub(crate) use outlet::{Delivery, EndReason, Outlet};
 pub(crate) use upgrade::{ConnectionPermit, upgrade};
 
@@ -29,6 +30,7 @@ pub(crate) use upgrade::{ConnectionPermit, upgrade};
 pub(crate) struct Connections {
     next: AtomicU64,
     open: Mutex<BTreeMap<u64, Arc<Outlet>>>,
+    drained: AtomicU64,
 }
 
 impl Connections {
@@ -44,8 +46,15 @@ impl Connections {
 
     /// Asks every connection to say goodbye.
     pub(crate) fn drain(&self) {
-        for outlet in self.open.lock().values() {
+        let open = self.open.lock();
+        self.drained.store(open.len() as u64, Ordering::Relaxed);
+        for outlet in open.values() {
             outlet.end(EndReason::Draining);
         }
+    }
+
+    /// How many were asked to.
+    pub(crate) fn drained(&self) -> u64 {
+        self.drained.load(Ordering::Relaxed)
     }
 }

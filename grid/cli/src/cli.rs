@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, backup, certs, doctor, event, import, leaders, load, members, partition, pump, report,
-    restart, restore, sample, snapshot, status, up, upgrade, verify,
+    auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
+    report, restart, restore, sample, snapshot, status, up, upgrade, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Show, pause and resume the writing to the database, and handle what it refused
     #[command(subcommand)]
     Pump(pump::PumpCommand),
+    /// Show that nothing in the database was edited afterwards, and prove single facts to others
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Take snapshots, or list them
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),

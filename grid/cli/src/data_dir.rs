@@ -3,6 +3,8 @@
 //! ```text
 //!   grid.json      the grid's identity, its nodes and their ports; rewritten as a whole
 //!   ticket.key     the secret that ticket codes are signed with, readable by its owner only
+//!   audit.key      the secret that the audit trail is signed with, readable by its owner only
+//!   audit.pub      the key that checks it, for everybody
 //!   admin.token    what operators show, readable by its owner only
 //!   certs/         the CA and the nodes' certificates, where there are any
 //!   up.lock        held by the `grid up` that runs
@@ -15,6 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use data_pump::audit::{AuditKey, AuditPublicKey};
 use gateway::AdminToken;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -165,15 +168,47 @@ impl DataDir {
 
     /// The secret for ticket codes, made at the first call.
     pub(crate) fn ticket_key(&self) -> anyhow::Result<[u8; TICKET_KEY_BYTES]> {
-        let path = self.path.join("ticket.key");
-        match fs::read_to_string(&path) {
+        self.secret("ticket.key")
+    }
+
+    /// The secret with which the audit trail is signed, made at the first call, with the public key for
+    /// others beside it.
+    pub(crate) fn audit_key(&self) -> anyhow::Result<AuditKey> {
+        let key = AuditKey::from_seed(&self.secret("audit.key")?)
+            .map_err(|error| self.unusable(&format!("has a damaged audit.key: {error}")))?;
+        let public = format!("{}\n", key.public());
+        let path = self.path.join("audit.pub");
+        if fs::read_to_string(&path).is_ok_and(|text| text == public) {
+            return Ok(key);
+        }
+        fs::write(&path, public)
+            .map_err(|error| self.unusable(&format!("cannot be written: {error}")))?;
+        Ok(key)
+    }
+
+    /// The key that checks the audit trail, if one was made here.
+    pub(crate) fn audit_public_key(&self) -> anyhow::Result<Option<AuditPublicKey>> {
+        if !self.audit_key_path().exists() {
+            return Ok(None);
+        }
+        Ok(Some(self.audit_key()?.public()))
+    }
+
+    /// Where the audit key lies.
+    pub(crate) fn audit_key_path(&self) -> PathBuf {
+        self.path.join("audit.key")
+    }
+
+    /// A secret of 32 bytes, made at the first call.
+    fn secret(&self, name: &str) -> anyhow::Result<[u8; TICKET_KEY_BYTES]> {
+        match fs::read_to_string(self.path.join(name)) {
             Ok(text) => parse_ticket_key(text.trim())
-                .ok_or_else(|| self.unusable("has a damaged ticket.key").into()),
+                .ok_or_else(|| self.unusable(&format!("has a damaged {name}")).into()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut key = [0; TICKET_KEY_BYTES];
                 getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("{error}"))?;
                 let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.replace("ticket.key", text.as_bytes())?;
+                self.replace(name, text.as_bytes())?;
                 Ok(key)
             }
             Err(error) => Err(self.unusable(&format!("cannot be read: {error}")).into()),
@@ -274,6 +309,21 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_audit_key_is_made_once_and_only_its_public_half_is_for_others() {
+        let (_folder, directory) = directory();
+        assert_eq!(directory.audit_public_key().expect("readable"), None);
+        let key = directory.audit_key().expect("made").public();
+        assert_eq!(directory.audit_public_key().expect("read"), Some(key));
+        let mode = |name: &str| {
+            let found = fs::metadata(directory.path().join(name)).expect("there");
+            found.permissions().mode() & 0o777
+        };
+        assert_eq!(mode("audit.key"), 0o600);
+        let public = fs::read_to_string(directory.path().join("audit.pub")).expect("there");
+        assert_eq!(public.parse(), Ok(key));
     }
 
     #[test]

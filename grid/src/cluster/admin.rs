@@ -130,9 +130,11 @@ pub(super) fn prepare(
         ),
         MemberAction::Activate { node } => (node, MapCommand::Activate { node }),
         MemberAction::Remove {
-            node,
-            drain: true,
-            fewer_copies,
+            node, drain: false, ..
+        } if map.holds_anything(node) => (node, MapCommand::Remove { node }),
+        // One that holds nothing lets its clients go before it is removed.
+        MemberAction::Remove {
+            node, fewer_copies, ..
         } => (
             node,
             MapCommand::Drain {
@@ -142,7 +144,6 @@ pub(super) fn prepare(
                 replaced_by: None,
             },
         ),
-        MemberAction::Remove { node, .. } => (node, MapCommand::Remove { node }),
         MemberAction::Replace { node, with } => (
             node,
             MapCommand::Drain {

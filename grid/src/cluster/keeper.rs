@@ -87,6 +87,9 @@ pub(crate) async fn adopt<S: Space>(
     }
     open_missing(members, map).await?;
     close_surplus(members, map).await;
+    if map.is_leaving(node) {
+        members.leaving.want();
+    }
     members.adopted_epoch.store(map.epoch, Ordering::Relaxed);
     Ok(())
 }

@@ -173,6 +173,17 @@ impl ClusterMap {
             .map(|(node, entry)| (*node, entry))
     }
 
+    /// Whether a node is to be removed and holds nothing any more.
+    #[must_use]
+    pub fn is_leaving(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| {
+            entry.state == NodeState::Draining
+                && entry.remove_when_empty
+                && entry.returning.is_none()
+                && !self.holds_anything(node)
+        })
+    }
+
     /// The newest rules that any member knows.
     #[must_use]
     pub fn newest_rules(&self) -> u16 {

@@ -25,6 +25,7 @@
 mod admin;
 mod founding;
 mod keeper;
+mod leaving;
 mod map;
 mod messages;
 mod meta;
@@ -43,6 +44,7 @@ pub use space::Refusal;
 
 pub(crate) use founding::Founding;
 pub(crate) use keeper::{adopt, keep};
+pub(crate) use leaving::{Leaving, leave};
 pub(crate) use map::NodeInfo;
 pub(crate) use messages::{is_of_cluster, serve, serve_visit};
 pub(crate) use news::gather;

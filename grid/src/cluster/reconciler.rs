@@ -14,7 +14,7 @@ use grid_core::{PartitionId, Space, codec};
 use tokio_util::sync::CancellationToken;
 
 use super::admin::down;
-use super::map::{ClusterMap, GroupEntry, META, NodeState};
+use super::map::{ClusterMap, GroupEntry, META};
 use super::messages::{GroupReply, GroupRequest, SERVICE_GROUP, SERVICE_MAP, group_here};
 use super::meta::execute_meta;
 use super::plan::{Conditions, next_move};
@@ -40,6 +40,8 @@ const COMMAND_WAIT: Duration = Duration::from_millis(3_000);
 const TARGET_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a node may take to say how its disk is.
 const DISK_WAIT: Duration = Duration::from_millis(500);
+/// How long a node that is to be removed may take to let its clients go.
+const LEAVING_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a peer may take to acknowledge a map.
 const PUSH_WAIT: Duration = Duration::from_millis(1_000);
 
@@ -50,6 +52,8 @@ pub(crate) struct Reconciling {
     pub(crate) activity: Option<String>,
     /// The target that does not answer, and since when.
     silent: Option<(NodeId, Instant)>,
+    /// The empty node that is to be removed, and since when it is known to be empty.
+    leaving: Option<(NodeId, Instant)>,
 }
 
 /// Works whenever this node leads the meta group, until stopped.
@@ -119,7 +123,7 @@ async fn turn<S: Space>(members: &Arc<Members<S>>) -> bool {
         let down = down(members, &map);
         return move_on(members, &map, partition, group, &down).await;
     }
-    if let Some(command) = housekeeping(&map) {
+    if let Some(command) = housekeeping(members, &map) {
         return command_now(members, &command).await;
     }
     let conditions = conditions(members, &map).await;
@@ -184,17 +188,26 @@ fn trouble_of(status: &NodeStatus) -> Option<DiskTrouble> {
 }
 
 /// What the map is to note when nothing is being moved.
-fn housekeeping(map: &ClusterMap) -> Option<MapCommand> {
-    map.members().find_map(|(node, entry)| {
-        if map.holds_anything(node) {
-            return None;
-        }
-        if entry.returning.is_some() {
-            return Some(MapCommand::Readmit { node });
-        }
-        let is_done = entry.state == NodeState::Draining && entry.remove_when_empty;
-        is_done.then_some(MapCommand::Remove { node })
-    })
+fn housekeeping<S: Space>(members: &Members<S>, map: &ClusterMap) -> Option<MapCommand> {
+    let returning = map
+        .members()
+        .find(|(node, entry)| entry.returning.is_some() && !map.holds_anything(*node));
+    if let Some((node, _)) = returning {
+        return Some(MapCommand::Readmit { node });
+    }
+    let leaving = map.members().find(|(node, _)| map.is_leaving(*node));
+    let Some((node, _)) = leaving else {
+        members.reconciling.lock().leaving = None;
+        return None;
+    };
+    let present = monotonic_now();
+    let since = {
+        let known = &mut members.reconciling.lock().leaving;
+        let since = known.filter(|(known, _)| *known == node);
+        known.insert(since.unwrap_or((node, present))).1
+    };
+    let is_late = present.saturating_duration_since(since) >= LEAVING_PATIENCE;
+    (is_late || down(members, map).contains(&node)).then_some(MapCommand::Remove { node })
 }
 
 async fn command_now<S: Space>(members: &Arc<Members<S>>, command: &MapCommand) -> bool {

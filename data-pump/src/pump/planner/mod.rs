@@ -13,6 +13,7 @@ use processing_unit::Change;
 use uuid::Uuid;
 
 use super::rows::{ChangeRow, Millis, RowSets};
+use crate::audit::canonical_json;
 
 /// The end of the year 9999: what lies beyond is written as this, since the database's calendar ends.
 const TIME_MAX: Millis = 253_402_300_799_999;
@@ -70,7 +71,7 @@ pub(super) fn entity(change: &Change) -> Uuid {
     kind_and_entity(change).1
 }
 
-fn kind_and_entity(change: &Change) -> (&'static str, Uuid) {
+pub(crate) fn kind_and_entity(change: &Change) -> (&'static str, Uuid) {
     match change {
         Change::Auction(change) => {
             use processing_unit::auction::Change as C;
@@ -132,19 +133,19 @@ fn without_nul(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A value's own JSON, from which it can be read back, without NUL characters.
+/// A value's own JSON, from which it can be read back, in canonical form and without NUL characters.
 fn json<T: serde::Serialize>(value: &T) -> String {
-    let json = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
-    if !json.contains("\\u0000") {
-        return json;
+    let mut json = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    if json.contains("\\u0000") {
+        json = match serde_json::from_str(&json) {
+            Ok(mut value) => {
+                clean(&mut value);
+                value.to_string()
+            }
+            Err(_) => "null".to_owned(),
+        };
     }
-    match serde_json::from_str(&json) {
-        Ok(mut value) => {
-            clean(&mut value);
-            value.to_string()
-        }
-        Err(_) => "null".to_owned(),
-    }
+    canonical_json(&json).unwrap_or(json)
 }
 
 fn clean(value: &mut serde_json::Value) {

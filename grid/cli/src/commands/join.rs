@@ -51,6 +51,9 @@ pub(crate) struct JoinArgs {
     /// The file with the secret key of ticket codes [default: the data directory's]
     #[arg(long, value_name = "FILE")]
     ticket_key: Option<PathBuf>,
+    /// The file with the secret key for the audit trail [default: the data directory's, if it has one]
+    #[arg(long, value_name = "FILE")]
+    audit_key: Option<PathBuf>,
     /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
     /// [default: the data directory's, if its grid has a CA; what is missing is made]
     #[arg(long, value_name = "DIR")]
@@ -151,6 +154,10 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
     let ticket_key = args
         .ticket_key
         .unwrap_or_else(|| context.data_dir.ticket_key_path());
+    let audit_key = args.audit_key.or_else(|| {
+        let path = context.data_dir.audit_key_path();
+        path.exists().then_some(path)
+    });
     let certificates = context.data_dir.certificates();
     let certs = match args.certs {
         Some(directory) => Some(directory),
@@ -176,6 +183,7 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
         gateway_listen: file.gateway_listen,
         node_dir,
         ticket_key,
+        audit_key,
         certs,
         allow_plaintext: args.allow_plaintext,
         partitions: Some(file.partitions),

@@ -1,6 +1,7 @@
 //! The commands, one file each. `grid load` has its own module beside this one.
 
 pub(crate) mod auction;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod certs;
 pub(crate) mod doctor;
@@ -39,6 +40,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Leaders(args) => leaders::run(&context, args).await,
         Command::Partition(command) => partition::run(&context, command).await,
         Command::Pump(command) => pump::run(&context, command).await,
+        Command::Audit(command) => audit::run(&context, command).await,
         Command::Snapshot(command) => snapshot::run(&context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(args) => restore::run(context, args).await,

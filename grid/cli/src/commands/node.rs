@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use data_pump::audit::AuditKey;
 use data_pump::pump::{LaneStatus, Pump, PumpOptions};
 use gateway::{Gateway, GatewayOptions, Mode};
 use grid::{GridClient, GridNode, NodeId, NodeOptions, StartError};
@@ -32,6 +33,8 @@ const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long leaderships are handed over when the node stops; what is left then is elected anew.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the grid may take to say that an empty node is removed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the whole of a stop may take before it is forced; below the patience of `grid up`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(16);
 /// Orders that wait to be carried out.
@@ -71,6 +74,10 @@ pub(crate) struct NodeArgs {
     /// The file with the secret key of ticket codes, in hexadecimal
     #[arg(long, value_name = "FILE")]
     pub(super) ticket_key: PathBuf,
+    /// The file with the grid's secret key for the audit trail, in hexadecimal, the same on all nodes.
+    /// Without one, and without pump.audit_key_file, what this node writes is chained and not signed
+    #[arg(long, value_name = "FILE")]
+    pub(super) audit_key: Option<PathBuf>,
     /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
     #[arg(long, value_name = "DIR")]
     pub(super) certs: Option<PathBuf>,
@@ -120,6 +127,8 @@ enum End {
     Planned(&'static str),
     /// With the whole grid, or because its supervisor is gone: nobody is left to lead.
     Ordered(&'static str),
+    /// The grid has emptied the node and wants it gone.
+    Leaving,
     Failed(String),
 }
 
@@ -156,6 +165,7 @@ pub(crate) async fn run(
                 "{path} holds no ticket key (64 hexadecimal digits)"
             ))
         })?;
+    let audit_key = audit_key(&args, &settings.pump)?;
     let _lock = lock(&args.node_dir).await?;
     // Before anything that measures.
     let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
@@ -182,12 +192,14 @@ pub(crate) async fn run(
         // Nothing was promised yet, and the log bears being dropped at any time.
         _ = requests.next_stop() => return Ok(()),
     };
+    node.serves_clients();
     tracing::info!(node = args.node_id, gateway = %gateway.address(), "the node has started");
     attach(&node.client(), &gateway, telemetry);
     let mut pump = Pumping {
         client: node.client(),
         grid_id: args.grid_id,
         settings: settings.pump.clone(),
+        audit_key,
         running: None,
     };
     attach_pump(&node.client(), !args.no_database, Vec::new);
@@ -219,6 +231,10 @@ pub(crate) async fn run(
     }
     match end {
         End::Planned(_) | End::Ordered(_) => Ok(()),
+        End::Leaving => {
+            let reason = format!("node {} was removed from the grid", args.node_id);
+            Err(Failure::NodeRemoved(reason).into())
+        }
         End::Failed(reason) if was_removed => Err(Failure::NodeRemoved(reason).into()),
         End::Failed(reason) => {
             let text = format!("node {} stopped: {reason}", args.node_id);
@@ -241,9 +257,19 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
             );
         }
         End::Ordered(by) => tracing::info!(by, "the node stops"),
+        End::Leaving => tracing::info!("the node holds nothing any more and lets its clients go"),
         End::Failed(reason) => tracing::error!(reason, "the node stops"),
     }
     gateway.shutdown().await;
+    if matches!(end, End::Leaving) {
+        node.clients_are_gone();
+        if tokio::time::timeout(REMOVAL_TIMEOUT, node.failed())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the grid has not said in time that this node is removed");
+        }
+    }
     let drained = match pump.running {
         Some(pump) => Some(pump.drain().await),
         None => None,
@@ -252,6 +278,20 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
     if let Some(drained) = drained {
         drained.mark().await;
     }
+}
+
+/// The key for the audit trail, from the command line or the configuration.
+fn audit_key(args: &NodeArgs, settings: &PumpSettings) -> anyhow::Result<Option<AuditKey>> {
+    let Some(path) = args.audit_key.as_ref().or(settings.audit_key_file.as_ref()) else {
+        return Ok(None);
+    };
+    let unusable = |why: &dyn std::fmt::Display| {
+        let path = path.display();
+        Failure::Usage(format!("{path} holds no audit key: {why}"))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
+    let key = AuditKey::parse(&text).map_err(|error| unusable(&error))?;
+    Ok(Some(key))
 }
 
 /// Takes up what the command line says of the connections to other nodes.
@@ -297,6 +337,7 @@ async fn serve(node: &GridNode<Unit>, pump: &mut Pumping, requests: &mut Request
     loop {
         tokio::select! {
             reason = node.failed() => return End::Failed(reason),
+            () = node.leaving() => return End::Leaving,
             end = requests.next_stop_or_database() => match end {
                 Some(end) => return end,
                 None => if let Some(database) = requests.database.take() {
@@ -390,6 +431,8 @@ struct Pumping {
     client: GridClient<Unit>,
     grid_id: Uuid,
     settings: PumpSettings,
+    /// Taken by the pump.
+    audit_key: Option<AuditKey>,
     running: Option<Pump>,
 }
 
@@ -407,6 +450,7 @@ impl Pumping {
             single_connection: database.single_connection,
             steps_back: database.is_private,
             settings: self.settings.clone(),
+            audit_key: self.audit_key.take(),
         });
         match started {
             Ok(pump) => {

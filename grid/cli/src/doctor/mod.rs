@@ -9,6 +9,7 @@
 //!
 //! Codes are stable; docs/operations.md explains each.
 
+mod audit;
 mod disks;
 mod facts;
 #[cfg(test)]
@@ -71,6 +72,7 @@ pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
     disks::check(facts, &mut findings);
     replicas::check(facts, &mut findings);
     pumps::check(facts, &mut findings);
+    audit::check(facts, &mut findings);
     unexplained(facts, &mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings

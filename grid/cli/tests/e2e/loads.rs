@@ -86,6 +86,10 @@ async fn a_node_added_and_one_removed_under_a_measured_load_fail_no_request() {
         (&story["joined"], &story["removed"]),
         (&4.into(), &1.into())
     );
+    // The removed node said goodbye while the others still carried out what its clients asked.
+    let left = report["figures"]["goodbyes"].as_u64().unwrap_or_default();
+    let cut = report["figures"]["disconnects"].as_u64();
+    assert!(cut.is_some_and(|cut| cut < left), "{report}");
     let list = grid.run(&["node", "list"]).done();
     let states: Vec<&Value> = list["nodes"]
         .as_array()

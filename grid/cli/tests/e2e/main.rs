@@ -6,6 +6,7 @@
     reason = "a test that leaves something out says so"
 )]
 
+mod audit;
 mod backups;
 mod buyers;
 mod disk;

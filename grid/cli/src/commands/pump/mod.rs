@@ -63,6 +63,7 @@ impl From<OperatorError> for Failure {
             },
             OperatorError::Database(_)
             | OperatorError::NoSchema
+            | OperatorError::Dropped
             | OperatorError::Unreadable { .. } => {
                 Self::Database(format!("the database cannot be used: {error}"))
             }

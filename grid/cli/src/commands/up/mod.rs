@@ -80,6 +80,7 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
     claim_ports(&context, &mut grid).await?;
     context.data_dir.ticket_key()?;
+    context.data_dir.audit_key()?;
     context.data_dir.admin_token()?;
     let certificates = context.data_dir.certificates();
     if args.tls || certificates.has_ca() {
@@ -256,6 +257,7 @@ fn start_nodes(
                 format!("--partitions={}", grid.partitions),
                 format!("--node-dir={}", text(directory.clone())?),
                 format!("--ticket-key={}", text(context.data_dir.ticket_key_path())?),
+                format!("--audit-key={}", text(context.data_dir.audit_key_path())?),
             ];
             if !seeds.is_empty() {
                 arguments.push(format!("--seed={seeds}"));
