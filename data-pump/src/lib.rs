@@ -18,6 +18,7 @@
 pub mod archive;
 pub mod audit;
 pub mod database;
+pub mod history;
 pub mod pump;
 pub mod reports;
 pub mod schema;

@@ -74,6 +74,14 @@ pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
 pub(crate) const OPERATION_TIMEOUT_MS: u64 = 120_000;
 /// A snapshot is sent in pieces of this size.
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// Histories that one node reads for operators at a time; the next is asked to come again.
+pub(crate) const HISTORIES_MAX: usize = 1;
+/// A history is sent in pieces of about this size.
+pub(crate) const HISTORY_CHUNK_BYTES: usize = 64 << 10;
+/// Pieces of a history that wait for the client; reading then rests.
+pub(crate) const HISTORY_CHUNKS_MAX: usize = 4;
+/// A client that takes nothing of its history for this long gets no more of it.
+pub(crate) const HISTORY_STALL_TIMEOUT_MS: u64 = 30_000;
 
 /// A bucket of message tokens: refilled with time, one taken a message.
 #[derive(Debug)]

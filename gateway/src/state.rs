@@ -11,6 +11,7 @@ use processing_unit::box_office::Query as BoxOfficeQuery;
 use processing_unit::{
     Answer, AuctionId, Command, Currency, EventId, Query, Reply, Unit, UserId, auction, box_office,
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3;
@@ -23,7 +24,7 @@ use crate::http::admin::AdminGate;
 use crate::hub::Hub;
 use crate::layout::EventLayout;
 use crate::limits::{
-    AUCTIONS_CACHED_MAX, KEY_BYTES_MAX, LAYOUTS_CACHED_MAX, RECONNECT_MS_SPREAD_MIN,
+    AUCTIONS_CACHED_MAX, HISTORIES_MAX, KEY_BYTES_MAX, LAYOUTS_CACHED_MAX, RECONNECT_MS_SPREAD_MIN,
     RECONNECTS_PER_S, RETRY_AFTER_MS_MIN, RETRY_AFTER_MS_SPREAD,
 };
 use crate::observe::{Metrics, MetricsText};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// Writes the process's metrics, once there is somebody who can.
     pub(crate) metrics_text: MetricsText,
     pub(crate) admission: Arc<Admission>,
+    /// Whose turn it is to read a history.
+    pub(crate) history_turn: Arc<Semaphore>,
     /// Set when the gateway is about to stop, while it still serves.
     pub(crate) leaving: AtomicBool,
     /// Cancelled when the gateway stops.
@@ -76,6 +79,7 @@ impl Shared {
             connections: Connections::default(),
             metrics_text: MetricsText::default(),
             admission: Admission::new(settings.work_max, settings.work_bytes_max),
+            history_turn: Arc::new(Semaphore::new(HISTORIES_MAX)),
             leaving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -1,29 +1,31 @@
 //! The change feed: a partition's changes in order, from memory for recent ones, by replaying the log
 //! for older ones, from a peer where this node has no replica.
 //!
-//! A replay restores the newest snapshot at or before the cursor (or starts empty, where the log
-//! still has its beginning) and applies the log to it, on a blocking thread; when it reaches what the
-//! ring in memory covers, the reader goes on there.
+//! A replay ([`past`]) restores the newest snapshot at or before the cursor (or starts empty, where the
+//! log still has its beginning) and applies the log to it, on a blocking thread; when it reaches what
+//! the ring in memory covers, the reader goes on there.
 //!
-//! Invariants: a reader sees every change after its cursor once and in order, or an error; at most
-//! [`REPLAYS_MAX`] replays run on a node at a time, each with one partition's state in memory.
+//! Invariants: a reader sees every change after its cursor once and in order, or an error, also when
+//! it stops waiting for the next ones and asks again; few replays run on a node at a time, each with
+//! one partition's state in memory.
+
+mod past;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use grid_core::codec;
-use grid_core::{ChangeBatch, Cursor, PartitionId, PartitionState, Space};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use grid_core::{ChangeBatch, Cursor, PartitionId, Space};
+use tokio::sync::watch;
 
-use crate::platform;
 use crate::raft::Group;
-use crate::replay::{self, ReplayError};
 use crate::replica::{Recent, ReplicaState, resume_after};
 use crate::service::FeedMessage;
 use crate::snapshot::SnapshotStore;
 use crate::transport::{StreamReceiver, StreamSender};
 
-/// Replays at a time on one node; the next waits.
-pub(crate) const REPLAYS_MAX: usize = 2;
+use past::Past;
+pub(crate) use past::{ReplayPace, ReplaySlots};
 
 /// A run of consecutive entries' changes.
 #[derive(Clone, Debug)]
@@ -62,7 +64,8 @@ pub(crate) struct FeedSource<S: Space> {
     pub(crate) replica: Arc<ReplicaState<S>>,
     pub(crate) group: Group<S>,
     pub(crate) snapshots: SnapshotStore,
-    pub(crate) replays: Arc<tokio::sync::Semaphore>,
+    pub(crate) replays: ReplaySlots,
+    pub(crate) pace: ReplayPace,
 }
 
 impl<S: Space> Clone for FeedSource<S> {
@@ -71,7 +74,8 @@ impl<S: Space> Clone for FeedSource<S> {
             replica: Arc::clone(&self.replica),
             group: self.group.clone(),
             snapshots: self.snapshots.clone(),
-            replays: Arc::clone(&self.replays),
+            replays: self.replays.clone(),
+            pace: self.pace,
         }
     }
 }
@@ -80,13 +84,26 @@ enum Place<S: Space> {
     Local {
         source: FeedSource<S>,
         applied: watch::Receiver<u64>,
-        replay: Option<Box<Replay<S>>>,
+        replaying: Replaying<S>,
     },
     Remote {
         sender: StreamSender,
         receiver: StreamReceiver,
+        /// The last slice has not been acknowledged yet.
+        owes: bool,
     },
     Nowhere,
+}
+
+/// A replay's step and what it comes to.
+type Step<S> = BoxFuture<'static, Result<(Past<S>, FeedSlice<<S as Space>::Change>), FeedError>>;
+
+/// A local reader's replay between two calls. A step that nobody waits for any more is kept: the next
+/// call goes on waiting for it instead of beginning from the snapshot again.
+enum Replaying<S: Space> {
+    No,
+    Resting(Box<Past<S>>),
+    Working(Step<S>),
 }
 
 /// A reader of one partition's changes.
@@ -114,7 +131,7 @@ impl<S: Space> Feed<S> {
             place: Place::Local {
                 source,
                 applied,
-                replay: None,
+                replaying: Replaying::No,
             },
             cursor,
             unplaced: false,
@@ -128,7 +145,11 @@ impl<S: Space> Feed<S> {
         from: Option<Cursor>,
     ) -> Self {
         Self {
-            place: Place::Remote { sender, receiver },
+            place: Place::Remote {
+                sender,
+                receiver,
+                owes: false,
+            },
             cursor: from.unwrap_or(Cursor::after_entry(partition, 0)),
             unplaced: from.is_none(),
         }
@@ -156,7 +177,8 @@ impl<S: Space> Feed<S> {
         self.cursor
     }
 
-    /// The next changes; waits until there are some. At most 4,096 batches a slice.
+    /// The next changes; waits until there are some. At most 4,096 batches a slice. Dropping the future
+    /// loses nothing: the next call goes on where it was.
     ///
     /// # Errors
     /// See [`FeedError`].
@@ -166,9 +188,13 @@ impl<S: Space> Feed<S> {
             Place::Local {
                 source,
                 applied,
-                replay,
-            } => next_local(source, applied, replay, after).await?,
-            Place::Remote { sender, receiver } => next_remote(sender, receiver).await?,
+                replaying,
+            } => next_local(source, applied, replaying, after).await?,
+            Place::Remote {
+                sender,
+                receiver,
+                owes,
+            } => next_remote(sender, receiver, owes).await?,
             Place::Nowhere => return Err(FeedError::Stopped),
         };
         self.cursor = Cursor::after_entry(self.cursor.partition, slice.upto_index);
@@ -180,7 +206,7 @@ impl<S: Space> Feed<S> {
 async fn next_local<S: Space>(
     source: &FeedSource<S>,
     applied: &mut watch::Receiver<u64>,
-    replay: &mut Option<Box<Replay<S>>>,
+    replaying: &mut Replaying<S>,
     after: u64,
 ) -> Result<FeedSlice<S::Change>, FeedError> {
     loop {
@@ -190,22 +216,14 @@ async fn next_local<S: Space>(
         let present = *applied.borrow_and_update();
         match source.replica.recent(after) {
             Recent::Slice(batches, upto_index) => {
-                *replay = None;
+                *replaying = Replaying::No;
                 return Ok(FeedSlice {
                     batches,
                     upto_index,
                 });
             }
             Recent::Ahead => return Err(FeedError::CursorAhead),
-            Recent::TooOld => {
-                let at_hand = match replay.take() {
-                    Some(replay) if replay.state.applied_index() >= after => *replay,
-                    _ => Replay::begin(source.clone(), after).await?,
-                };
-                let (at_hand, slice) = at_hand.step(after, present).await?;
-                *replay = Some(Box::new(at_hand));
-                return Ok(slice);
-            }
+            Recent::TooOld => return next_of_past(source, replaying, after, present).await,
             Recent::Nothing => {
                 if source.replica.fault().is_some() || applied.changed().await.is_err() {
                     return Err(FeedError::Stopped);
@@ -215,85 +233,50 @@ async fn next_local<S: Space>(
     }
 }
 
+async fn next_of_past<S: Space>(
+    source: &FeedSource<S>,
+    replaying: &mut Replaying<S>,
+    after: u64,
+    present: u64,
+) -> Result<FeedSlice<S::Change>, FeedError> {
+    let step = match std::mem::replace(replaying, Replaying::No) {
+        Replaying::Working(step) => step,
+        Replaying::Resting(past) if past.is_at(after) => Box::pin(past.step(after, present)),
+        Replaying::Resting(_) | Replaying::No => {
+            let source = source.clone();
+            Box::pin(async move { Past::begin(source, after).await?.step(after, present).await })
+        }
+    };
+    *replaying = Replaying::Working(step);
+    let done = match replaying {
+        Replaying::Working(step) => step.await,
+        Replaying::Resting(_) | Replaying::No => return Err(FeedError::Stopped),
+    };
+    *replaying = Replaying::No;
+    let (past, slice) = done?;
+    *replaying = Replaying::Resting(Box::new(past));
+    Ok(slice)
+}
+
 async fn next_remote<C: serde::de::DeserializeOwned>(
     sender: &StreamSender,
     receiver: &mut StreamReceiver,
+    owes: &mut bool,
 ) -> Result<FeedSlice<C>, FeedError> {
+    // The acknowledgement opens the sender's window for one more slice. It comes before the next slice
+    // and not after the last, so that nothing is waited for once a slice has been taken.
+    if *owes {
+        let acknowledged = sender.send(bytes::Bytes::new()).await;
+        acknowledged.map_err(|_| FeedError::Stopped)?;
+        *owes = false;
+    }
     let message = receiver.recv().await.ok_or(FeedError::Stopped)?;
     let message = message.map_err(|_| FeedError::Stopped)?;
+    *owes = true;
     let message: FeedMessage<C> = codec::decode(&message).map_err(|_| FeedError::Stopped)?;
-    // The acknowledgement opens the sender's window for one more slice.
-    sender
-        .send(bytes::Bytes::new())
-        .await
-        .map_err(|_| FeedError::Stopped)?;
     let (batches, upto_index) = message?;
     Ok(FeedSlice {
         batches: batches.into_iter().map(Arc::new).collect(),
         upto_index,
     })
-}
-
-/// A copy of the partition's past, on its way to the present.
-struct Replay<S: Space> {
-    state: PartitionState<S>,
-    source: FeedSource<S>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl<S: Space> Replay<S> {
-    /// Restores the state at or before `after`.
-    async fn begin(source: FeedSource<S>, after: u64) -> Result<Self, FeedError> {
-        let permit = Arc::clone(&source.replays).acquire_owned().await;
-        let permit = permit.map_err(|_| FeedError::Stopped)?;
-        metrics::counter!("grid_feed_replays_total").increment(1);
-        let snapshots = source.snapshots.clone();
-        let restored = platform::blocking(move || snapshots.restore_before::<S>(after)).await;
-        let restored = restored.map_err(|_| FeedError::Stopped)?;
-        let state = restored.unwrap_or_else(|| PartitionState::new(source.replica.partition()));
-        Ok(Self {
-            state,
-            source,
-            _permit: permit,
-        })
-    }
-
-    /// Applies the next run of entries, up to `present`, and returns the changes after `after`.
-    async fn step(
-        mut self,
-        after: u64,
-        present: u64,
-    ) -> Result<(Self, FeedSlice<S::Change>), FeedError> {
-        let stepped = platform::blocking(move || {
-            let slice = self.step_blocking(after, present)?;
-            Ok((self, slice))
-        });
-        stepped.await.map_err(|_| FeedError::Stopped)?
-    }
-
-    fn step_blocking(
-        &mut self,
-        after: u64,
-        present: u64,
-    ) -> Result<FeedSlice<S::Change>, FeedError> {
-        let mut batches = Vec::new();
-        while batches.is_empty() && self.state.applied_index() < present {
-            let stepped = replay::step(&self.source.group, &mut self.state, present, |batch| {
-                if batch.index > after && !batch.changes.is_empty() {
-                    batches.push(batch);
-                }
-            });
-            stepped.map_err(|error| match error {
-                ReplayError::TooOld(_) => FeedError::CursorTooOld,
-                ReplayError::Apply(error) => {
-                    tracing::error!(%error, "a replay cannot apply the log");
-                    FeedError::Stopped
-                }
-            })?;
-        }
-        Ok(FeedSlice {
-            batches,
-            upto_index: self.state.applied_index().max(after),
-        })
-    }
 }

@@ -17,7 +17,7 @@ use crate::admission::{Admission, CommandClass};
 use crate::client::Leadership;
 use crate::cluster::{ClusterMap, Leaving, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
-use crate::feed::{Feed, FeedSource};
+use crate::feed::{Feed, FeedSource, ReplayPace, ReplaySlots};
 use crate::identity::NodeDirectory;
 use crate::node::NodeId;
 use crate::opening::Opener;
@@ -44,7 +44,7 @@ pub(crate) struct Member<S: Space> {
     pub(crate) submissions: mpsc::Sender<Submission<S::Reply>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) leadership: watch::Receiver<Leadership>,
-    pub(crate) replays: Arc<tokio::sync::Semaphore>,
+    pub(crate) replays: ReplaySlots,
     pub(crate) wal: Arc<Wal>,
     /// Whether it has had a vote: before, its state may be anything from nothing to the present.
     pub(crate) serving: Arc<AtomicBool>,
@@ -401,12 +401,13 @@ impl<S: Space> Member<S> {
     }
 
     /// Reads this replica's changes.
-    pub(crate) fn feed(&self, from: Option<Cursor>) -> Feed<S> {
+    pub(crate) fn feed(&self, from: Option<Cursor>, pace: ReplayPace) -> Feed<S> {
         let source = FeedSource {
             replica: Arc::clone(&self.replica),
             group: self.group.clone(),
             snapshots: self.snapshots.clone(),
-            replays: Arc::clone(&self.replays),
+            replays: self.replays.clone(),
+            pace,
         };
         Feed::local(source, from)
     }

@@ -24,7 +24,7 @@ use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
 use crate::disk_guard::{self, GuardPolicy};
 use crate::divergence;
 use crate::error::StartError;
-use crate::feed::REPLAYS_MAX;
+use crate::feed::ReplaySlots;
 use crate::handover::{self, Handover};
 use crate::identity::{Claimed, NodeDirectory};
 use crate::members::Members;
@@ -333,7 +333,7 @@ impl<S: Space> GridNode<S> {
             rules: Arc::new(AtomicU16::new(RULES_FIRST)),
             recovered: Mutex::new(recovered),
             transport: transport.clone(),
-            replays: Arc::new(Semaphore::new(REPLAYS_MAX)),
+            replays: ReplaySlots::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             failure: watch::Sender::new(None),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{PartitionId, Space};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +21,7 @@ use crate::client::Leadership;
 use crate::clock::GridClock;
 use crate::cluster::META;
 use crate::error::StartError;
+use crate::feed::ReplaySlots;
 use crate::files;
 use crate::identity::in_file;
 use crate::members::Member;
@@ -47,7 +48,7 @@ pub(crate) struct Opener {
     /// What recovery found of groups that are not open yet.
     pub(crate) recovered: Mutex<Recovered>,
     pub(crate) transport: Transport,
-    pub(crate) replays: Arc<Semaphore>,
+    pub(crate) replays: ReplaySlots,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) failure: watch::Sender<Option<String>>,
@@ -161,7 +162,7 @@ impl Opener {
             submissions,
             admission,
             leadership: watched,
-            replays: Arc::clone(&self.replays),
+            replays: self.replays.clone(),
             wal: Arc::clone(&self.wal),
             serving,
             stop,

@@ -14,7 +14,7 @@ use crate::admission::CommandClass;
 use crate::cluster::{self, META};
 use crate::divergence::{self, DivergedOrder, HashesRequest};
 use crate::error::OperationError;
-use crate::feed::FeedError;
+use crate::feed::{FeedError, ReplayPace};
 use crate::members::Members;
 use crate::operator;
 use crate::platform;
@@ -361,7 +361,7 @@ async fn feed<S: Space>(
     let Some(member) = member.filter(|member| member.is_serving()) else {
         return;
     };
-    let mut feed = member.feed(header.from);
+    let mut feed = member.feed(header.from, ReplayPace::Usual);
     let mut in_flight = 0;
     if header.from.is_none() {
         let place: FeedMessage<S::Change> = Ok((Vec::new(), feed.cursor().index));

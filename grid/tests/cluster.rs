@@ -4,7 +4,8 @@ mod members;
 mod support;
 mod upgrade;
 
-use grid::{FeedError, GridClient, GridError, Read};
+use futures_util::FutureExt;
+use grid::{Feed, FeedError, GridClient, GridError, Read};
 use grid_config::NodeSettings;
 use grid_core::{Cursor, PartitionId};
 use support::{Cluster, Command, P0, Sum, request, soon, until};
@@ -142,6 +143,23 @@ async fn after_every_restart_each_node_finds_each_leader() {
     }
 }
 
+/// Reads a feed up to an entry, with each wait for its next slice given up at once.
+async fn impatiently(mut feed: Feed<Sum>, end: u64) -> Vec<u64> {
+    let deadline = soon();
+    let mut seen = Vec::new();
+    while feed.cursor().index < end {
+        assert!(std::time::Instant::now() < deadline, "it never gets there");
+        match feed.next().now_or_never() {
+            Some(slice) => {
+                let batches = slice.expect("the log reaches back").batches;
+                seen.extend(batches.iter().flat_map(|batch| batch.changes.clone()));
+            }
+            None => tokio::task::yield_now().await,
+        }
+    }
+    seen
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_feed_gives_each_change_once_also_from_long_ago() {
     // No snapshot is taken, so the log reaches back to its beginning.
@@ -170,6 +188,14 @@ async fn the_feed_gives_each_change_once_also_from_long_ago() {
         seen.extend(slice.batches.iter().flat_map(|batch| batch.changes.clone()));
     }
     assert_eq!(seen, (0..500).collect::<Vec<_>>());
+
+    // Who never waits long enough for a step still gets there, since no step is lost.
+    for feed in [
+        client.follow(P0, Some(Cursor::after_entry(P0, 0))),
+        client.follow_in_background(P0, Cursor::after_entry(P0, 0)),
+    ] {
+        assert_eq!(impatiently(feed, end).await, seen);
+    }
 
     let mut ahead = client.follow(P0, Some(Cursor::after_entry(P0, end + 1_000)));
     assert_eq!(ahead.next().await.err(), Some(FeedError::CursorAhead));

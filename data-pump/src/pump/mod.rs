@@ -34,6 +34,8 @@ mod writer;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 mod months_tests;
 #[cfg(test)]
 mod parking_tests;

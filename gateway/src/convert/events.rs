@@ -1,6 +1,8 @@
-//! What subscribers of an auction are told of its changes.
+//! What subscribers of an auction are told of its changes, and what an event's changes mean for its
+//! seats.
 
 use processing_unit::auction::{Change, Outcome};
+use processing_unit::box_office::{self, SeatIndex};
 use processing_unit::{Currency, UserId};
 
 use super::values::{alias, money, time};
@@ -93,4 +95,20 @@ pub(crate) fn auction_event(
         ),
         Change::AuctionCancelled { .. } => ("auction_cancelled", Data::Cancelled {}),
     })
+}
+
+/// Shows each seat that a change of an event touches with the letter of its new state.
+pub(crate) fn each_seat(change: &box_office::Change, mut visit: impl FnMut(SeatIndex, u8)) {
+    match change {
+        box_office::Change::EventCreated { .. } => {}
+        box_office::Change::SeatsHeld { seats, .. } => {
+            seats.iter().for_each(|seat| visit(*seat, b'h'));
+        }
+        box_office::Change::SeatsReleased { seats, .. } => {
+            seats.iter().for_each(|seat| visit(*seat, b'a'));
+        }
+        box_office::Change::SeatsSold { tickets, .. } => {
+            tickets.iter().for_each(|sold| visit(sold.seat, b's'));
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod terms;
 mod values;
 mod views;
 
-pub(crate) use events::{auction_event, owner};
+pub(crate) use events::{auction_event, each_seat, owner};
 pub(crate) use terms::{new_auction, new_event, new_item};
 pub(crate) use values::{minor, money, seat_state, status, status_from, time};
 pub(crate) use views::{

@@ -27,7 +27,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub(crate) use board::Board;
 pub(crate) use follower::follow_all;
+pub(crate) use frames::{auction_frame, hold_expired_frame, seats_frame};
 pub(crate) use subscribe::{Opening, Subscriber, open};
 
 use crate::protocol::message::Topic;

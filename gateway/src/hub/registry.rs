@@ -7,18 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use grid_core::{ChangeBatch, Cursor, PartitionId};
-use processing_unit::box_office::{self, ReleaseReason, SeatStates};
+use processing_unit::box_office::{self, SeatStates};
 use processing_unit::{Change, Currency, auction};
 use uuid::Uuid;
 
 use super::board::Board;
-use super::frames::{auction_frame, hold_expired_frame};
+use super::frames::{auction_frame, hold_expired_frame, seats_frame};
 use super::topic::{
     AuctionTopic, EventTopic, NoBoard, SubscriberKey, Subscribers, connections_of, is_among,
 };
 use crate::convert;
 use crate::layout::EventLayout;
-use crate::protocol::frame;
 use crate::protocol::message::Topic;
 use crate::ws::{Delivery, EndReason, Outlet};
 
@@ -200,37 +199,22 @@ impl Registry {
     }
 
     fn dispatch_box_office(&mut self, change: &box_office::Change, cursor: Cursor) {
-        use box_office::Change as Seats;
-
         let event_id = change.event_id();
         let Some(topic) = self.events.get_mut(&event_id.0) else {
             return;
         };
-        match change {
-            Seats::EventCreated { .. } => return,
-            Seats::SeatsHeld { seats, .. } => topic.set(cursor.index, seats.iter().copied(), b'h'),
-            Seats::SeatsSold { tickets, .. } => {
-                topic.set(cursor.index, tickets.iter().map(|sold| sold.seat), b's');
-            }
-            Seats::SeatsReleased {
-                seats,
-                hold_id,
-                buyer,
-                reason,
-                ..
-            } => {
-                topic.set(cursor.index, seats.iter().copied(), b'a');
-                if *reason == ReleaseReason::Expired {
-                    let frame = hold_expired_frame(event_id.0, &topic.layout, hold_id.0, seats);
-                    let delivery = Arc::new(Delivery {
-                        topic: Topic::Event(event_id.0),
-                        cursor,
-                        frame,
-                    });
-                    for (_, outlet) in topic.subscribers.range(connections_of(*buyer)) {
-                        outlet.push(Arc::clone(&delivery));
-                    }
-                }
+        if matches!(change, box_office::Change::EventCreated { .. }) {
+            return;
+        }
+        convert::each_seat(change, |seat, state| topic.set(cursor.index, seat, state));
+        if let Some((buyer, frame)) = hold_expired_frame(change, &topic.layout) {
+            let delivery = Arc::new(Delivery {
+                topic: Topic::Event(event_id.0),
+                cursor,
+                frame,
+            });
+            for (_, outlet) in topic.subscribers.range(connections_of(buyer)) {
+                outlet.push(Arc::clone(&delivery));
             }
         }
         if topic.board.is_some() {
@@ -252,18 +236,10 @@ impl Registry {
                 continue;
             }
             let cursor = Cursor::after_entry(self.partition, self.position.max(topic.loaded_at));
-            let of = Topic::Event(event_id);
             let delivery = Arc::new(Delivery {
-                topic: of,
+                topic: Topic::Event(event_id),
                 cursor,
-                frame: frame::topic(
-                    "seats_changed",
-                    None,
-                    of,
-                    &board.update(&touched),
-                    Some(cursor.to_string()),
-                    None,
-                ),
+                frame: seats_frame(event_id, board, &touched, cursor, None),
             });
             for outlet in topic.subscribers.values() {
                 outlet.push(Arc::clone(&delivery));
@@ -275,7 +251,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use grid_core::{StateHash, Timestamp};
-    use processing_unit::box_office::SeatIndex;
+    use processing_unit::box_office::{ReleaseReason, SeatIndex};
     use processing_unit::{AuctionId, BidId, EventId, HoldId, UserId};
     use serde_json::Value;
     use smallvec::smallvec;

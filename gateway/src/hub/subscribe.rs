@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use grid::{FeedError, Read};
 use grid_core::{ChangeBatch, Cursor};
-use processing_unit::box_office::{self, ReleaseReason, SeatIndex};
+use processing_unit::box_office::{self, SeatIndex};
 use processing_unit::{AuctionId, Change, EventId, Query, UserId, auction};
 use uuid::Uuid;
 
 use super::board::Board;
-use super::frames::{auction_frame, hold_expired_frame};
+use super::frames::{auction_frame, hold_expired_frame, seats_frame};
 use super::topic::{NoBoard, SubscriberKey};
 use crate::convert;
 use crate::failure::{Detail, Failure};
@@ -170,17 +170,13 @@ async fn open_event(
             if change.event_id() != EventId(id) {
                 return true;
             }
-            seats.extend(touched_seats(change));
-            if let box_office::Change::SeatsReleased {
-                hold_id,
-                buyer,
-                seats,
-                reason: ReleaseReason::Expired,
-                ..
-            } = change
-                && *buyer == subscriber.user()
+            convert::each_seat(change, |seat, _| {
+                seats.insert(seat);
+            });
+            if let Some((buyer, frame)) = hold_expired_frame(change, &layout)
+                && buyer == subscriber.user()
             {
-                expired.push(hold_expired_frame(id, &layout, hold_id.0, seats));
+                expired.push(frame);
             }
             expired.len() <= REPLAY_EVENTS_MAX
         });
@@ -189,11 +185,7 @@ async fn open_event(
                 frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
                 // The seats' present states are sent, but the cursor is that of the replay: what
                 // changed after it comes as events.
-                let cursor = Some(replayed_to.to_string());
-                let read = |board: &Board, _| {
-                    let update = board.update(&seats);
-                    frame::topic("seats_changed", None, topic, &update, cursor, None)
-                };
+                let read = |board: &Board, _| seats_frame(id, board, &seats, replayed_to, None);
                 let update = shared
                     .hub
                     .registry_of(id)
@@ -225,17 +217,6 @@ async fn open_event(
         .map_err(no_board)?;
     frames.push(snapshot);
     Ok(Opening { frames, live_after })
-}
-
-fn touched_seats(change: &box_office::Change) -> Vec<SeatIndex> {
-    match change {
-        box_office::Change::EventCreated { .. } => Vec::new(),
-        box_office::Change::SeatsHeld { seats, .. }
-        | box_office::Change::SeatsReleased { seats, .. } => seats.to_vec(),
-        box_office::Change::SeatsSold { tickets, .. } => {
-            tickets.iter().map(|sold| sold.seat).collect()
-        }
-    }
 }
 
 fn no_board(_: NoBoard) -> Failure {

@@ -94,19 +94,15 @@ impl EventTopic {
         Ok(())
     }
 
-    /// Notes that the entry at `index` put seats into a state.
-    pub(super) fn set(&mut self, index: u64, seats: impl Iterator<Item = SeatIndex>, state: u8) {
-        if self.board.is_some() && index <= self.loaded_at {
-            return;
-        }
-        for seat in seats {
-            match &mut self.board {
-                Some(board) => board.set(seat, state),
-                None if self.backlog.len() < BOARD_BACKLOG_MAX => {
-                    self.backlog.push((index, seat, state));
-                }
-                None => {}
+    /// Notes that the entry at `index` put a seat into a state.
+    pub(super) fn set(&mut self, index: u64, seat: SeatIndex, state: u8) {
+        match &mut self.board {
+            Some(_) if index <= self.loaded_at => {}
+            Some(board) => board.set(seat, state),
+            None if self.backlog.len() < BOARD_BACKLOG_MAX => {
+                self.backlog.push((index, seat, state));
             }
+            None => {}
         }
     }
 }

@@ -244,8 +244,27 @@ impl Api {
         }
     }
 
+    /// Begins to read something long, which comes in pieces.
+    pub(crate) async fn open(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        self.at_any_gateway(async |gateway| self.attempt_to_open(gateway, path).await)
+            .await
+            .map(|(_, response)| response)
+    }
+
     async fn request<T: DeserializeOwned>(&self, request: Request<'_>) -> anyhow::Result<T> {
         let path = request.path;
+        let (gateway, text) = self
+            .at_any_gateway(async |gateway| self.attempt(gateway, &request).await)
+            .await?;
+        serde_json::from_slice(&text)
+            .map_err(|error| anyhow::anyhow!("{gateway}{path} answered something else: {error}"))
+    }
+
+    /// Attempts something at one gateway after the other, until one succeeds or refuses.
+    async fn at_any_gateway<T>(
+        &self,
+        mut attempt: impl AsyncFnMut(&str) -> Result<T, Attempt>,
+    ) -> anyhow::Result<(&str, T)> {
         let started = Instant::now();
         let mut answered = Instant::now();
         let mut has_answered = false;
@@ -253,12 +272,8 @@ impl Api {
         loop {
             let turn = self.current.load(Ordering::Relaxed);
             let gateway = &self.gateways[turn % self.gateways.len()];
-            match self.attempt(gateway, &request).await {
-                Ok(text) => {
-                    return serde_json::from_slice(&text).map_err(|error| {
-                        anyhow::anyhow!("{gateway}{path} answered something else: {error}")
-                    });
-                }
+            match attempt(gateway).await {
+                Ok(done) => return Ok((gateway, done)),
                 Err(Attempt::Refused(Problem { code, detail })) => {
                     return Err(Failure::Refused {
                         code,
@@ -312,13 +327,39 @@ impl Api {
         if let Some(key) = request.key {
             asking = asking.header("idempotency-key", key);
         }
-        match answer(asking.send().await, gateway, request.path).await {
-            Ok(text) => Ok(text),
-            Err(AskError::Silent(why) | AskError::Refused(why)) => Err(Attempt::Away(why)),
-            Err(AskError::Denied { status, problem }) if status == 503 || status == 429 => {
-                Err(Attempt::Later(problem))
+        answer(asking.send().await, gateway, request.path)
+            .await
+            .map_err(Attempt::from)
+    }
+
+    async fn attempt_to_open(
+        &self,
+        gateway: &str,
+        path: &str,
+    ) -> Result<reqwest::Response, Attempt> {
+        let asking = self.prepare(Method::GET, gateway, path).send();
+        // Only the beginning of the answer is due so soon.
+        let Ok(sent) = tokio::time::timeout(ATTEMPT_TIMEOUT, asking).await else {
+            return Err(Attempt::Away("it does not answer in time".to_owned()));
+        };
+        match sent {
+            Ok(response) if response.status().is_success() => Ok(response),
+            other => match answer(other, gateway, path).await {
+                Ok(_) => Err(Attempt::Away("it answered something else".to_owned())),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+impl From<AskError> for Attempt {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Silent(why) | AskError::Refused(why) => Self::Away(why),
+            AskError::Denied { status, problem } if status == 503 || status == 429 => {
+                Self::Later(problem)
             }
-            Err(AskError::Denied { problem, .. }) => Err(Attempt::Refused(problem)),
+            AskError::Denied { problem, .. } => Self::Refused(problem),
         }
     }
 }

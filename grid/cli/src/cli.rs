@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::commands::{
     auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
-    report, restart, restore, sample, snapshot, status, up, upgrade, verify,
+    replay, report, restart, restore, sample, snapshot, status, up, upgrade, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Auction(auction::AuctionCommand),
     /// List the SQL reports, or show one
     Report(report::ReportArgs),
+    /// Tell an auction or a sale again, every step as it happened
+    Replay(replay::ReplayArgs),
     /// Measure the grid under load, and check afterwards that nothing was lost or sold twice
     #[command(subcommand)]
     Load(load::LoadCommand),

@@ -28,7 +28,7 @@ use crate::private_file;
 
 /// The layout that this build writes.
 const FORMAT: u32 = 1;
-const TICKET_KEY_BYTES: usize = 32;
+pub(crate) const TICKET_KEY_BYTES: usize = 32;
 
 /// `grid.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

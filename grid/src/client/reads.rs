@@ -7,7 +7,7 @@ use grid_core::{Cursor, PartitionId, Space, StateHash, codec};
 
 use super::{ATTEMPT_TIMEOUT, GridClient};
 use crate::error::GridError;
-use crate::feed::Feed;
+use crate::feed::{Feed, ReplayPace};
 use crate::members::remaining;
 use crate::platform::{self, whole_ms};
 use crate::service::{
@@ -117,12 +117,24 @@ impl<S: Space> GridClient<S> {
     /// Reads a partition's changes after `from`, or from now on.
     #[must_use]
     pub fn follow(&self, partition: PartitionId, from: Option<Cursor>) -> Feed<S> {
+        self.follow_at(partition, from, ReplayPace::Usual)
+    }
+
+    /// Reads a partition's changes after `from`, for work that nobody waits for: where memory no longer
+    /// has them and this node has the partition, they are derived again by a thread that gives way to
+    /// all others, and no client's or pump's replay waits for this one.
+    #[must_use]
+    pub fn follow_in_background(&self, partition: PartitionId, from: Cursor) -> Feed<S> {
+        self.follow_at(partition, Some(from), ReplayPace::Background)
+    }
+
+    fn follow_at(&self, partition: PartitionId, from: Option<Cursor>, pace: ReplayPace) -> Feed<S> {
         // A replica that differs from the others has nothing to tell.
         if let Some(member) = self.members.get(partition)
             && member.is_serving()
             && !member.replica.has_diverged()
         {
-            return member.feed(from);
+            return member.feed(from, pace);
         }
         let node = match self.nearest(partition) {
             Ok(Some(node)) if node != self.members.node => node,

@@ -7,6 +7,7 @@
 //! read the node's data directory or was given the token by someone who may.
 
 mod guard;
+mod history;
 mod members;
 mod operate;
 mod rules;
@@ -38,6 +39,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
             "/partitions/{partition}/snapshot",
             post(operate::take_snapshot).get(operate::fetch_snapshot),
         )
+        .route("/history/{id}", get(history::history))
         .route("/members", get(members::list))
         .route("/members/{id}/{action}", post(members::change))
         .route("/rules/follow-newest", post(rules::follow_newest))

@@ -14,6 +14,7 @@ pub(crate) mod members;
 pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod pump;
+pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod restore;
@@ -50,6 +51,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Event(command) => event::run(&context, command).await,
         Command::Auction(command) => auction::run(&context, command).await,
         Command::Report(args) => report::run(&context, args).await,
+        Command::Replay(args) => replay::run(&context, args).await,
         Command::Load(command) => load::run(&context, command).await,
         Command::Verify(args) => verify::run(&context, args).await,
     }

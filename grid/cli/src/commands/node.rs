@@ -23,7 +23,7 @@ use crate::admin_token;
 use crate::certs::Certificates;
 use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
 use crate::context::Context;
-use crate::data_dir::parse_ticket_key;
+use crate::data_dir::{TICKET_KEY_BYTES, parse_ticket_key};
 use crate::failure::Failure;
 use crate::supervise::{DatabaseAddress, Order};
 use crate::telemetry::Telemetry;
@@ -143,28 +143,11 @@ pub(crate) async fn run(
         requests.orders = Some(watcher.orders);
         watcher.started
     });
-    let mut settings = grid_config::load(args.config.as_deref())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    if let Some(partitions) = args.partitions {
-        settings.cluster.partitions = partitions;
-    }
-    settings.node.data_dir.clone_from(&args.node_dir);
-    if let Some(zone) = &args.zone {
-        settings.node.zone.clone_from(zone);
-    }
-    secure(&args, &mut settings);
+    let settings = settings(&args)?;
     grid::align_timers(Duration::from_millis(
         settings.cluster.heartbeat_interval_ms,
     ));
-    let ticket_key = std::fs::read_to_string(&args.ticket_key)
-        .ok()
-        .and_then(|text| parse_ticket_key(text.trim()))
-        .ok_or_else(|| {
-            let path = args.ticket_key.display();
-            Failure::Usage(format!(
-                "{path} holds no ticket key (64 hexadecimal digits)"
-            ))
-        })?;
+    let ticket_key = ticket_key(&args)?;
     let audit_key = audit_key(&args, &settings.pump)?;
     let _lock = lock(&args.node_dir).await?;
     // Before anything that measures.
@@ -241,6 +224,33 @@ pub(crate) async fn run(
             Err(Failure::NodeStopped(text).into())
         }
     }
+}
+
+/// The configuration, with what the command line says instead.
+fn settings(args: &NodeArgs) -> Result<Settings, Failure> {
+    let mut settings = grid_config::load(args.config.as_deref())
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    if let Some(partitions) = args.partitions {
+        settings.cluster.partitions = partitions;
+    }
+    settings.node.data_dir.clone_from(&args.node_dir);
+    if let Some(zone) = &args.zone {
+        settings.node.zone.clone_from(zone);
+    }
+    secure(args, &mut settings);
+    Ok(settings)
+}
+
+fn ticket_key(args: &NodeArgs) -> Result<[u8; TICKET_KEY_BYTES], Failure> {
+    std::fs::read_to_string(&args.ticket_key)
+        .ok()
+        .and_then(|text| parse_ticket_key(text.trim()))
+        .ok_or_else(|| {
+            let path = args.ticket_key.display();
+            Failure::Usage(format!(
+                "{path} holds no ticket key (64 hexadecimal digits)"
+            ))
+        })
 }
 
 /// Hands leaderships over where somebody is left to take them, lets clients go, closes everything.

@@ -8,14 +8,14 @@ use comfy_table::CellAlignment;
 use data_pump::reports::{
     self, ColumnKind, REPORT_ROWS_MAX, REPORTS, Report, ReportError, ReportTable, Selection,
 };
-use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo, Timestamp, civil};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::chart::{self, ChartError};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::moment::Moment;
 use crate::output::table;
 
 /// Rows of a table or a document, unless `--limit` says otherwise.
@@ -33,8 +33,8 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "ID", requires = "name")]
     auction: Option<Uuid>,
     /// Only rows from then on: a time (2026-03-01T09:00Z; UTC without a zone), a day, or an age (90m, 7d)
-    #[arg(long, value_name = "TIME", requires = "name", value_parser = Since::from_str)]
-    since: Option<Since>,
+    #[arg(long, value_name = "TIME", requires = "name", value_parser = Moment::from_str)]
+    since: Option<Moment>,
     /// The most rows [default: 100; all with --csv and --chart]
     #[arg(long, requires = "name", conflicts_with = "chart",
         value_parser = clap::value_parser!(u32).range(1..))]
@@ -55,51 +55,6 @@ pub(crate) struct ReportArgs {
     database_url: Option<String>,
 }
 
-/// A moment given as a time, a day, or an age.
-#[derive(Clone, Copy, Debug)]
-enum Since {
-    At(Timestamp),
-    Ago(Span),
-}
-
-impl FromStr for Since {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(at) = text.parse::<Timestamp>() {
-            return Ok(Self::At(at));
-        }
-        if let Ok(local) = text.parse::<civil::DateTime>()
-            && let Ok(zoned) = local.to_zoned(TimeZone::UTC)
-        {
-            return Ok(Self::At(zoned.timestamp()));
-        }
-        match text.parse::<Span>() {
-            Ok(span) if !span.is_negative() => Ok(Self::Ago(span)),
-            _ => Err(
-                "not a time (2026-03-01T09:00Z), a day (2026-03-01) or an age (90m, 7d)".to_owned(),
-            ),
-        }
-    }
-}
-
-impl Since {
-    fn timestamp(self, now: Timestamp) -> anyhow::Result<Timestamp> {
-        match self {
-            Self::At(at) => Ok(at),
-            Self::Ago(span) => {
-                let relative = SpanRelativeTo::days_are_24_hours();
-                let age = span
-                    .to_duration(relative)
-                    .and_then(|age| now.checked_sub(age));
-                age.map_err(|error| {
-                    Failure::Usage(format!("--since: {error}; give days, hours or minutes")).into()
-                })
-            }
-        }
-    }
-}
-
 /// Shows one, or their names.
 pub(crate) async fn run(context: &Context, args: ReportArgs) -> anyhow::Result<()> {
     let Some(name) = &args.name else {
@@ -115,7 +70,7 @@ pub(crate) async fn run(context: &Context, args: ReportArgs) -> anyhow::Result<(
     };
     let since = args
         .since
-        .map(|since| since.timestamp(Timestamp::now()))
+        .map(|since| since.timestamp("--since", Timestamp::now()))
         .transpose()?;
     let mut selection = Selection {
         event_id: args.event,
@@ -289,35 +244,4 @@ fn list(context: &Context) -> anyhow::Result<()> {
             "{rows}\nin SQL: SELECT * FROM report_NAME; docs/reports.md says what the columns mean"
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_is_a_time_a_day_or_an_age() {
-        let now: Timestamp = "2026-03-10T12:00:00Z".parse().expect("a time");
-        for (text, expected) in [
-            ("2026-03-01T09:00:00Z", "2026-03-01T09:00:00Z"),
-            ("2026-03-01T09:00Z", "2026-03-01T09:00:00Z"),
-            ("2026-03-01T09:00+02:00", "2026-03-01T07:00:00Z"),
-            ("2026-03-01 09:00", "2026-03-01T09:00:00Z"),
-            ("2026-03-01", "2026-03-01T00:00:00Z"),
-            ("90m", "2026-03-10T10:30:00Z"),
-            ("7d", "2026-03-03T12:00:00Z"),
-            ("2 weeks", "2026-02-24T12:00:00Z"),
-        ] {
-            let since = Since::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            let at = since
-                .timestamp(now)
-                .unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(at.to_string(), expected, "{text}");
-        }
-        for text in ["yesterday", "", "7", "-3h", "2026-13-01"] {
-            assert!(Since::from_str(text).is_err(), "{text}");
-        }
-        let months = Since::from_str("1mo").expect("a span");
-        assert!(months.timestamp(now).is_err(), "months differ in length");
-    }
 }

@@ -24,6 +24,7 @@ mod once;
 mod partitions;
 mod pauses;
 mod pump;
+mod replays;
 mod restarts;
 mod restores;
 mod security;

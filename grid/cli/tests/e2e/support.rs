@@ -299,6 +299,22 @@ impl Client {
             .expect("a message in time")
     }
 
+    /// The next message as it came; `None` when the connection is cut.
+    pub(crate) async fn next_text(&mut self) -> Option<String> {
+        let next = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(_)) => continue,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, next)
+            .await
+            .expect("a message in time")
+    }
+
     /// The next message of a type.
     pub(crate) async fn next_of(&mut self, kind: &str) -> Value {
         loop {
