@@ -254,6 +254,15 @@ pub struct PumpSettings {
     /// The most changes of one partition that may be set aside because the database refuses them; a
     /// pump that would set aside one more stops and says so. Default 100,000.
     pub parked_changes_max: u64,
+    /// Whether the log itself is written to the database too, so that the grid can be restored from the
+    /// database alone. Default true.
+    pub archive: bool,
+    /// A partition's whole state is archived after this much of its log, in bytes of entries: a restore
+    /// applies at most about so much. At least 1 MiB. Default 256 MiB.
+    pub archive_state_every_bytes: u64,
+    /// Log and states in the database that are not needed to restore any moment of this last while are
+    /// deleted. Default 744 hours (31 days); 0 keeps everything.
+    pub archive_keep_hours: u64,
     /// The file with the grid's key for the audit trail, 64 hexadecimal digits, the same on all nodes. The
     /// command line comes before it. Default none: what is written is chained, and no root is signed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -276,6 +285,9 @@ impl Default for PumpSettings {
             retry_min_ms: 100,
             retry_max_ms: 5_000,
             parked_changes_max: 100_000,
+            archive: true,
+            archive_state_every_bytes: 256 << 20,
+            archive_keep_hours: 744,
             audit_key_file: None,
             audit_root_interval_s: 60,
             audit_root_leaves_max: 65_536,
@@ -330,6 +342,9 @@ impl Settings {
                 "node.tls_ca_file, tls_certificate_file and tls_key_file",
                 "given together or not at all",
             );
+        }
+        if self.pump.archive_state_every_bytes < REPLAY_BYTES_MIN {
+            return invalid("pump.archive_state_every_bytes", "at least 1048576");
         }
         if node.replay_bytes_max < REPLAY_BYTES_MIN {
             return invalid("node.replay_bytes_max", "at least 1048576");

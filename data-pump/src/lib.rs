@@ -15,6 +15,7 @@
 //!
 //! What it deliberately does not do: decide anything about auctions or seats, or make a sale wait.
 
+pub mod archive;
 pub mod audit;
 pub mod bare_rate;
 pub mod database;

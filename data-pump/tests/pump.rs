@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use data_pump::archive::{ArchiveReader, PartitionReadiness, Target, rebuild};
 use data_pump::database::{Database, DatabaseChoice, DatabaseError, DatabaseOptions, provide};
 use data_pump::pump::{LaneTrouble, Pump, PumpOptions};
 use data_pump::verify::Verifier;
@@ -236,6 +237,52 @@ async fn falls_silent(client: &GridClient<Unit>) {
     }
     let told = client.status().replicas;
     assert!(told.iter().any(|replica| replica.pumped_index > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stopped_comes_back_from_the_database_to_the_last_byte() {
+    let folder = tempfile::tempdir().expect("folder");
+    let Some(database) = database(&folder).await else {
+        return;
+    };
+    let node = node(&folder, NodeSettings::default()).await;
+    let client = node.client();
+    let running = pump(&client, &database);
+    sell(&client, 0).await;
+    compare(&client, &database).await;
+    sell(&client, 1).await;
+    // Not waited for: whoever stops writes what is left.
+    let drained = running.drain().await;
+    let mut digests = Vec::new();
+    for partition in client.layout().iter() {
+        let deadline = Instant::now() + PATIENCE;
+        let found = client.digests(partition, deadline).await.expect("a digest");
+        digests.push(found[0].1.clone().expect("this node's"));
+    }
+    node.shutdown().await;
+    drained.mark().await;
+
+    let mut reader = ArchiveReader::connect(&database.url)
+        .await
+        .expect("answers");
+    let reach = reader.reach().await.expect("an archive");
+    assert_eq!(reach.partitions, 4);
+    for (found, expected) in reach.reach.iter().zip(digests) {
+        assert_eq!(found.readiness(), PartitionReadiness::Complete, "{found:?}");
+        assert_eq!(found.applied_index, expected.applied_index);
+        let target = Target {
+            upto_index: found.applied_index,
+            until: None,
+        };
+        let rebuilt = rebuild(&mut reader, found.partition, target, |_| {}).await;
+        let rebuilt = rebuilt.expect("whole");
+        assert_eq!(rebuilt.proven_index, found.applied_index);
+        assert_eq!(rebuilt.state.hash(), expected.running_hash);
+        let digest = rebuilt.state.view().digest().expect("encodes");
+        assert_eq!(digest, expected.digest);
+    }
+    reader.close().await;
+    database.stop().await.expect("stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]

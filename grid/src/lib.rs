@@ -58,7 +58,10 @@ mod transport;
 mod wal;
 
 pub use admission::CommandClass;
-pub use client::{Answered, CommandRequest, Executed, GridClient, Leadership, REQUEST_LOG, Read};
+pub use client::{
+    Answered, CommandRequest, Executed, GridClient, Leadership, LogError, LoggedEntry, REQUEST_LOG,
+    Read,
+};
 pub use cluster::{
     ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
     MoveReason, NodeEntry, NodeState, Refusal,

@@ -30,12 +30,12 @@ mod paced;
 
 pub(crate) use check::SnapshotCheck;
 pub(crate) use format::{
-    FORMAT, Header, damaged, open, read_frame, restore, write_frame, write_header,
+    FORMAT, Header, SinkError, damaged, open, read_frame, restore, restore_from, write_frame,
+    write_header,
 };
 
 pub(crate) use kinds::Reach;
 
-use format::SinkError;
 use kinds::Kinds;
 use paced::Paced;
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::planner::placed;
 use super::writer::{Place, WriteError, Written};
+use crate::archive::Passage;
 use crate::database::{Database, DatabaseChoice, DatabaseError, DatabaseOptions, provide};
 use crate::schema::migrate;
 
@@ -272,6 +273,11 @@ pub(crate) async fn open(connection: &mut PgConnection, epoch: i64) -> Result<Pl
     Place::open(connection, GRID, 0, epoch).await
 }
 
+/// Whether the grid's pump may open partition 0 for a term.
+pub(crate) async fn opens(connection: &mut PgConnection, epoch: i64) -> bool {
+    open(connection, epoch).await.is_ok()
+}
+
 /// Writes entries as one transaction.
 pub(crate) async fn write(
     place: &mut Place,
@@ -282,7 +288,9 @@ pub(crate) async fn write(
     let upto = entries
         .last()
         .map_or(place.applied_index, |batch| batch.index);
-    place.write(connection, &changes, upto).await
+    place
+        .write(connection, &changes, upto, &Passage::NONE)
+        .await
 }
 
 /// A small sale: an event with seven seats, an auction with three bids.

@@ -11,16 +11,15 @@
 //! (see `pacing`, which bounds what all lanes hold), so a database that is away is felt by nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use grid::{FeedError, GridClient, Leadership};
 use grid_config::PumpSettings;
-use grid_core::{Cursor, PartitionId};
+use grid_core::{Cursor, PartitionId, StateHash};
 use processing_unit::Unit;
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
@@ -32,19 +31,15 @@ use super::pending::Pending;
 use super::reader::{Reader, read_while};
 use super::signing::RootSchedule;
 use super::status::LaneStatus;
+use super::telling::Report;
 use super::trouble::LaneTrouble;
 use super::writer::{Place, WriteError, Written};
+use crate::archive::{DrainedPlaces, Passage, unmark_drained};
 use crate::audit::AuditKey;
 use crate::schema::{self, SchemaError};
 
 /// The checkpoint moves over entries without changes at most this often.
 const IDLE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// The grid is told how far the database is at most this often,
-const REPORT_INTERVAL: Duration = Duration::from_millis(500);
-/// or when this many entries are new.
-const REPORT_ENTRIES: u64 = 5_000;
-/// How long telling the grid may take; the next time says it anew.
-const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// How long one transaction may take before its connection is given up.
 pub(super) const WRITE_WAIT: Duration = Duration::from_secs(90);
 /// The longest that changes wait for more of them because other lanes write too.
@@ -65,11 +60,24 @@ pub(super) struct Shared {
     /// What lanes hold while they rest.
     pub(super) held: Arc<HeldByAll>,
     pub(super) settings: PumpSettings,
+    /// Where lanes stood that had written everything when they ended.
+    pub(super) drained: Arc<DrainedPlaces>,
     /// With which roots over the audit trail are signed.
     pub(super) audit_key: Option<AuditKey>,
     pub(super) stop: watch::Receiver<bool>,
     /// Lanes of partitions that this node leads.
     pub(super) active_lanes: AtomicUsize,
+}
+
+impl Shared {
+    /// What a transaction archives.
+    fn passage(&self, hash: Option<(u64, StateHash)>) -> Passage<'_> {
+        if self.settings.archive {
+            Passage::new(&self.client, hash)
+        } else {
+            Passage::NONE
+        }
+    }
 }
 
 /// Why a lane stopped writing.
@@ -137,24 +145,6 @@ struct LaneMetrics {
     retries: metrics::Counter,
     dead_letters: metrics::Counter,
     missing_rows: metrics::Counter,
-}
-
-/// How far the database is, as the grid was told.
-#[derive(Default)]
-struct Report {
-    /// The last written index that has changes.
-    worth_telling: u64,
-    told: Arc<AtomicU64>,
-    at: Option<Instant>,
-    under_way: Option<JoinHandle<()>>,
-}
-
-impl Report {
-    /// How many entries the grid does not know of.
-    fn news(&self) -> u64 {
-        self.worth_telling
-            .saturating_sub(self.told.load(Ordering::Relaxed))
-    }
 }
 
 impl Lane {
@@ -266,18 +256,27 @@ impl Lane {
             let idle_at = checkpoint_at + IDLE_CHECKPOINT_INTERVAL;
             let has_news = pending.upto_index > place.applied_index || self.report.news() > 0;
             let mut is_root_due = false;
-            tokio::select! {
+            let is_stopping = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return Ok(End::Stopped),
+                _ = stop.wait_for(|stop| *stop) => true,
                 led = leadership.wait_for(|now| !now.is_local || now.term != term) => {
                     return Ok(if led.is_ok() { End::NotLeader } else { End::Stopped });
                 }
-                () = roots.due(&self.shared, &place) => is_root_due = true,
+                () = roots.due(&self.shared, &place) => {
+                    is_root_due = true;
+                    false
+                }
                 // What was read ahead while the lane rested goes first.
-                () = std::future::ready(()), if pending.changes > 0 => {}
-                slice = reader.next() => pending.add(slice?),
-                () = tokio::time::sleep_until(idle_at.into()), if has_news => {}
-                () = tokio::time::sleep_until((looked_at + LOOK_INTERVAL).into()) => {}
+                () = std::future::ready(()), if pending.changes > 0 => false,
+                slice = reader.next() => {
+                    pending.add(slice?);
+                    false
+                }
+                () = tokio::time::sleep_until(idle_at.into()), if has_news => false,
+                () = tokio::time::sleep_until((looked_at + LOOK_INTERVAL).into()) => false,
+            };
+            if is_stopping {
+                return self.drain(place, pending, reader, stop).await;
             }
             if pending.changes == 0 && looked_at.elapsed() >= LOOK_INTERVAL {
                 look(&self.shared, &place).await?;
@@ -296,10 +295,33 @@ impl Lane {
                 pending = self.flush(&mut place, pending, &mut reader, stop).await?;
                 looked_at = Instant::now();
             } else {
-                self.tell_the_grid();
+                self.report.tell(&self.shared.client, self.partition);
             }
             checkpoint_at = Instant::now();
         }
+    }
+
+    /// Writes what is left, and notes where the lane stood when nothing was.
+    async fn drain(
+        &mut self,
+        mut place: Place,
+        mut pending: Pending,
+        mut reader: Reader,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, LaneError> {
+        self.report.close().await;
+        let applied = |lane: &Self| lane.shared.client.applied_index(lane.partition);
+        while let Some(applied) = applied(self)
+            && applied > place.applied_index
+        {
+            while pending.upto_index < applied {
+                pending.add(reader.next().await?);
+            }
+            pending = self.flush(&mut place, pending, &mut reader, stop).await?;
+        }
+        let drained = &self.shared.drained;
+        drained.add(self.partition, place.epoch, place.applied_index);
+        Ok(End::Stopped)
     }
 
     /// Counts how the database stands against where it was last known to be: where this lane left it,
@@ -362,7 +384,10 @@ impl Lane {
         }
         drop(is_schema_ready);
         let epoch = i64::try_from(term).unwrap_or(i64::MAX);
-        Ok(Place::open(connection, self.shared.grid_id, self.partition.0, epoch).await?)
+        let place = Place::open(connection, self.shared.grid_id, self.partition.0, epoch).await?;
+        let unmarked = unmark_drained(connection, self.partition).await;
+        unmarked.map_err(WriteError::from)?;
+        Ok(place)
     }
 
     /// Waits a little for more changes, so that a transaction is worth its sync.
@@ -417,7 +442,8 @@ impl Lane {
         while let Some((changes, new_index)) = runs.next_run() {
             let mut lease = acquire(&shared).await?;
             let started = Instant::now();
-            let write = place.write(&mut lease, &changes, new_index);
+            let passage = shared.passage(runs.last_hash());
+            let write = place.write(&mut lease, &changes, new_index, &passage);
             let write = tokio::time::timeout(WRITE_WAIT, write);
             let ahead_max = shared.settings.batch_changes_max;
             let (written, read) = read_while(write, reader, &mut ahead, ahead_max).await;
@@ -440,7 +466,7 @@ impl Lane {
             if !changes.is_empty() {
                 self.report.worth_telling = place.applied_index;
             }
-            self.tell_the_grid();
+            self.report.tell(&self.shared.client, self.partition);
             read?;
             let oldest_at_ms = runs.oldest_at_ms().or(ahead.oldest_at_ms());
             self.status
@@ -493,38 +519,6 @@ impl Lane {
             status.trouble = None;
             status.stuck = false;
         });
-    }
-
-    /// Lets the grid forget log that the database has. Only changes are worth telling: what is told
-    /// becomes a log entry itself, and telling of that would never end.
-    fn tell_the_grid(&mut self) {
-        let report = &mut self.report;
-        let news = report.news();
-        let is_due =
-            news >= REPORT_ENTRIES || report.at.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
-        let is_under_way = report
-            .under_way
-            .as_ref()
-            .is_some_and(|task| !task.is_finished());
-        if news == 0 || !is_due || is_under_way {
-            return;
-        }
-        report.at = Some(Instant::now());
-        let client = self.shared.client.clone();
-        let partition = self.partition;
-        let index = report.worth_telling;
-        let told = Arc::clone(&report.told);
-        report.under_way = Some(tokio::spawn(async move {
-            let deadline = Instant::now() + REPORT_WAIT;
-            match client.record_pumped(partition, index, deadline).await {
-                Ok(()) => {
-                    told.fetch_max(index, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    tracing::debug!(partition = partition.0, %error, "the grid was not told");
-                }
-            }
-        }));
     }
 
     fn fail(&self, error: &str, stuck: bool, trouble: LaneTrouble) {

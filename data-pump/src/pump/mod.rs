@@ -7,6 +7,7 @@
 //! What it deliberately does not do: hold changes back from anybody, or keep them in memory while the
 //! database is away. The log is the queue; what a lane reads ahead while it rests is bounded.
 
+mod archiving;
 mod backoff;
 mod connections;
 mod control;
@@ -26,6 +27,7 @@ mod signing;
 mod sqlstate;
 mod statements;
 mod status;
+mod telling;
 mod trail;
 mod trouble;
 mod writer;
@@ -77,6 +79,8 @@ pub(crate) use writer::partition_number;
 
 /// How long a shutdown waits for the lanes' last transactions.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+/// And then for the mark of a clean end.
+const MARK_WAIT: Duration = Duration::from_secs(2);
 /// How often the lag is published.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -111,6 +115,7 @@ pub enum PumpError {
 /// A running pump.
 #[derive(Debug)]
 pub struct Pump {
+    shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     lanes: JoinSet<()>,
     reporter: JoinHandle<()>,
@@ -146,6 +151,7 @@ impl Pump {
             is_schema_ready: Mutex::new(false),
             steps_back: options.steps_back,
             held: Arc::default(),
+            drained: Arc::default(),
             settings: options.settings,
             audit_key: options.audit_key,
             stop: stopped,
@@ -158,13 +164,15 @@ impl Pump {
             receivers.push(receiver);
             lanes.spawn(Lane::new(Arc::clone(&shared), partition, status).run());
         }
-        lanes.spawn(months::keep_months(shared));
+        lanes.spawn(months::keep_months(Arc::clone(&shared)));
         let statuses = Statuses {
             client: options.client,
             lanes: Arc::new(receivers),
         };
         let reporter = tokio::spawn(publish_lag(statuses.clone()));
+        lanes.spawn(archiving::run(Arc::clone(&shared)));
         Ok(Self {
+            shared,
             stop,
             lanes,
             reporter,
@@ -185,8 +193,14 @@ impl Pump {
         move || statuses.read()
     }
 
-    /// Lets the lanes finish their transactions and closes the connections.
-    pub async fn shutdown(mut self) {
+    /// Lets the lanes write what is left, as far as they can in a few seconds, and closes the connections.
+    pub async fn shutdown(self) {
+        self.drain().await.close().await;
+    }
+
+    /// Lets the lanes write what is left, as far as they can in a few seconds. Hand what comes back to
+    /// [`Drained::mark`] once the node has ended.
+    pub async fn drain(mut self) -> Drained {
         self.reporter.abort();
         self.stop.send_replace(true);
         let finish = async { while self.lanes.join_next().await.is_some() {} };
@@ -194,6 +208,34 @@ impl Pump {
             tracing::warn!("the pump's last transactions did not end in time");
             self.lanes.shutdown().await;
         }
+        Drained {
+            shared: self.shared,
+            connections: self.connections,
+        }
+    }
+}
+
+/// A pump whose lanes have ended.
+#[derive(Debug)]
+pub struct Drained {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+}
+
+impl Drained {
+    /// Marks in the database which partitions have everything there that their grid ever accepted, and
+    /// closes the connections. To be called when the node has ended, so that it accepts nothing any more.
+    pub async fn mark(self) {
+        let marking = tokio::time::timeout(MARK_WAIT, archiving::mark_drained(&self.shared));
+        match marking.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the clean end is not marked in the database"),
+            Err(_) => tracing::warn!("the database took too long to mark the clean end"),
+        }
+        self.close().await;
+    }
+
+    async fn close(self) {
         self.connections.close().await;
     }
 }

@@ -1,7 +1,7 @@
 //! What a lane has read and not yet written, and how it is cut into transactions.
 
 use grid::FeedSlice;
-use grid_core::ChangeBatch;
+use grid_core::{ChangeBatch, StateHash};
 use processing_unit::Change;
 
 use super::planner::{PlacedChange, placed};
@@ -72,6 +72,12 @@ impl<'a> Runs<'a> {
         Some(self.entries.get(self.next)?.at.as_millis())
     }
 
+    /// The running state hash after the last entry that a run has had, with that entry's index.
+    pub(super) fn last_hash(&self) -> Option<(u64, StateHash)> {
+        let last = self.entries.get(self.next.checked_sub(1)?)?;
+        Some((last.index, last.hash))
+    }
+
     /// The next run with the index that the checkpoint moves to: its last entry's, or for the last
     /// run that of everything read.
     pub(super) fn next_run(&mut self) -> Option<(Vec<PlacedChange<'a>>, u64)> {
@@ -96,7 +102,7 @@ impl<'a> Runs<'a> {
 mod tests {
     use std::sync::Arc;
 
-    use grid_core::{StateHash, Timestamp};
+    use grid_core::Timestamp;
     use processing_unit::{AuctionId, auction};
     use uuid::Uuid;
 

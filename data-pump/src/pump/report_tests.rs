@@ -28,7 +28,12 @@ async fn filled() -> Option<TestDatabase> {
         let changes: Vec<_> = entries.iter().flat_map(|batch| placed(batch)).collect();
         let upto = entries.last().expect("chunks are not empty").index;
         let written = place
-            .write(&mut connection, &changes, upto)
+            .write(
+                &mut connection,
+                &changes,
+                upto,
+                &crate::archive::Passage::NONE,
+            )
             .await
             .expect("written");
         assert_eq!((written.parked, written.missing), (0, 0));

@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use grid_core::PartitionId;
 use sqlx::{Connection, PgConnection, PgTransaction};
 use uuid::Uuid;
 
@@ -23,6 +24,7 @@ use super::planner::{PlacedChange, plan};
 use super::sqlstate::{Verdict, judge, sqlstate};
 use super::statements::{self, Route};
 use super::trail::{Link, StoredTrail, Trail};
+use crate::archive::Passage;
 
 /// Parked changes of one partition unless somebody says otherwise.
 pub(super) const PARKED_CHANGES_MAX: u64 = 100_000;
@@ -205,13 +207,14 @@ impl Place {
         }
     }
 
-    /// Writes the changes of whole entries and moves the checkpoint to `new_index`, in one
-    /// transaction. The place moves only when the database has confirmed it.
+    /// Writes the changes of whole entries, archives the entries, and moves the checkpoint to `new_index`,
+    /// in one transaction. The place moves only when the database has confirmed it.
     pub(super) async fn write(
         &mut self,
         connection: &mut PgConnection,
         changes: &[PlacedChange<'_>],
         new_index: u64,
+        passage: &Passage<'_>,
     ) -> Result<Written, WriteError> {
         let mut written = Written::default();
         let mut rows = plan(changes);
@@ -220,7 +223,7 @@ impl Place {
             .next(partition_number(self.partition), &rows.changes);
         let mut transaction = connection.begin().await?;
         let mut parking = self
-            .fence(&mut transaction, changes, new_index, &link)
+            .fence(&mut transaction, changes, new_index, &link, passage)
             .await?;
         let (free, behind) = parking.split(changes);
         if !behind.is_empty() {
@@ -239,7 +242,7 @@ impl Place {
             Err(error) if judge(&error) == Verdict::Park => {
                 transaction.rollback().await?;
                 written = self
-                    .write_carefully(connection, changes, new_index, &link)
+                    .write_carefully(connection, changes, new_index, &link, passage)
                     .await?;
             }
             Err(error) => return Err(WriteError::of(error)),
@@ -257,12 +260,13 @@ impl Place {
         changes: &[PlacedChange<'_>],
         new_index: u64,
         link: &Link,
+        passage: &Passage<'_>,
     ) -> Result<Written, WriteError> {
         let partition = partition_number(self.partition);
         let mut written = Written::default();
         let mut transaction = connection.begin().await?;
         let mut parking = self
-            .fence(&mut transaction, changes, new_index, link)
+            .fence(&mut transaction, changes, new_index, link, passage)
             .await?;
         let mut parts = vec![changes.to_vec()];
         while let Some(part) = parts.pop() {
@@ -298,15 +302,22 @@ impl Place {
         Ok(written)
     }
 
-    /// Moves the checkpoint and reads which of the changes must be parked.
+    /// Moves the checkpoint, archives the entries that it passes, and reads which of the changes must be
+    /// parked.
     async fn fence(
         &self,
         transaction: &mut PgTransaction<'_>,
         changes: &[PlacedChange<'_>],
         new_index: u64,
         link: &Link,
+        passage: &Passage<'_>,
     ) -> Result<Parking, WriteError> {
         let parked = self.move_checkpoint(transaction, new_index, link).await?;
+        let partition = PartitionId(self.partition);
+        passage
+            .archive(transaction, partition, self.applied_index, new_index)
+            .await
+            .map_err(WriteError::of)?;
         let parking = Parking::open(
             transaction,
             self.partition,

@@ -19,19 +19,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use grid::backup::{Planting, check_snapshot, founding_holders, plant_snapshot};
+use grid::backup::check_snapshot;
 use grid_core::PartitionId;
 use processing_unit::Unit;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::{Api, random_uuid};
+use crate::api::Api;
 use crate::cluster::{self, ClusterStatus};
 use crate::commands::snapshot;
 use crate::context::Context;
-use crate::data_dir::{GridFile, NodeEntry};
 use crate::failure::Failure;
-use crate::supervise::reserve_ports;
+use crate::new_grid::NewGrid;
 
 /// The newest format that this build reads.
 const FORMAT: u32 = 1;
@@ -200,7 +199,8 @@ fn private_file(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn write_synced(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+/// Writes a new file that only its owner may read, and syncs it.
+pub(crate) fn write_synced(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let mut file = private_file(path)?;
     file.write_all(content)?;
     file.sync_all()?;
@@ -274,45 +274,15 @@ pub(crate) fn verify(directory: &Path) -> anyhow::Result<Manifest> {
 /// Makes a new grid of a backup, in an empty data directory.
 pub(crate) fn restore(context: &mut Context, order: &RestoreOrder) -> anyhow::Result<Restored> {
     let manifest = verify(&order.directory)?;
-    let settings = grid_config::load(order.config.as_deref())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    context.data_dir.create()?;
-    let _lock = context.data_dir.lock()?;
-    let path = context.data_dir.path().to_owned();
-    if context.data_dir.read()?.is_some() {
-        let text = format!(
-            "{} holds a grid already; choose an empty one",
-            path.display()
-        );
-        return Err(Failure::DataDirectory(text).into());
-    }
-    let count = order.nodes as usize;
-    let ports = reserve_ports(2 * count)?;
-    let nodes: Vec<NodeEntry> = (0..count)
-        .map(|place| NodeEntry {
-            id: place as u64 + 1,
-            raft_port: ports[place],
-            gateway_port: ports[count + place],
-        })
-        .collect();
-    let ids: Vec<u64> = nodes.iter().map(|node| node.id).collect();
-    // Another grid: it will take another way than the one that the backup is of.
-    let grid_id = random_uuid()?;
+    let new = NewGrid::begin(
+        context,
+        manifest.partitions,
+        order.nodes,
+        order.config.as_deref(),
+    )?;
     for file in &manifest.files {
-        let partition = PartitionId(file.partition);
-        let replicas = settings.cluster.replicas;
-        let holders = founding_holders(partition, &ids, manifest.partitions, replicas);
-        for node in &holders {
-            let planting = Planting {
-                from_grid: manifest.grid_id.as_u128(),
-                grid_id: grid_id.as_u128(),
-                partition,
-                voters: &holders,
-            };
-            let node_dir = context.data_dir.node(*node);
-            plant_snapshot(&order.directory.join(&file.file), &node_dir, planting)
-                .map_err(|error| Failure::DataDirectory(error.to_string()))?;
-        }
+        let source = order.directory.join(&file.file);
+        new.plant_snapshot(PartitionId(file.partition), manifest.grid_id, &source)?;
     }
     if manifest.ticket_key {
         let key = fs::read(order.directory.join(TICKET_KEY)).map_err(|error| {
@@ -320,9 +290,8 @@ pub(crate) fn restore(context: &mut Context, order: &RestoreOrder) -> anyhow::Re
         })?;
         write_synced(&context.data_dir.ticket_key_path(), &key)?;
     }
-    // Last: a directory without it holds no grid.
-    let file = GridFile::new(grid_id, manifest.partitions, nodes);
-    context.data_dir.write(&file)?;
+    let (grid_id, path) = (new.grid_id, new.path());
+    new.finish()?;
     Ok(Restored {
         grid_id,
         from_grid: manifest.grid_id,

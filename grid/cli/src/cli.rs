@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::commands::{
     auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
-    replay, report, restart, sample, snapshot, status, up, upgrade, verify,
+    replay, report, restart, restore, sample, snapshot, status, up, upgrade, verify,
 };
 use crate::failure::EXIT_CODES;
 
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     /// Keep a copy of the grid outside of it, check one, or make a new grid from one
     #[command(subcommand)]
     Backup(backup::BackupCommand),
+    /// Make a new grid from the database alone, in a data directory that is empty (--data-dir)
+    Restore(restore::RestoreArgs),
     /// Make and show certificates for mutual TLS between nodes
     #[command(subcommand)]
     Certs(certs::CertsCommand),

@@ -75,6 +75,21 @@ impl<'a> Entry<'a> {
         codec::encode(self)
     }
 
+    /// The leader's clock in an encoded entry, without reading its commands.
+    ///
+    /// # Errors
+    /// See [`Self::decode`].
+    pub fn stamp(bytes: &[u8]) -> Result<Timestamp, CodecError> {
+        let ((format, _rules, now), _): ((u16, u16, Timestamp), _) = codec::decode_prefix(bytes)?;
+        if format == ENTRY_FORMAT {
+            return Ok(now);
+        }
+        Err(CodecError::Version {
+            found: format,
+            supported: ENTRY_FORMAT,
+        })
+    }
+
     /// Reads an entry; its commands borrow from `bytes`.
     ///
     /// # Errors
@@ -106,6 +121,7 @@ mod tests {
         });
         let bytes = entry.encode().expect("plain");
         assert_eq!(Entry::decode(&bytes).expect("same"), entry);
+        assert_eq!(Entry::stamp(&bytes).expect("same"), entry.now);
     }
 
     #[test]
@@ -120,5 +136,6 @@ mod tests {
                 supported: ENTRY_FORMAT
             })
         ));
+        Entry::stamp(&bytes).expect_err("as much as the whole");
     }
 }

@@ -84,6 +84,49 @@ pub enum RestoreError {
     },
 }
 
+/// Where a snapshot stands, by its first section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSummary {
+    /// The last entry in it.
+    pub index: u64,
+    /// That entry's time.
+    pub at: Timestamp,
+    /// The running state hash after it.
+    pub state_hash: StateHash,
+}
+
+/// Reads where a snapshot stands, without restoring it.
+///
+/// # Errors
+/// When it is not a snapshot's first section, or of another format.
+pub fn summary(first_section: &[u8]) -> Result<SnapshotSummary, RestoreError> {
+    let in_section = |source| RestoreError::Section { number: 0, source };
+    let (kind, body): (SectionKind, _) = codec::decode_prefix(first_section).map_err(in_section)?;
+    if kind != SectionKind::Head {
+        return Err(RestoreError::Shape {
+            number: 0,
+            what: "the head must come first",
+        });
+    }
+    let head = read_head(body).map_err(in_section)?;
+    Ok(SnapshotSummary {
+        index: head.applied_index,
+        at: head.clock,
+        state_hash: head.hash,
+    })
+}
+
+fn read_head(body: &[u8]) -> Result<Head, CodecError> {
+    let head: Head = codec::decode(body)?;
+    if head.format == SNAPSHOT_FORMAT {
+        return Ok(head);
+    }
+    Err(CodecError::Version {
+        found: head.format,
+        supported: SNAPSHOT_FORMAT,
+    })
+}
+
 /// Whether a section is the one that every complete snapshot ends with.
 #[must_use]
 pub fn is_end(section: &[u8]) -> bool {
@@ -193,13 +236,7 @@ impl<S: Space> Restore<S> {
         }
         match (&mut self.state, kind) {
             (None, SectionKind::Head) => {
-                let head: Head = codec::decode(body).map_err(in_section)?;
-                if head.format != SNAPSHOT_FORMAT {
-                    return Err(in_section(CodecError::Version {
-                        found: head.format,
-                        supported: SNAPSHOT_FORMAT,
-                    }));
-                }
+                let head = read_head(body).map_err(in_section)?;
                 if head.rules > S::RULES {
                     return Err(RestoreError::NewerRules {
                         needed: head.rules,

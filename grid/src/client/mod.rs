@@ -18,7 +18,7 @@ use crate::members::{Members, remaining};
 use crate::node::NodeId;
 
 pub use commands::{CommandRequest, Executed};
-pub use reads::{Answered, Read};
+pub use reads::{Answered, LogError, LoggedEntry, Read};
 
 /// One attempt to reach a leader; after it the client looks for the leader again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(3_000);

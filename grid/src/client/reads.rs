@@ -1,14 +1,15 @@
-//! Queries, as fresh as is asked for, and changes as they come.
+//! Queries, as fresh as is asked for, changes as they come, and the entries that brought them.
 
 use std::time::Instant;
 
-use grid_core::{Cursor, PartitionId, Space, codec};
+use bytes::Bytes;
+use grid_core::{Cursor, PartitionId, Space, StateHash, codec};
 
 use super::{ATTEMPT_TIMEOUT, GridClient};
 use crate::error::GridError;
 use crate::feed::{Feed, ReplayPace};
 use crate::members::remaining;
-use crate::platform::whole_ms;
+use crate::platform::{self, whole_ms};
 use crate::service::{
     FeedHeader, Freshness, QueryReply, QueryRequest, SERVICE_FEED, SERVICE_QUERY,
 };
@@ -21,6 +22,27 @@ pub struct Answered<A> {
     pub answer: A,
     /// The log position that the answer reflects.
     pub position: Cursor,
+}
+
+/// One entry of a partition's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedEntry {
+    /// Its log index.
+    pub index: u64,
+    /// An encoded [`grid_core::Entry`]; `None` for an entry that carries nothing for the space (a
+    /// membership change, a new leader's blank).
+    pub payload: Option<Bytes>,
+}
+
+/// Why a log cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// This node has no replica of the partition. Ask one that has.
+    #[error("this node has no replica of the partition")]
+    NotHeld,
+    /// The log no longer reaches back so far, or is damaged. Take a snapshot and go on from there.
+    #[error("the log cannot be read: {0}")]
+    Unreadable(String),
 }
 
 /// How fresh a query's answer must be.
@@ -130,6 +152,38 @@ impl<S: Space> GridClient<S> {
             Some(stream) => Feed::remote(stream, partition, from),
             None => Feed::nowhere(partition, from),
         }
+    }
+
+    /// Entries of this node's own log of a partition from `first` to `last`, which must be applied here:
+    /// fewer where `bytes_max` is reached, but at least one. Read from the disk where memory no longer
+    /// has them.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub async fn read_log(
+        &self,
+        partition: PartitionId,
+        first: u64,
+        last: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<LoggedEntry>, LogError> {
+        let member = self.members.get(partition).ok_or(LogError::NotHeld)?;
+        let reading = platform::blocking(move || member.group.read_log(first, last, bytes_max));
+        let read = reading
+            .await
+            .map_err(|_| LogError::Unreadable("the reading thread has ended".to_owned()))?;
+        let entries = read.map_err(|error| LogError::Unreadable(error.to_string()))?;
+        let entries = entries.into_iter();
+        Ok(entries
+            .map(|(index, payload)| LoggedEntry { index, payload })
+            .collect())
+    }
+
+    /// The running state hash after an entry, if this node's replica still knows it: that of every recent
+    /// entry, and of some older ones.
+    #[must_use]
+    pub fn state_hash_at(&self, partition: PartitionId, index: u64) -> Option<StateHash> {
+        self.members.get(partition)?.replica.hash_at(index)
     }
 
     /// Looks at this node's replica of a partition.

@@ -41,7 +41,7 @@ pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> io::Error {
 }
 
 /// A codec error as a sink's error.
-pub(super) struct SinkError(pub(super) io::Error);
+pub(crate) struct SinkError(pub(crate) io::Error);
 
 impl From<CodecError> for SinkError {
     fn from(error: CodecError) -> Self {
@@ -97,12 +97,23 @@ pub(crate) fn open(
     partition: PartitionId,
 ) -> io::Result<(Header, BufReader<File>)> {
     let mut input = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let header = read_header(&mut input, path, grid_id, partition)?;
+    Ok((header, input))
+}
+
+/// Reads what a file begins with; `path` names it in errors.
+fn read_header(
+    input: &mut impl Read,
+    path: &Path,
+    grid_id: u128,
+    partition: PartitionId,
+) -> io::Result<Header> {
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic)?;
     if &magic != MAGIC {
         return Err(damaged(path, "not a snapshot"));
     }
-    let header = read_frame(&mut input, path)?.ok_or_else(|| damaged(path, "no header"))?;
+    let header = read_frame(input, path)?.ok_or_else(|| damaged(path, "no header"))?;
     let header: Header = codec::decode(&header).map_err(|error| damaged(path, error))?;
     if header.format > FORMAT {
         return Err(damaged(
@@ -116,7 +127,7 @@ pub(crate) fn open(
             "the snapshot is of another grid or partition",
         ));
     }
-    Ok((header, input))
+    Ok(header)
 }
 
 /// Reads a whole snapshot.
@@ -128,7 +139,21 @@ pub(crate) fn restore<S: Space>(
     grid_id: u128,
     partition: PartitionId,
 ) -> io::Result<(PartitionState<S>, SnapshotPosition)> {
-    let (header, mut input) = open(path, grid_id, partition)?;
+    let input = BufReader::with_capacity(1 << 18, File::open(path)?);
+    restore_from(input, path, grid_id, partition)
+}
+
+/// Reads a whole snapshot from its bytes, wherever they are; `path` names it in errors.
+///
+/// # Errors
+/// See [`restore`].
+pub(crate) fn restore_from<S: Space>(
+    mut input: impl Read,
+    path: &Path,
+    grid_id: u128,
+    partition: PartitionId,
+) -> io::Result<(PartitionState<S>, SnapshotPosition)> {
+    let header = read_header(&mut input, path, grid_id, partition)?;
     let mut restore = Restore::<S>::default();
     while let Some(section) = read_frame(&mut input, path)? {
         restore

@@ -18,6 +18,7 @@ pub(crate) mod pump_loads;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod restart;
+pub(crate) mod restore;
 pub(crate) mod sample;
 pub(crate) mod scenarios;
 pub(crate) mod snapshot;
@@ -44,6 +45,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Audit(command) => audit::run(&context, command).await,
         Command::Snapshot(command) => snapshot::run(&context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
+        Command::Restore(args) => restore::run(context, args).await,
         Command::Certs(command) => certs::run(&context, command),
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),

@@ -280,10 +280,14 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
             tracing::warn!("the grid has not said in time that this node is removed");
         }
     }
-    if let Some(pump) = pump.running {
-        pump.shutdown().await;
-    }
+    let drained = match pump.running {
+        Some(pump) => Some(pump.drain().await),
+        None => None,
+    };
     node.shutdown().await;
+    if let Some(drained) = drained {
+        drained.mark().await;
+    }
 }
 
 /// The key for the audit trail, from the command line or the configuration.

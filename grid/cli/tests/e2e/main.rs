@@ -28,6 +28,7 @@ mod pump_faults;
 mod pump_loads;
 mod replays;
 mod restarts;
+mod restores;
 mod security;
 mod session;
 mod snapshots;

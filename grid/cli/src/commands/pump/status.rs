@@ -1,6 +1,7 @@
 //! `grid pump status`.
 
 use clap::Args;
+use data_pump::archive::{ArchiveReader, PartitionReach, PartitionReadiness};
 use data_pump::pump::{FenceOutcomes, LaneState, LaneStatus, LaneTrouble, PartitionControl};
 use serde::Serialize;
 
@@ -36,8 +37,36 @@ struct Entry {
     paused_by: Option<String>,
     pause_reason: Option<String>,
     fence: FenceOutcomes,
+    /// `None` when the database was not asked, or archives nothing.
+    archive: Option<Archive>,
     trouble: Option<LaneTrouble>,
     last_error: Option<String>,
+}
+
+/// From when, and how completely, the partition can be restored from the database.
+#[derive(Debug, Serialize)]
+struct Archive {
+    readiness: PartitionReadiness,
+    earliest: Option<jiff::Timestamp>,
+    last_index: Option<u64>,
+    states: u64,
+    newest_state_index: Option<u64>,
+    log_bytes: u64,
+}
+
+impl From<&PartitionReach> for Archive {
+    fn from(reach: &PartitionReach) -> Self {
+        Self {
+            readiness: reach.readiness(),
+            earliest: reach
+                .earliest_ms
+                .and_then(|at| jiff::Timestamp::from_millisecond(at).ok()),
+            last_index: reach.last_index,
+            states: reach.bases,
+            newest_state_index: reach.newest_base_index,
+            log_bytes: reach.block_bytes,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -50,9 +79,9 @@ struct Document {
 /// Asks the nodes and the database; a database that is away is part of the answer.
 pub(crate) async fn run(context: &Context, args: &StatusArgs) -> anyhow::Result<()> {
     let cluster = ClusterStatus::ask(&context.api()?).await?;
-    let (rows, database_error) = match read_database(context, args).await {
-        Ok(rows) => (rows, None),
-        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    let (rows, reach, database_error) = match read_database(context, args).await {
+        Ok((rows, reach)) => (rows, reach, None),
+        Err(error) => (Vec::new(), Vec::new(), Some(format!("{error:#}"))),
     };
     let lanes: Vec<(u64, LaneStatus)> = cluster
         .statuses()
@@ -66,7 +95,7 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> anyhow::Result<
     let partitions = cluster
         .partitions()
         .into_iter()
-        .map(|partition| entry(partition, &lanes, &rows))
+        .map(|partition| entry(partition, &lanes, &rows, &reach))
         .collect();
     let document = Document {
         partitions,
@@ -78,14 +107,29 @@ pub(crate) async fn run(context: &Context, args: &StatusArgs) -> anyhow::Result<
 async fn read_database(
     context: &Context,
     args: &StatusArgs,
-) -> anyhow::Result<Vec<PartitionControl>> {
+) -> anyhow::Result<(Vec<PartitionControl>, Vec<PartitionReach>)> {
     let mut operator = args.database.operator(context).await?;
     let rows = operator.partitions().await.map_err(Failure::from)?;
     operator.close().await;
-    Ok(rows)
+    Ok((rows, read_archive(&args.database.url(context)?).await))
 }
 
-fn entry(partition: u32, lanes: &[(u64, LaneStatus)], rows: &[PartitionControl]) -> Entry {
+/// How far the archive reaches; nothing where there is none.
+async fn read_archive(url: &str) -> Vec<PartitionReach> {
+    let Ok(mut reader) = ArchiveReader::connect(url).await else {
+        return Vec::new();
+    };
+    let reach = reader.reach().await;
+    reader.close().await;
+    reach.map_or_else(|_| Vec::new(), |reach| reach.reach)
+}
+
+fn entry(
+    partition: u32,
+    lanes: &[(u64, LaneStatus)],
+    rows: &[PartitionControl],
+    reach: &[PartitionReach],
+) -> Entry {
     let lane = lanes.iter().find(|(_, lane)| lane.partition.0 == partition);
     let row = rows
         .iter()
@@ -118,6 +162,10 @@ fn entry(partition: u32, lanes: &[(u64, LaneStatus)], rows: &[PartitionControl])
         paused,
         paused_by: row.and_then(|row| row.paused_by.clone()),
         pause_reason: row.and_then(|row| row.pause_reason.clone()),
+        archive: reach
+            .iter()
+            .find(|reach| reach.partition.0 == partition)
+            .map(Archive::from),
         fence: status.map_or_else(FenceOutcomes::default, |lane| lane.fence),
         trouble: status.and_then(|lane| lane.trouble),
         last_error: status.and_then(|lane| lane.last_error.clone()),
@@ -135,6 +183,7 @@ fn text(document: &Document) -> String {
         "oldest waits",
         "parked",
         "database found there/ahead/behind",
+        "restorable from",
         "note",
     ]);
     for entry in &document.partitions {
@@ -165,6 +214,7 @@ fn text(document: &Document) -> String {
                 "{}/{}/{}",
                 entry.fence.equal, entry.fence.ahead, entry.fence.behind
             ),
+            restorable(entry.archive.as_ref()),
             note.unwrap_or_default(),
         ]);
     }
@@ -175,4 +225,17 @@ fn text(document: &Document) -> String {
         ));
     }
     text
+}
+
+fn restorable(archive: Option<&Archive>) -> String {
+    match archive {
+        None => "-".to_owned(),
+        Some(Archive {
+            readiness: PartitionReadiness::Broken,
+            ..
+        }) => "not now: a state is to be archived".to_owned(),
+        Some(archive) => archive
+            .earliest
+            .map_or("-".to_owned(), |earliest| format!("{earliest:.0}")),
+    }
 }
