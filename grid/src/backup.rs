@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use grid_core::snapshot::{SnapshotSummary, summary};
 use grid_core::{PartitionId, PartitionState, Space};
+use parking_lot::Mutex;
 
 use crate::cluster::first_holders;
 use crate::identity::NodeDirectory;
@@ -21,6 +22,9 @@ use crate::node::NodeId;
 use crate::platform::fs::{self, File};
 use crate::raft::SnapshotPosition;
 use crate::snapshot::{self, Header, SinkError};
+
+/// Held while a directory is marked: two who replace one file at once would take it from each other.
+static MARKING: Mutex<()> = Mutex::new(());
 
 /// What a snapshot was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +202,8 @@ fn plant(
     let path = directory.join(format!("{index:016x}.snap"));
     fs::rename(&temporary, &path)?;
     File::open(&directory)?.sync_all()?;
+    // Partitions may be planted at the same time, and share the mark of their node.
+    let _turn = MARKING.lock();
     NodeDirectory::new(node_dir.to_owned()).mark_planted()?;
     Ok(path)
 }
