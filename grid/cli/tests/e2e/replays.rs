@@ -213,9 +213,6 @@ async fn an_auction_is_told_byte_for_byte_as_to_its_watchers() {
         assert_eq!(lines(folder.path(), &both), bidder.events);
     }
     pictures_and_files(&folder, &id, watcher.events.len());
-    if grid.has_database() {
-        the_logs_forget_and_the_database_does_not(&grid, &folder, &id, &watcher.events).await;
-    }
     grid.stop().await;
 }
 
@@ -305,25 +302,6 @@ async fn the_database_tells_the_same(folder: &tempfile::TempDir, id: &str, event
         &[id, "--format", "json", "--database-url", url],
     );
     assert_eq!(alone, events);
-}
-
-/// Once the nodes' logs begin later, the database tells what was before.
-async fn the_logs_forget_and_the_database_does_not(
-    grid: &Grid,
-    folder: &tempfile::TempDir,
-    id: &str,
-    events: &[String],
-) {
-    wait_for("the logs are cut", async || {
-        // Whoever leads says with the next entry how far the pump is.
-        create_auction(grid).await;
-        grid.run(&["snapshot", "take"]);
-        let written = replay(folder.path(), &[id, "--from", "grid"]);
-        (written.code == 1 && written.errors.contains("log_too_short")).then_some(())
-    })
-    .await;
-    let told = lines(folder.path(), &[id, "--format", "json"]);
-    assert_eq!(told, events);
 }
 
 fn pictures_and_files(folder: &tempfile::TempDir, id: &str, events: usize) {
