@@ -110,8 +110,10 @@ async fn a_grid_that_was_stopped_comes_back_from_the_database_alone() {
     let running = restore(&database, &folder.path().join("second"), &[]);
     assert_eq!(running.json["error"]["code"], "data_loss", "{running:?}");
     let status = grid.run(&["pump", "status"]).done();
-    let archive = &status["partitions"][0]["archive"];
-    assert!(archive["earliest"].is_string(), "{status}");
+    let partitions = status["partitions"].as_array().expect("partitions");
+    // A partition without a stamped entry has no earliest time to go back to.
+    let is_archived = |status: &Value| status["archive"]["earliest"].is_string();
+    assert!(partitions.iter().any(is_archived), "{status}");
     grid.stop().await;
     std::fs::copy(first.join("ticket.key"), folder.path().join("ticket.key")).expect("copied");
     std::fs::remove_dir_all(&first).expect("removed");
