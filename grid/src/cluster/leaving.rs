@@ -74,8 +74,8 @@ pub(crate) async fn leave<S: Space>(members: Arc<Members<S>>, stop: Cancellation
         members.leaving.wanted().await;
         members.leaving.clients_gone().await;
         loop {
-            let is_wanted = |map: &super::ClusterMap| map.is_leaving(members.node);
-            if members.present_map().is_some_and(|map| is_wanted(&map)) {
+            let map = members.present_map();
+            if map.is_some_and(|map| map.is_leaving(members.node)) {
                 let command = MapCommand::Remove { node: members.node };
                 let asked = execute_meta(&members, &command, monotonic_now() + ASK_WAIT).await;
                 tracing::info!(?asked, "this node has asked to be removed");

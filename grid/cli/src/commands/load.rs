@@ -208,7 +208,7 @@ impl LoadCommand {
             Self::Recovery(args) => args.threads,
             Self::PumpLag(args) => args.common.threads,
             Self::PumpFaults(args) => args.common.threads,
-            Self::DatabaseAway(args) => args.threads,
+            Self::DatabaseAway(args) => args.common.threads,
         };
         threads as usize
     }

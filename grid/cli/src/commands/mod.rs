@@ -4,6 +4,7 @@ pub(crate) mod auction;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod certs;
+pub(crate) mod database;
 pub(crate) mod doctor;
 pub(crate) mod event;
 pub(crate) mod import;

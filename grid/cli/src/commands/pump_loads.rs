@@ -3,9 +3,8 @@
 use clap::Args;
 use jiff::SignedDuration;
 use serde_json::json;
-use uuid::Uuid;
 
-use super::load::{CheckArgs, latest_event, positive};
+use super::load::{CheckArgs, positive};
 use super::scenarios::{self, ScenarioArgs};
 use crate::api::random_uuid;
 use crate::context::Context;
@@ -46,18 +45,8 @@ pub(crate) struct PumpFaultsArgs {
 /// `grid load database-away`
 #[derive(Debug, Args)]
 pub(crate) struct DatabaseAwayArgs {
-    /// Requests a second in all, on a schedule fixed in advance
-    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
-    /// WebSocket connections, spread over the gateways
-    #[arg(long, alias = "buyers", value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
-    connections: u32,
-    /// The sale whose seats are copied [default: the one imported last]
-    #[arg(long, value_name = "UUID")]
-    event: Option<Uuid>,
-    /// Copies of it that are sold in each round
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    events: u32,
+    #[command(flatten)]
+    pub(super) common: ScenarioArgs,
     /// How long is sold before the database goes; ten minutes fill what is remembered for retries
     #[arg(long, default_value = "20s")]
     warm_up: SignedDuration,
@@ -70,14 +59,6 @@ pub(crate) struct DatabaseAwayArgs {
     /// How long the machine's bare rate is measured, with one connection and with two
     #[arg(long, default_value = "8s")]
     bare: SignedDuration,
-    /// The pause between the last request and the database's return
-    #[arg(long, default_value = "3s")]
-    calm: SignedDuration,
-    /// Threads of the load generator
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) threads: u32,
-    #[command(flatten)]
-    check: CheckArgs,
 }
 
 /// Where the pump writes.
@@ -93,7 +74,7 @@ pub(crate) async fn lag(context: &Context, args: &PumpLagArgs) -> anyhow::Result
     let plan = LagPlan {
         side: positive(args.duration, "--duration")?,
         rounds: args.rounds,
-        database_url: database_url(context, args.common.check())?,
+        database_url: database_url(context, &args.common.check)?,
     };
     scenarios::run(
         context,
@@ -126,26 +107,24 @@ pub(crate) async fn faults(context: &Context, args: &PumpFaultsArgs) -> anyhow::
 pub(crate) async fn away(context: &Context, args: &DatabaseAwayArgs) -> anyhow::Result<()> {
     context.grid_file()?;
     let api = context.api()?;
-    let event_id = match args.event {
-        Some(event_id) => event_id,
-        None => latest_event(context, &api).await?,
-    };
+    let common = &args.common;
+    let event_id = common.event_id(context, &api).await?;
     let plan = AwayPlan {
         warm_up: positive(args.warm_up, "--warm-up")?,
         away: positive(args.away, "--away")?,
         bare: positive(args.bare, "--bare")?,
-        database_url: database_url(context, &args.check)?,
+        database_url: database_url(context, &common.check)?,
     };
-    let scene = scenarios::scene(context, &api, args.calm)?;
+    let scene = scenarios::scene(context, &api, common.calm)?;
     let mut rounds: Vec<Played<Away>> = Vec::new();
     for _ in 0..args.rounds {
-        let load = scenarios::plan(&api, args.connections, Some(args.rate))?;
-        let offers = scenario::offers(&api, event_id, args.events).await?;
+        let load = scenarios::plan(&api, common.connections, Some(common.rate))?;
+        let offers = scenario::offers(&api, event_id, common.events).await?;
         let mut played = scenario::play(&load, offers, plan.expected(), async |recorder, _| {
             away::script(scene, &plan, &load.ending, recorder).await
         })
         .await?;
-        scenarios::check(context, &api, &args.check, &mut played).await?;
+        scenarios::check(context, &api, &common.check, &mut played).await?;
         rounds.push(played);
     }
     print(context, &rounds)

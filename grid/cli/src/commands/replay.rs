@@ -15,6 +15,7 @@ use processing_unit::UserId;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::database;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::moment::Moment;
@@ -206,9 +207,7 @@ fn sources(context: &Context, args: &ReplayArgs) -> anyhow::Result<Sources> {
         From::Both => Some(context.api()?),
     };
     if api.is_none() && database_url.is_none() {
-        let text = "no database is known: is the grid up, and with a database? Otherwise give \
-                    --database-url";
-        return Err(Failure::Database(text.to_owned()).into());
+        return Err(database::unknown().into());
     }
     Ok(Sources {
         needs_database: api.is_none() || args.database_url.is_some(),

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::database;
 use crate::chart::{self, ChartError};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -81,9 +82,7 @@ pub(crate) async fn run(context: &Context, args: ReportArgs) -> anyhow::Result<(
     // What cannot be had is said before the database is asked.
     selection.check(name).map_err(failure)?;
     let Some(url) = context.database_url(args.database_url.as_deref())? else {
-        let text = "no database is known: is the grid up, and with a database? Otherwise give \
-                    --database-url";
-        return Err(Failure::Database(text.to_owned()).into());
+        return Err(database::unknown().into());
     };
     if args.csv {
         let mut out = std::io::stdout();

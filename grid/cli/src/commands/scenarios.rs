@@ -27,24 +27,24 @@ const FILL_ENTRIES_PER_S: u64 = 5_000;
 pub(crate) struct ScenarioArgs {
     /// Requests a second in all, on a schedule fixed in advance
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
+    pub(super) rate: u32,
     /// WebSocket connections, spread over the gateways
     #[arg(long, alias = "buyers", value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
-    connections: u32,
+    pub(super) connections: u32,
     /// The sale whose seats are copied [default: the one imported last]
     #[arg(long, value_name = "UUID")]
     event: Option<Uuid>,
     /// Copies of it that are sold, in as many partitions as chance will have it
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    events: u32,
+    pub(super) events: u32,
     /// How long the grid is left alone before, between and afterwards
     #[arg(long, default_value = "3s")]
-    calm: SignedDuration,
+    pub(super) calm: SignedDuration,
     /// Threads of the load generator
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) threads: u32,
     #[command(flatten)]
-    check: CheckArgs,
+    pub(super) check: CheckArgs,
 }
 
 /// `grid load faults`
@@ -214,9 +214,12 @@ pub(crate) async fn recovery(context: &Context, args: &RecoveryArgs) -> anyhow::
 }
 
 impl ScenarioArgs {
-    /// How it is checked afterwards.
-    pub(super) fn check(&self) -> &CheckArgs {
-        &self.check
+    /// The sale whose seats are copied.
+    pub(super) async fn event_id(&self, context: &Context, api: &Api) -> anyhow::Result<Uuid> {
+        match self.event {
+            Some(event_id) => Ok(event_id),
+            None => latest_event(context, api).await,
+        }
     }
 }
 
@@ -256,10 +259,7 @@ pub(super) async fn run<T: Story>(
     // Processes are signalled, so the grid must be on this machine.
     context.grid_file()?;
     let api = context.api()?;
-    let event_id = match args.event {
-        Some(event_id) => event_id,
-        None => latest_event(context, &api).await?,
-    };
+    let event_id = args.event_id(context, &api).await?;
     let plan = plan(&api, args.connections, Some(args.rate))?;
     let scene = scene(context, &api, args.calm)?;
     let offers = scenario::offers(&api, event_id, args.events).await?;

@@ -5,10 +5,8 @@ use serde_json::Value;
 
 use crate::support::{Grid, Outcome, kill_at_once, sample};
 
-/// Runs one against a new grid of three.
-async fn measure(arguments: &[&str]) -> (tempfile::TempDir, Grid, Value) {
-    let folder = tempfile::tempdir().expect("temporary directory");
-    let grid = Grid::up_with(folder.path(), &["--no-database"]);
+/// Runs a measurement with small numbers; it must say that all is well.
+pub(crate) fn measure_small(grid: &Grid, arguments: &[&str]) -> Value {
     grid.run(&["import", "venue", &sample("arena.json")]).done();
     let small = [
         "--rate=120",
@@ -23,6 +21,14 @@ async fn measure(arguments: &[&str]) -> (tempfile::TempDir, Grid, Value) {
     let outcome: Outcome = tokio::task::block_in_place(|| grid.run(&all));
     let report = outcome.done();
     assert_eq!(report["ok"], true, "{report:#}");
+    report
+}
+
+/// Runs one against a new grid of three.
+async fn measure(arguments: &[&str]) -> (tempfile::TempDir, Grid, Value) {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let grid = Grid::up_with(folder.path(), &["--no-database"]);
+    let report = measure_small(&grid, arguments);
     assert_eq!(report["figures"]["failed"], 0, "{report:#}");
     let check = &report["check"];
     assert!(check["acknowledged"].as_u64() > Some(0), "{check}");

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use crate::support::{Grid, sample};
+use crate::loads::measure_small;
+use crate::support::Grid;
 
 /// Runs one against a new grid of three with a database; `None`, loudly, where there is none.
 async fn measure(arguments: &[&str]) -> Option<(tempfile::TempDir, Grid, Value)> {
@@ -12,20 +13,7 @@ async fn measure(arguments: &[&str]) -> Option<(tempfile::TempDir, Grid, Value)>
     if !grid.has_database() {
         return None;
     }
-    grid.run(&["import", "venue", &sample("arena.json")]).done();
-    let small = [
-        "--rate=120",
-        "--connections=24",
-        "--events=2",
-        "--calm=500ms",
-    ];
-    let mut all = vec!["load"];
-    all.extend(arguments);
-    all.extend(small);
-    // It waits, and the grid's supervisor needs the thread.
-    let outcome = tokio::task::block_in_place(|| grid.run(&all));
-    let report = outcome.done();
-    assert_eq!(report["ok"], true, "{report:#}");
+    let report = measure_small(&grid, arguments);
     Some((folder, grid, report))
 }
 

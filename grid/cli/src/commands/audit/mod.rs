@@ -32,25 +32,6 @@ pub(crate) enum AuditCommand {
     Key,
 }
 
-/// Which database.
-#[derive(Debug, Args)]
-pub(crate) struct DatabaseArgs {
-    /// The database [default: DATABASE_URL, or that of the running grid]
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
-}
-
-impl DatabaseArgs {
-    fn url(&self, context: &Context) -> anyhow::Result<String> {
-        let url = context.database_url(self.database_url.as_deref())?;
-        url.ok_or_else(|| {
-            let text = "no database is known: is the grid up, and with a database? Otherwise give \
-                        --database-url";
-            Failure::Database(text.to_owned()).into()
-        })
-    }
-}
-
 /// Whom to trust.
 #[derive(Debug, Args)]
 pub(crate) struct KeyArgs {

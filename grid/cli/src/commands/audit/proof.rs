@@ -9,7 +9,8 @@ use data_pump::pump::ChangePlace;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{DatabaseArgs, time};
+use super::time;
+use crate::commands::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 

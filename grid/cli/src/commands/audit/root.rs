@@ -7,7 +7,8 @@ use clap::Args;
 use data_pump::audit::{ProofRoot, newest_roots, to_hex};
 use serde::{Deserialize, Serialize};
 
-use super::{DatabaseArgs, time};
+use super::time;
+use crate::commands::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{grouped, table};

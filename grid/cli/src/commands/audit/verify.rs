@@ -7,8 +7,9 @@ use data_pump::audit::{
     Finding, PartitionReport, Progress, Report, SignedRoot, VerifyOptions, from_hex, verify,
 };
 
+use super::KeyArgs;
 use super::root::RootsDocument;
-use super::{DatabaseArgs, KeyArgs};
+use crate::commands::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{grouped, table};

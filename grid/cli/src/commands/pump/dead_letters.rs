@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::DatabaseArgs;
+use super::operator;
+use crate::commands::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{grouped, table};
@@ -108,7 +109,7 @@ pub(super) async fn run(context: &Context, command: DlqCommand) -> anyhow::Resul
 }
 
 async fn list(context: &Context, args: &ListArgs) -> anyhow::Result<()> {
-    let mut operator = args.database.operator(context).await?;
+    let mut operator = operator(&args.database, context).await?;
     let filter = ParkedFilter {
         partition: args.partition,
         entity: args.entity,
@@ -164,7 +165,7 @@ fn place(change: &ParkedChange) -> String {
 }
 
 async fn show(context: &Context, args: &ShowArgs) -> anyhow::Result<()> {
-    let mut operator = args.database.operator(context).await?;
+    let mut operator = operator(&args.database, context).await?;
     let change = operator
         .parked_at(args.place)
         .await
@@ -190,7 +191,7 @@ async fn show(context: &Context, args: &ShowArgs) -> anyhow::Result<()> {
 }
 
 async fn retry(context: &Context, args: &RetryArgs) -> anyhow::Result<()> {
-    let mut operator = args.database.operator(context).await?;
+    let mut operator = operator(&args.database, context).await?;
     let filter = ParkedFilter {
         partition: None,
         entity: args.entity,
@@ -257,7 +258,7 @@ async fn give_up(context: &Context, args: &DropArgs) -> anyhow::Result<()> {
         (None, Some(entity)) => Dropped::Entity(entity),
         (None, None) => return Err(Failure::Usage("name a change or an entity".to_owned()).into()),
     };
-    let mut operator = args.database.operator(context).await?;
+    let mut operator = operator(&args.database, context).await?;
     let by = context.user.to_string();
     let dropped = operator
         .drop_parked(what, &by, &args.reason)

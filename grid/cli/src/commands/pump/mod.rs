@@ -8,9 +8,10 @@ mod pauses;
 mod resync;
 mod status;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use data_pump::pump::{OperatorError, PumpOperator};
 
+use super::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -30,28 +31,10 @@ pub(crate) enum PumpCommand {
     Dlq(dead_letters::DlqCommand),
 }
 
-/// Which database.
-#[derive(Debug, Args)]
-pub(crate) struct DatabaseArgs {
-    /// The database [default: DATABASE_URL, or that of the running grid]
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
-}
-
-impl DatabaseArgs {
-    fn url(&self, context: &Context) -> anyhow::Result<String> {
-        let url = context.database_url(self.database_url.as_deref())?;
-        url.ok_or_else(|| {
-            let text = "no database is known: is the grid up, and with a database? Otherwise give \
-                        --database-url";
-            Failure::Database(text.to_owned()).into()
-        })
-    }
-
-    async fn operator(&self, context: &Context) -> anyhow::Result<PumpOperator> {
-        let url = self.url(context)?;
-        Ok(PumpOperator::connect(&url).await.map_err(Failure::from)?)
-    }
+/// What pauses and parked changes are read and changed through.
+async fn operator(database: &DatabaseArgs, context: &Context) -> anyhow::Result<PumpOperator> {
+    let url = database.url(context)?;
+    Ok(PumpOperator::connect(&url).await.map_err(Failure::from)?)
 }
 
 impl From<OperatorError> for Failure {

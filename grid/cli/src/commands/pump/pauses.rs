@@ -4,7 +4,8 @@ use clap::Args;
 use data_pump::pump::PumpOperator;
 use serde::Serialize;
 
-use super::DatabaseArgs;
+use super::operator;
+use crate::commands::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -41,7 +42,7 @@ struct Outcome {
 
 /// Pauses.
 pub(crate) async fn pause(context: &Context, args: &PauseArgs) -> anyhow::Result<()> {
-    let mut operator = args.database.operator(context).await?;
+    let mut operator = operator(&args.database, context).await?;
     let by = context.user.to_string();
     let changed = operator
         .pause(args.partition, &by, &args.reason)
@@ -59,7 +60,7 @@ pub(crate) async fn pause(context: &Context, args: &PauseArgs) -> anyhow::Result
 
 /// Resumes.
 pub(crate) async fn resume(context: &Context, args: &ResumeArgs) -> anyhow::Result<()> {
-    let mut operator = args.database.operator(context).await?;
+    let mut operator = operator(&args.database, context).await?;
     let changed = operator
         .resume(args.partition)
         .await

@@ -18,8 +18,8 @@ use data_pump::verify::Verifier;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::DatabaseArgs;
 use crate::api::Api;
+use crate::commands::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::load::compare::{await_written, database};

@@ -5,8 +5,9 @@ use data_pump::archive::{ArchiveReader, PartitionReach, PartitionReadiness};
 use data_pump::pump::{FenceOutcomes, LaneState, LaneStatus, LaneTrouble, PartitionControl};
 use serde::Serialize;
 
-use super::DatabaseArgs;
+use super::operator;
 use crate::cluster::{self, ClusterStatus};
+use crate::commands::database::DatabaseArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{grouped, table};
@@ -108,7 +109,7 @@ async fn read_database(
     context: &Context,
     args: &StatusArgs,
 ) -> anyhow::Result<(Vec<PartitionControl>, Vec<PartitionReach>)> {
-    let mut operator = args.database.operator(context).await?;
+    let mut operator = operator(&args.database, context).await?;
     let rows = operator.partitions().await.map_err(Failure::from)?;
     operator.close().await;
     Ok((rows, read_archive(&args.database.url(context)?).await))
