@@ -189,7 +189,7 @@ async function readHistory() {
     const read = new Set(page.items.map((bid) => bid.bid_id));
     const top = page.items[0];
     // Events that came meanwhile are newer than what was read.
-    const newer = bids.filter((bid) => !read.has(bid.bid_id) && (!top || bid.at > top.at));
+    const newer = bids.filter((bid) => !read.has(bid.bid_id) && (!top || bid.at >= top.at));
     bids = [...newer, ...page.items];
     hasBid ||= bids.some((bid) => bid.own);
     if (!hasBid) {

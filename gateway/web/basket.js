@@ -87,7 +87,8 @@ export class Basket {
 
   /** Somebody else was faster. */
   seatChanged(label, state) {
-    if (state !== "available" && this.picked.delete(label)) {
+    // While the visitor's own request is under way, it may be the one that took the seat.
+    if (!this.isTaking && state !== "available" && this.picked.delete(label)) {
       say(at("basket-message"), "error", `${this.seatText(label)} was just taken by somebody else.`);
       this.changed();
     }
@@ -119,6 +120,7 @@ export class Basket {
 
   async take(choice, button, message) {
     button.disabled = true;
+    this.isTaking = true;
     say(message, "info", "");
     // The same click repeated after a lost answer is the same request.
     const wish = JSON.stringify(choice);
@@ -141,6 +143,7 @@ export class Basket {
       }
     } finally {
       button.disabled = false;
+      this.isTaking = false;
     }
   }
 

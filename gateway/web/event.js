@@ -22,8 +22,8 @@ const LEGEND = [
 const eventId = idInAddress();
 let event = null;
 let venue = null;
-/** Seats that changed while the names were being read. */
-let early = [];
+/** While the names are being read: the last snapshot, and the seats that changed since. */
+let waiting = null;
 
 function seatText(label) {
   const seat = venue?.seat(label);
@@ -94,6 +94,9 @@ function showSale(leftMs) {
 }
 
 function showCounts() {
+  if (event && Date.parse(event.on_sale_at) <= grid.serverNow()) {
+    showSale(0);
+  }
   at("available").textContent = `${venue.available.toLocaleString()} of ${venue.total.toLocaleString()} seats free`;
   venue.sections.forEach((section, number) => {
     const count = at("sections").children[number]?.querySelector(".free");
@@ -150,7 +153,7 @@ async function readLabels(names) {
 
 function changeSeats(seats) {
   const changed = seats.filter(([label, state]) => {
-    basket.seatChanged(label, basket.marks().get(label) === "picked" ? state : "available");
+    basket.seatChanged(label, state);
     return venue.setSeat(label, state);
   });
   map.flash(changed.map(([label]) => label));
@@ -165,10 +168,14 @@ async function showSnapshot(data) {
     basket.load();
     return;
   }
-  early = [];
+  const isReading = waiting !== null;
+  waiting = { sections: data.sections, changes: [] };
+  if (isReading) {
+    return;
+  }
   try {
     const labels = await readLabels(data.sections.map((section) => section.name));
-    venue = new Venue(data.sections.map((section) => ({ ...section, labels: labels.get(section.name) })));
+    venue = new Venue(waiting.sections.map((section) => ({ ...section, labels: labels.get(section.name) })));
   } catch (error) {
     say(at("missing"), "error", failureText(error));
     return;
@@ -176,8 +183,7 @@ async function showSnapshot(data) {
   show(at("loading"), false);
   showSections();
   map.show(venue);
-  changeSeats(early);
-  early = null;
+  changeSeats(waiting.changes);
   basket.showAll();
   basket.onChange();
   at("main").setAttribute("aria-busy", "false");
@@ -213,7 +219,7 @@ grid.watchEvent(eventId, {
   onSnapshot: showSnapshot,
   onEvent: (type, data) => {
     if (type === "seats_changed") {
-      venue === null ? early?.push(...data.seats) : changeSeats(data.seats);
+      venue === null ? waiting?.changes.push(...data.seats) : changeSeats(data.seats);
     } else if (type === "hold_expired") {
       basket.holdExpired(data.hold_id);
     }

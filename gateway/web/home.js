@@ -7,8 +7,8 @@ const TYPING_PAUSE_MS = 250;
 
 /** One of the two lists: its own pages, its own errors. */
 class List {
-  constructor({ path, list, empty, more, card, order }) {
-    Object.assign(this, { path, card, order });
+  constructor({ path, list, empty, more, card, order, filter = () => ({}) }) {
+    Object.assign(this, { path, card, order, filter });
     this.list = at(list);
     this.empty = at(empty);
     this.more = at(more);
@@ -23,7 +23,8 @@ class List {
     const loading = new AbortController();
     this.loading = loading;
     this.list.setAttribute("aria-busy", "true");
-    const parameters = new URLSearchParams({ limit: PAGE_LIMIT, ...(query ? { q: query } : {}), ...(after ? { after } : {}) });
+    const asked = { limit: PAGE_LIMIT, ...this.filter(), ...(query ? { q: query } : {}), ...(after ? { after } : {}) };
+    const parameters = new URLSearchParams(asked);
     try {
       const page = await grid.get(`${this.path}?${parameters}`, { signal: loading.signal });
       const cards = page.items.sort(this.order).map((item) => make("li", {}, this.card(item)));
@@ -100,6 +101,7 @@ const auctions = new List({
   empty: "no-auctions",
   more: "more-auctions",
   card: auctionCard,
+  filter: () => (at("status").value ? { status: at("status").value } : {}),
   order: (a, b) => RANK[a.status] - RANK[b.status] || a.end_time.localeCompare(b.end_time),
 });
 
@@ -117,6 +119,7 @@ at("query").addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(search, TYPING_PAUSE_MS);
 });
+at("status").addEventListener("change", () => auctions.load(at("query").value.trim()));
 at("search").addEventListener("submit", (submit) => {
   submit.preventDefault();
   clearTimeout(typing);
