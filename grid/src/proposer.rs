@@ -2,7 +2,9 @@
 //!
 //! One task a replica. It takes everything that waits, up to a bound, stamps it with time and entropy
 //! and hands it to the group, a few entries in flight at a time; while those are being synced the next
-//! batch gathers. When a deadline in the state is due it proposes a tick.
+//! batch gathers. Under a stream of commands entries keep a distance, so that an entry's fixed cost on
+//! every replica is shared by more of them the slower the machine is. When a deadline in the state is
+//! due it proposes a tick.
 //!
 //! Invariants: a command whose caller no longer waits is not proposed; a command that is not proposed
 //! here is answered so, certainly not carried out; nothing is proposed before the time is known, and the
@@ -31,6 +33,13 @@ const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// flight has ended): each entry has a fixed cost on every replica, and many small ones are paid for
 /// with throughput.
 const PIPELINED_COMMANDS_MIN: usize = 128;
+/// Where commands come in a stream, entries keep a distance of this many times what the last ones took
+/// to commit, so that the fixed cost of an entry follows what the machine can bear...
+const ENTRY_SPACING_COMMITS: u32 = 3;
+/// ... but of no more than this, which is what a buyer may wait for it.
+const ENTRY_SPACING_MAX: Duration = Duration::from_millis(8);
+/// An entry of at least this many commands tells of a stream; after a smaller one nobody waits for others.
+const STREAM_COMMANDS_MIN: usize = 8;
 /// The most bytes of commands in one entry; a single larger command still gets its own.
 const ENTRY_BYTES_MAX: usize = 4 << 20;
 /// A tick that did not take effect is proposed again after this.
@@ -191,6 +200,7 @@ impl<S: Space> Proposer<S> {
         let mut deadline = self.replica.deadline();
         let mut waiting: Vec<Submission<S::Reply>> = Vec::new();
         let mut ticked: Option<(Timestamp, Instant)> = None;
+        let mut not_before = None;
         loop {
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
                 return;
@@ -232,10 +242,12 @@ impl<S: Space> Proposer<S> {
                 }
                 continue;
             }
-            if !self.gather(&mut waiting, &in_flight).await {
+            if !self.gather(&mut waiting, &in_flight, not_before).await {
                 return;
             }
             let batch = take_batch(&mut waiting);
+            let delay = self.replica.commit_delay().present();
+            not_before = entry_spacing(batch.len(), delay).map(|pause| monotonic_now() + pause);
             self.propose(batch, permit).await;
         }
     }
@@ -261,19 +273,30 @@ impl<S: Space> Proposer<S> {
         }
     }
 
-    /// Waits for more commands as long as entries are in flight and few wait. `false` when stopped.
+    /// Waits for more commands as long as few wait and entries are in flight or the last one is not long
+    /// past. `false` when stopped.
     async fn gather(
         &mut self,
         waiting: &mut Vec<Submission<S::Reply>>,
         in_flight: &Arc<Semaphore>,
+        not_before: Option<Instant>,
     ) -> bool {
         // One permit is this entry's own.
         let all_others = ENTRIES_IN_FLIGHT_MAX as u32 - 1;
+        let mut have_landed = false;
+        let spacing = until(not_before);
+        tokio::pin!(spacing);
         while waiting.len() < PIPELINED_COMMANDS_MIN {
             let (known, room) = (waiting.len(), ENTRY_COMMANDS_MAX - waiting.len());
             tokio::select! {
                 biased;
-                landed = in_flight.acquire_many(all_others) => return landed.is_ok(),
+                landed = in_flight.acquire_many(all_others), if !have_landed => {
+                    if landed.is_err() {
+                        return false;
+                    }
+                    have_landed = true;
+                }
+                () = &mut spacing, if have_landed => return true,
                 taken = self.submissions.recv_many(waiting, room) => {
                     if taken == 0 {
                         return false;
@@ -432,6 +455,18 @@ fn take_batch<R>(waiting: &mut Vec<Submission<R>>) -> Vec<Submission<R>> {
     std::mem::replace(waiting, rest)
 }
 
+/// How long after an entry of so many commands the next may follow, when entries commit in `delay`.
+fn entry_spacing(commands: usize, delay: Duration) -> Option<Duration> {
+    let is_stream = commands >= STREAM_COMMANDS_MIN;
+    is_stream.then(|| ENTRY_SPACING_MAX.min(delay.saturating_mul(ENTRY_SPACING_COMMITS)))
+}
+
+async fn until(time: Option<Instant>) {
+    if let Some(time) = time {
+        tokio::time::sleep_until(time.into()).await;
+    }
+}
+
 fn is_due(clock: &GridClock, due: Option<Timestamp>) -> bool {
     due.zip(clock.now()).is_some_and(|(due, now)| due <= now)
 }
@@ -475,6 +510,14 @@ mod tests {
             queued,
             decided: Box::new(decided),
         }
+    }
+
+    #[test]
+    fn entries_keep_a_distance_only_in_a_stream_and_never_a_long_one() {
+        let ms = Duration::from_millis;
+        assert_eq!(entry_spacing(STREAM_COMMANDS_MIN - 1, ms(2)), None);
+        assert_eq!(entry_spacing(STREAM_COMMANDS_MIN, ms(2)), Some(ms(6)));
+        assert_eq!(entry_spacing(100, ms(500)), Some(ENTRY_SPACING_MAX));
     }
 
     #[test]
