@@ -1,14 +1,14 @@
 //! The leader's side of a partition: packs waiting commands into entries and proposes them.
 //!
 //! One task a replica. It takes everything that waits, up to a bound, stamps it with time and entropy
-//! and hands it to the group, a few entries in flight at a time; while those are being synced the next
-//! batch gathers. Under a stream of commands entries keep a distance, so that an entry's fixed cost on
-//! every replica is shared by more of them the slower the machine is. When a deadline in the state is
-//! due it proposes a tick.
+//! and hands it to the group, a few entries in flight at a time; meanwhile the next batch gathers (see
+//! [`gathering`]). When a deadline in the state is due it proposes a tick.
 //!
 //! Invariants: a command whose caller no longer waits is not proposed; a command that is not proposed
 //! here is answered so, certainly not carried out; nothing is proposed before the time is known, and the
 //! time is the grid's ([`GridClock`]), not this machine's.
+
+mod gathering;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -20,6 +20,8 @@ use grid_core::{CommandRecord, Entry, IdempotencyKey, Outcome, Space, Timestamp}
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use gathering::{ENTRIES_IN_FLIGHT_MAX, entry_spacing, gather};
+
 use crate::admission::Admission;
 use crate::client::{Leadership, REQUEST_LOG};
 use crate::clock::GridClock;
@@ -27,19 +29,6 @@ use crate::platform::{monotonic_now, random};
 use crate::raft::{Group, Outcomes, ProposalError};
 use crate::replica::ReplicaState;
 
-/// Entries proposed and not yet applied.
-const ENTRIES_IN_FLIGHT_MAX: usize = 4;
-/// While an entry is in flight the next one waits until this many commands have gathered (or the
-/// flight has ended): each entry has a fixed cost on every replica, and many small ones are paid for
-/// with throughput.
-const PIPELINED_COMMANDS_MIN: usize = 128;
-/// Where commands come in a stream, entries keep a distance of this many times what the last ones took
-/// to commit, so that the fixed cost of an entry follows what the machine can bear...
-const ENTRY_SPACING_COMMITS: u32 = 3;
-/// ... but of no more than this, which is what a buyer may wait for it.
-const ENTRY_SPACING_MAX: Duration = Duration::from_millis(8);
-/// An entry of at least this many commands tells of a stream; after a smaller one nobody waits for others.
-const STREAM_COMMANDS_MIN: usize = 8;
 /// The most bytes of commands in one entry; a single larger command still gets its own.
 const ENTRY_BYTES_MAX: usize = 4 << 20;
 /// A tick that did not take effect is proposed again after this.
@@ -220,7 +209,7 @@ impl<S: Space> Proposer<S> {
                         if taken == 0 {
                             return;
                         }
-                        self.count_out(&waiting);
+                        count_out(&self.admission, &self.metrics, &waiting);
                     }
                     () = until_due(&self.clock, due, ticked) => tick = is_due(&self.clock, due),
                 }
@@ -242,7 +231,9 @@ impl<S: Space> Proposer<S> {
                 }
                 continue;
             }
-            if !self.gather(&mut waiting, &in_flight, not_before).await {
+            let taken = |taken: &[_]| count_out(&self.admission, &self.metrics, taken);
+            let submissions = &mut self.submissions;
+            if !gather(submissions, &mut waiting, &in_flight, not_before, taken).await {
                 return;
             }
             let batch = take_batch(&mut waiting);
@@ -250,62 +241,6 @@ impl<S: Space> Proposer<S> {
             not_before = entry_spacing(batch.len(), delay).map(|pause| monotonic_now() + pause);
             self.propose(batch, permit).await;
         }
-    }
-
-    /// Tells admission what has left the queue.
-    fn count_out(&self, taken: &[Submission<S::Reply>]) {
-        let (mut commands, mut bytes) = (0, 0);
-        let mut oldest = None;
-        for submission in taken {
-            if let Submission::Command { body, queued, .. } = submission {
-                commands += 1;
-                bytes += body.len();
-                oldest.get_or_insert(*queued);
-            }
-        }
-        if let Some(oldest) = oldest {
-            let now = monotonic_now();
-            let waited = now.saturating_duration_since(oldest);
-            self.metrics
-                .queue_delay_seconds
-                .record(waited.as_secs_f64());
-            self.admission.taken(commands, bytes, oldest, now);
-        }
-    }
-
-    /// Waits for more commands as long as few wait and entries are in flight or the last one is not long
-    /// past. `false` when stopped.
-    async fn gather(
-        &mut self,
-        waiting: &mut Vec<Submission<S::Reply>>,
-        in_flight: &Arc<Semaphore>,
-        not_before: Option<Instant>,
-    ) -> bool {
-        // One permit is this entry's own.
-        let all_others = ENTRIES_IN_FLIGHT_MAX as u32 - 1;
-        let mut have_landed = false;
-        let spacing = until(not_before);
-        tokio::pin!(spacing);
-        while waiting.len() < PIPELINED_COMMANDS_MIN {
-            let (known, room) = (waiting.len(), ENTRY_COMMANDS_MAX - waiting.len());
-            tokio::select! {
-                biased;
-                landed = in_flight.acquire_many(all_others), if !have_landed => {
-                    if landed.is_err() {
-                        return false;
-                    }
-                    have_landed = true;
-                }
-                () = &mut spacing, if have_landed => return true,
-                taken = self.submissions.recv_many(waiting, room) => {
-                    if taken == 0 {
-                        return false;
-                    }
-                    self.count_out(&waiting[known..]);
-                }
-            }
-        }
-        true
     }
 
     /// Proposes what was taken; nothing, for a tick. Where nobody waits for any of it any more, there is no
@@ -438,6 +373,25 @@ fn refuse<R>(submissions: impl Iterator<Item = Submission<R>>, leader: Option<u6
     }
 }
 
+/// Tells admission what has left the queue.
+fn count_out<R>(admission: &Admission, metrics: &ProposerMetrics, taken: &[Submission<R>]) {
+    let (mut commands, mut bytes) = (0, 0);
+    let mut oldest = None;
+    for submission in taken {
+        if let Submission::Command { body, queued, .. } = submission {
+            commands += 1;
+            bytes += body.len();
+            oldest.get_or_insert(*queued);
+        }
+    }
+    if let Some(oldest) = oldest {
+        let now = monotonic_now();
+        let waited = now.saturating_duration_since(oldest);
+        metrics.queue_delay_seconds.record(waited.as_secs_f64());
+        admission.taken(commands, bytes, oldest, now);
+    }
+}
+
 /// Takes what fits one entry, in order.
 fn take_batch<R>(waiting: &mut Vec<Submission<R>>) -> Vec<Submission<R>> {
     let mut bytes = 0;
@@ -453,18 +407,6 @@ fn take_batch<R>(waiting: &mut Vec<Submission<R>>) -> Vec<Submission<R>> {
         .count();
     let rest = waiting.split_off(fits.max(1).min(waiting.len()));
     std::mem::replace(waiting, rest)
-}
-
-/// How long after an entry of so many commands the next may follow, when entries commit in `delay`.
-fn entry_spacing(commands: usize, delay: Duration) -> Option<Duration> {
-    let is_stream = commands >= STREAM_COMMANDS_MIN;
-    is_stream.then(|| ENTRY_SPACING_MAX.min(delay.saturating_mul(ENTRY_SPACING_COMMITS)))
-}
-
-async fn until(time: Option<Instant>) {
-    if let Some(time) = time {
-        tokio::time::sleep_until(time.into()).await;
-    }
 }
 
 fn is_due(clock: &GridClock, due: Option<Timestamp>) -> bool {
@@ -510,14 +452,6 @@ mod tests {
             queued,
             decided: Box::new(decided),
         }
-    }
-
-    #[test]
-    fn entries_keep_a_distance_only_in_a_stream_and_never_a_long_one() {
-        let ms = Duration::from_millis;
-        assert_eq!(entry_spacing(STREAM_COMMANDS_MIN - 1, ms(2)), None);
-        assert_eq!(entry_spacing(STREAM_COMMANDS_MIN, ms(2)), Some(ms(6)));
-        assert_eq!(entry_spacing(100, ms(500)), Some(ENTRY_SPACING_MAX));
     }
 
     #[test]
