@@ -76,6 +76,11 @@ export function when(text) {
   return new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" }).format(new Date(text));
 }
 
+/** The time of day to the second, as short as it can be. */
+export function clockTime(text) {
+  return new Date(text).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+}
+
 const two = (number) => String(number).padStart(2, "0");
 
 /** "2 d 03:04:05", "03:04" */
