@@ -28,6 +28,10 @@ impl WaitingRoomSpace {
             (Phase::Open, _) => return Err(Refusal::AlreadyOpen),
             (Phase::Gathering, Some(_)) => return Err(Refusal::NotSealed),
             (Phase::Gathering, None) => writer.seal(context, event_id),
+            // The leader that drew the entropy of this entry had the secret before its eyes.
+            (Phase::Sealed, Some(_)) if lottery.sealed_index == context.index() => {
+                return Err(Refusal::NotSealed);
+            }
             (Phase::Sealed, Some(secret)) if lottery::commitment(&secret) == lottery.commitment => {
                 writer.open(context, event_id, secret);
             }
@@ -116,6 +120,7 @@ impl RoomWriter<'_> {
         let entropy = context.draw().to_be_bytes();
         lottery.early = self.room.entries.len() as u32;
         lottery.entropy = Some(entropy);
+        lottery.sealed_index = context.index();
         self.room.phase = Phase::Sealed;
         let secret = lottery.secret;
         context.emit(C::from(Change::Sealed {

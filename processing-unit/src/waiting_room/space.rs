@@ -124,6 +124,7 @@ impl WaitingRoomSpace {
                 list_digest: LIST_DIGEST_START,
                 early: 0,
                 entropy: None,
+                sealed_index: 0,
                 seed: None,
                 order: CowVec::default(),
             },

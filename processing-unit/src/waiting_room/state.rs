@@ -66,6 +66,8 @@ pub(super) struct Lottery {
     /// How many came before the list was sealed; 0 until then.
     pub(super) early: u32,
     pub(super) entropy: Option<Entropy>,
+    /// The log entry that sealed the list; 0 until then.
+    pub(super) sealed_index: u64,
     pub(super) seed: Option<Digest>,
     /// By rank: the number of an early entry. Filled when the room opens.
     pub(super) order: CowVec<u32>,
