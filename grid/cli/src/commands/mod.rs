@@ -67,7 +67,7 @@ impl Command {
     pub(crate) fn worker_threads(&self) -> Option<usize> {
         match self {
             Self::Load(command) => Some(command.threads()),
-            Self::Node(command) if command.runs_a_node() => None,
+            Self::Node(command) if command.runs_a_node() => command.threads(),
             _ => Some(2),
         }
     }
