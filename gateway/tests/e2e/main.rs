@@ -7,3 +7,4 @@ mod fan_out;
 mod harness;
 mod http;
 mod selling;
+mod waiting;
