@@ -33,6 +33,7 @@ mod refusals;
 mod retelling;
 mod state;
 mod tickets;
+mod waiting;
 mod ws;
 
 pub use admin_token::{AdminToken, AdminTokenError};

@@ -22,6 +22,8 @@ pub(crate) enum RequestKind {
     HoldSeats,
     ConfirmHold,
     ReleaseHold,
+    JoinQueue,
+    LeaveQueue,
     Ping,
     Unreadable,
     HttpRead,
@@ -29,7 +31,7 @@ pub(crate) enum RequestKind {
 }
 
 impl RequestKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Subscribe,
         Self::Unsubscribe,
         Self::PlaceBid,
@@ -37,6 +39,8 @@ impl RequestKind {
         Self::HoldSeats,
         Self::ConfirmHold,
         Self::ReleaseHold,
+        Self::JoinQueue,
+        Self::LeaveQueue,
         Self::Ping,
         Self::Unreadable,
         Self::HttpRead,
@@ -52,6 +56,8 @@ impl RequestKind {
             Self::HoldSeats => "hold_seats",
             Self::ConfirmHold => "confirm_hold",
             Self::ReleaseHold => "release_hold",
+            Self::JoinQueue => "join_queue",
+            Self::LeaveQueue => "leave_queue",
             Self::Ping => "ping",
             Self::Unreadable => "unreadable",
             Self::HttpRead => "http_read",

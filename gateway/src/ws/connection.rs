@@ -36,6 +36,7 @@ use crate::protocol::frame;
 use crate::protocol::message::{Envelope, Request, Topic};
 use crate::protocol::view::ReplyData;
 use crate::state::Shared;
+use crate::waiting::Queues;
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -54,6 +55,7 @@ struct Connection {
     bucket: TokenBucket,
     heard: Instant,
     pinged: Instant,
+    queues: Queues,
     /// Since when the client takes nothing.
     blocked: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -85,6 +87,7 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
         heard: now,
         pinged: now,
         blocked: None,
+        queues: Queues::default(),
         shared,
     };
     let ending = poll_fn(|cx| connection.poll_run(cx)).await;
@@ -94,9 +97,11 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
         socket,
         subscriptions,
         in_flight,
+        queues,
         ..
     } = connection;
     drop(in_flight);
+    queues.leave_all(&shared.lobby, (caller.user, number));
     for topic in subscriptions.topics() {
         shared.hub.unregister(topic, (caller.user, number));
     }
@@ -133,6 +138,13 @@ impl Connection {
                 if let Err(ending) = self.finish(done) {
                     return Poll::Ready(ending);
                 }
+            }
+            self.queues.register(cx.waker());
+            while self.blocked.is_none()
+                && let Some(message) = self.queues.take()
+            {
+                moved = true;
+                self.out.push_back(message);
             }
             match self.take_events() {
                 Ok(took) => moved |= took,
@@ -257,6 +269,10 @@ impl Connection {
                         return self.refuse(kind, envelope.id.as_deref(), failure);
                     }
                 };
+                if let Request::JoinQueue { event_id } = envelope.request {
+                    let key = (self.caller.user, self.number);
+                    self.queues.enter(&self.shared.lobby, event_id, key);
+                }
                 let shared = Arc::clone(&self.shared);
                 let work = work::command(shared, self.caller, envelope, permit);
                 self.in_flight.push(Box::pin(work));

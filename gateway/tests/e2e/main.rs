@@ -8,3 +8,4 @@ mod fan_out;
 mod harness;
 mod http;
 mod selling;
+mod waiting;

@@ -38,3 +38,4 @@ mod snapshots;
 mod sql_proxy;
 mod support;
 mod tracing;
+mod waiting;
