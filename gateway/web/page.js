@@ -55,6 +55,8 @@ const FAILURES = {
   unauthenticated: "You need to sign in for this.",
   forbidden: "You may not do this.",
   not_found: "There is nothing at this address.",
+  waiting_room_required: "This sale has a waiting room, which this page cannot enter yet.",
+  sold_out: "Everything is sold.",
   auction_not_open: "The auction is not open.",
   own_bid_leads: "Your bid leads already.",
   hold_expired: "Your time ran out and the seats went back on sale. Please choose again.",
