@@ -159,6 +159,7 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::code::ErrorCode;
 
     fn named(name: &str) -> &'static str {
         let file = FILES.iter().find(|file| file.name == name);
@@ -190,6 +191,26 @@ mod tests {
         for name in ["", "..", "../Cargo.toml", "STYLE.CSS", "style.css "] {
             let response = page(name, &HeaderMap::new());
             assert_eq!(response.status(), StatusCode::NOT_FOUND, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_descriptions_and_the_client_know_every_code() {
+        let codes = ErrorCode::ALL.map(ErrorCode::as_str);
+        for name in ["openapi.json", "asyncapi.json"] {
+            let document: serde_json::Value = serde_json::from_str(named(name)).expect("JSON");
+            let described = &document["components"]["schemas"]["Code"]["enum"];
+            assert_eq!(described, &serde_json::json!(codes), "{name}");
+        }
+        for code in codes {
+            assert!(
+                named("spacegrid.js").contains(&format!("  {code}: ")),
+                "{code}"
+            );
+            assert!(
+                named("spacegrid.d.ts").contains(&format!("\"{code}\"")),
+                "{code}"
+            );
         }
     }
 

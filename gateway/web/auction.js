@@ -2,7 +2,7 @@
  * The live auction room. What is shown is what the server said last: a snapshot, then each event in order.
  * The bids' history is read once over HTTP and goes on with the events; it also tells whose bid leads.
  */
-import { announce, at, Countdown, duration, failureText, grid, idInAddress, make, say, show, spokenDuration, startPage, when } from "./page.js";
+import { announce, at, clockTime, Countdown, duration, failureText, grid, idInAddress, make, say, show, spokenDuration, startPage, when } from "./page.js";
 import { newKey } from "./spacegrid.js";
 import { digitsOf, quickBids, show as money, toMinor, typed } from "./money.js";
 
@@ -47,7 +47,9 @@ function showTimes() {
   at("clock-label").textContent = { open: "Ends in", scheduled: "Starts in", ended: "Ended", cancelled: "Cancelled" }[status];
   clock.at = isLive ? (status === "open" ? auction.end_time : auction.start_time) : null;
   if (!isLive) {
-    at("clock").textContent = status === "ended" ? when(auction.end_time) : "–";
+    // A host may have closed it before its time.
+    const isEarly = Date.parse(auction.end_time) > grid.serverNow();
+    at("clock").textContent = status === "cancelled" ? "–" : isEarly ? "early" : when(auction.end_time);
     at("clock").classList.remove("urgent");
     at("clock").classList.add("small");
   }
@@ -149,7 +151,7 @@ function bidRow(bid, isLeading) {
     { class: [bid.own ? "own" : "", bid.withdrawn ? "withdrawn" : "", isLeading ? "leading" : ""].join(" ").trim() },
     make("span", { class: "who" }, name, isLeading ? make("span", { class: "badge good" }, auction.status === "ended" ? "highest" : "leads") : null),
     make("span", { class: "amount" }, money(bid.amount), bid.withdrawn ? make("span", { class: "hint" }, " withdrawn") : null),
-    make("time", { class: "hint", datetime: bid.at }, new Date(bid.at).toLocaleTimeString()),
+    make("time", { class: "hint", datetime: bid.at }, clockTime(bid.at)),
   );
 }
 

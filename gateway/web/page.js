@@ -55,6 +55,8 @@ const FAILURES = {
   unauthenticated: "You need to sign in for this.",
   forbidden: "You may not do this.",
   not_found: "There is nothing at this address.",
+  waiting_room_required: "This sale has a waiting room, which this page cannot enter yet.",
+  sold_out: "Everything is sold.",
   auction_not_open: "The auction is not open.",
   own_bid_leads: "Your bid leads already.",
   hold_expired: "Your time ran out and the seats went back on sale. Please choose again.",
@@ -74,6 +76,11 @@ export function failureText(error) {
 /** A date and time as the visitor's language writes them. */
 export function when(text) {
   return new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" }).format(new Date(text));
+}
+
+/** The time of day to the second, as short as it can be. */
+export function clockTime(text) {
+  return new Date(text).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 }
 
 const two = (number) => String(number).padStart(2, "0");

@@ -11,7 +11,7 @@ export interface Money {
 export type Code =
   | "bad_request" | "unauthenticated" | "forbidden" | "not_found" | "bid_too_low" | "auction_not_open" | "own_bid_leads"
   | "item_already_on_auction" | "seat_taken" | "hold_expired" | "hold_not_found" | "too_many_seats" | "not_enough_seats"
-  | "on_sale_closed" | "idempotency_conflict" | "membership_refused" | "rate_limited" | "overloaded" | "unavailable"
+  | "on_sale_closed" | "waiting_room_required" | "waiting_room_full" | "waiting_room_state" | "sold_out" | "idempotency_conflict" | "membership_refused" | "rate_limited" | "overloaded" | "unavailable"
   | "message_too_large" | "internal"
   /** Made by the client: no answer in time, too many requests waiting, given up. */
   | "deadline_exceeded" | "too_many_requests" | "aborted";
@@ -45,6 +45,10 @@ export class HoldNotFound extends SpacegridError {}
 export class TooManySeats extends SpacegridError {}
 export class NotEnoughSeats extends SpacegridError {}
 export class OnSaleClosed extends SpacegridError {}
+export class WaitingRoomRequired extends SpacegridError {}
+export class WaitingRoomFull extends SpacegridError {}
+export class WaitingRoomState extends SpacegridError {}
+export class SoldOut extends SpacegridError {}
 export class IdempotencyConflict extends SpacegridError {}
 export class MembershipRefused extends SpacegridError {}
 export class RateLimited extends SpacegridError {}
@@ -216,7 +220,7 @@ export class Spacegrid {
   withdrawBid(auctionId: string, bidId: string, options?: CommandOptions): Promise<Record<string, never>>;
   holdSeats(
     eventId: string,
-    choice: { seats: string[] } | { quantity: number; section?: string },
+    choice: { seats: string[]; pass?: string } | { quantity: number; section?: string; pass?: string },
     options?: CommandOptions,
   ): Promise<Hold>;
   confirmHold(eventId: string, holdId: string, paymentReference: string, options?: CommandOptions): Promise<{ tickets: Ticket[] }>;

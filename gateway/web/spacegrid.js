@@ -92,6 +92,10 @@ export class HoldNotFound extends SpacegridError {}
 export class TooManySeats extends SpacegridError {}
 export class NotEnoughSeats extends SpacegridError {}
 export class OnSaleClosed extends SpacegridError {}
+export class WaitingRoomRequired extends SpacegridError {}
+export class WaitingRoomFull extends SpacegridError {}
+export class WaitingRoomState extends SpacegridError {}
+export class SoldOut extends SpacegridError {}
 export class IdempotencyConflict extends SpacegridError {}
 export class MembershipRefused extends SpacegridError {}
 export class RateLimited extends SpacegridError {}
@@ -119,6 +123,10 @@ const CLASSES = {
   too_many_seats: TooManySeats,
   not_enough_seats: NotEnoughSeats,
   on_sale_closed: OnSaleClosed,
+  waiting_room_required: WaitingRoomRequired,
+  waiting_room_full: WaitingRoomFull,
+  waiting_room_state: WaitingRoomState,
+  sold_out: SoldOut,
   idempotency_conflict: IdempotencyConflict,
   membership_refused: MembershipRefused,
   rate_limited: RateLimited,
@@ -325,12 +333,16 @@ export class Spacegrid {
     return this._command({ type: "withdraw_bid", auction_id: auctionId, bid_id: bidId }, options);
   }
 
-  /** `choice`: `{seats: [...]}` or `{quantity, section?}` for the best available. */
+  /**
+   * `choice`: `{seats: [...]}` or `{quantity, section?}` for the best available; with the waiting room's `pass` where
+   * the event has one.
+   */
   holdSeats(eventId, choice, options) {
     const wanted = choice.seats
       ? { seats: choice.seats }
       : { quantity: choice.quantity, best_available: true, ...(choice.section ? { section: choice.section } : {}) };
-    return this._command({ type: "hold_seats", event_id: eventId, ...wanted }, options);
+    const pass = choice.pass ? { pass: choice.pass } : {};
+    return this._command({ type: "hold_seats", event_id: eventId, ...wanted, ...pass }, options);
   }
 
   confirmHold(eventId, holdId, paymentReference, options) {

@@ -242,6 +242,29 @@ impl Walk<'_> {
         id
     }
 
+    async fn waiting_room(&mut self) {
+        let made = self
+            .create("/v1/events", &[], with(1, event_body(60)))
+            .await;
+        let id = text(&made["event_id"]);
+        let (queue, room) = ("/v1/events/{id}/queue", "/v1/events/{id}/waiting-room");
+        self.ask(Method::GET, room, &[&id], nobody(), 404).await;
+        let new = with(1, json!({"rate_per_minute": 60_000}));
+        self.create(room, &[&id], new).await;
+        let best = with(2, json!({"quantity": 1, "best_available": true}));
+        let holds = "/v1/events/{id}/holds";
+        self.ask(Method::POST, holds, &[&id], best, 403).await;
+        let step = "/v1/events/{id}/waiting-room/{step}";
+        self.post(step, &[&id, "pause"], by(1)).await;
+        let rate = with(1, json!({"rate_per_minute": 120_000}));
+        self.post(step, &[&id, "rate"], rate).await;
+        self.post(queue, &[&id], by(2)).await;
+        self.ask(Method::GET, queue, &[&id], by(2), 200).await;
+        self.ask(Method::DELETE, queue, &[&id], by(2), 200).await;
+        self.get(room, &[&id]).await;
+        self.get("/v1/events/{id}/waiting-room/order", &[&id]).await;
+    }
+
     async fn probes_and_pages(&mut self) {
         self.ask(Method::GET, "/metrics", &[], nobody(), 404).await;
         let gateway = self.grid.gateway.as_ref().expect("it runs");
@@ -327,6 +350,7 @@ async fn every_described_address_answers_as_described() {
     };
     let auction = walk.auctions().await;
     let event = walk.seats().await;
+    walk.waiting_room().await;
     walk.probes_and_pages().await;
     walk.operators(&auction, &event).await;
     let described = walk.document.map("/paths").values();

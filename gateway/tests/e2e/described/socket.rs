@@ -134,6 +134,32 @@ impl Talk {
         let released = self.say(&mut client, release).await;
         assert_eq!(released["type"], "reply", "{released}");
     }
+
+    async fn waiting_room(&mut self, grid: &Grid) {
+        let (host, event) = (person(99), grid.event(60).await);
+        let room = format!("/v1/events/{event}/waiting-room");
+        let (status, made) = grid
+            .post(&room, host, json!({"rate_per_minute": 60_000}))
+            .await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let (status, _) = grid.post(&format!("{room}/pause"), host, json!({})).await;
+        assert_eq!(status, StatusCode::OK);
+        let (mut first, mut second) =
+            (grid.connect(person(1)).await, grid.connect(person(2)).await);
+        let join = json!({"type": "join_queue", "event_id": event});
+        self.say(&mut first, join.clone()).await;
+        self.say(&mut second, join).await;
+        self.told(&mut second, "queue_position").await;
+        let leave = json!({"type": "leave_queue", "event_id": event});
+        let left = self.say(&mut first, leave).await;
+        assert_eq!(left["type"], "reply", "{left}");
+        grid.post(&format!("{room}/resume"), host, json!({})).await;
+        let admitted = self.told(&mut second, "admitted").await;
+        let hold = json!({"type": "hold_seats", "event_id": event, "quantity": 1,
+                          "pass": admitted["data"]["pass"], "key": "h"});
+        let held = self.say(&mut second, hold).await;
+        assert_eq!(held["type"], "reply", "{held}");
+    }
 }
 
 async fn created(grid: &Grid, path: &str, user: Uuid, body: Value, id: &str) -> String {
@@ -152,6 +178,7 @@ async fn every_described_message_is_as_described() {
     };
     talk.auction(&grid).await;
     talk.seats(&grid).await;
+    talk.waiting_room(&grid).await;
     let mut client = grid.connect(person(1)).await;
     client.assert_alive().await;
     let gateway = grid.gateway.take().expect("it runs");

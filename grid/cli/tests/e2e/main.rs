@@ -8,7 +8,9 @@
 
 mod audit;
 mod backups;
+mod browser;
 mod buyers;
+mod clients;
 mod disk;
 mod doctor;
 mod faults;
@@ -21,6 +23,7 @@ mod moves;
 mod namespaces;
 mod nodes;
 mod once;
+mod pages;
 mod partitions;
 mod pauses;
 mod pump;
