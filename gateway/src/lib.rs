@@ -27,6 +27,7 @@ mod layout;
 mod limits;
 mod observe;
 mod operations;
+mod pages;
 mod protocol;
 mod refusals;
 mod retelling;

@@ -97,6 +97,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/ws", any(ws::upgrade))
         .route("/ws", any(ws::upgrade))
         .merge(observed)
+        .merge(crate::pages::router())
         .with_state(shared)
 }
 
