@@ -198,6 +198,28 @@ impl Walk<'_> {
         id
     }
 
+    async fn waiting_room(&mut self, event: &str) {
+        let room = "/v1/events/{id}/waiting-room";
+        let queue = "/v1/events/{id}/queue";
+        let body = json!({"rate_per_minute": 600, "pass_seconds": 60});
+        self.create(room, &[event], with(1, body)).await;
+        self.get(room, &[event]).await;
+        let step = "/v1/events/{id}/waiting-room/{step}";
+        for (name, body) in [
+            ("pause", json!({})),
+            ("rate", json!({"rate_per_minute": 60})),
+            ("resume", json!({})),
+        ] {
+            self.post(step, &[event, name], with(1, body)).await;
+        }
+        self.post(queue, &[event], by(5)).await;
+        self.ask(Method::GET, queue, &[event], by(5), 200).await;
+        self.get("/v1/events/{id}/waiting-room/order", &[event])
+            .await;
+        self.ask(Method::DELETE, queue, &[event], by(5), 200).await;
+        self.ask(Method::DELETE, queue, &[event], by(6), 404).await;
+    }
+
     async fn seats(&mut self) -> String {
         let made = self
             .create("/v1/events", &[], with(1, event_body(60)))
@@ -327,6 +349,7 @@ async fn every_described_address_answers_as_described() {
     };
     let auction = walk.auctions().await;
     let event = walk.seats().await;
+    walk.waiting_room(&event).await;
     walk.probes_and_pages().await;
     walk.operators(&auction, &event).await;
     let described = walk.document.map("/paths").values();
