@@ -93,6 +93,8 @@ pub(crate) const TOLD_NEAR_MS: u64 = 900;
 pub(crate) const TOLD_MIDDLE_MS: u64 = 5_000;
 /// ... and whoever is far away.
 pub(crate) const TOLD_FAR_MS: u64 = 15_000;
+/// How often it is looked whether the pass of somebody who waits here is over.
+pub(crate) const PASS_LOOK_MS: u64 = 3_000;
 /// People of one room that a round tells; the others are told in the next.
 pub(crate) const TELLS_PER_ROUND_MAX: usize = 4_000;
 /// People of one room about whom a round asks the partition.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use processing_unit::waiting_room::{Marker, PlaceView, RoomView, Standing};
+use processing_unit::waiting_room::{Marker, Phase, PlaceView, RoomView, Standing};
 use processing_unit::{EventId, UserId};
 
 use super::mailbox::Mailbox;
 use super::view::{Position, PositionData, pass_of, state_of, waiting_state};
 use crate::cache::Cache;
 use crate::limits::{
-    ROOMS_CACHED_MAX, TELLS_PER_ROUND_MAX, TOLD_FAR_MS, TOLD_MIDDLE_MS, TOLD_NEAR_MS,
+    PASS_LOOK_MS, ROOMS_CACHED_MAX, TELLS_PER_ROUND_MAX, TOLD_FAR_MS, TOLD_MIDDLE_MS, TOLD_NEAR_MS,
 };
 use crate::protocol::frame;
 use crate::protocol::message::Topic;
@@ -51,6 +51,8 @@ struct Waiter {
     told: Option<(&'static str, Position, Instant)>,
     /// The partition is to be asked how the entry stands.
     is_unknown: bool,
+    /// When it was asked last.
+    asked: Option<Instant>,
 }
 
 impl Default for Lobby {
@@ -80,6 +82,7 @@ impl Lobby {
             rank: None,
             told: None,
             is_unknown: true,
+            asked: None,
         };
         let mut rooms = self.rooms.lock();
         rooms
@@ -100,30 +103,46 @@ impl Lobby {
         }
     }
 
-    /// The rooms with somebody here.
+    /// None of the person's connections is told anything more of this room.
+    pub(super) fn dismiss(&self, event_id: EventId, user: UserId) {
+        let mut rooms = self.rooms.lock();
+        if let Some(waiters) = rooms.get_mut(&event_id) {
+            waiters.people.retain(|key, _| key.0 != user);
+        }
+    }
+
+    /// The rooms with somebody here. An event that nobody could join is none, whoever claims to wait for it.
     pub(super) fn events(&self) -> Vec<EventId> {
-        self.rooms.lock().keys().copied().collect()
+        let events: Vec<EventId> = self.rooms.lock().keys().copied().collect();
+        events
+            .into_iter()
+            .filter(|event_id| self.has_room(*event_id))
+            .collect()
     }
 
     /// Of whom the partition is to be asked, at most so many: those whose rank is not known though there is
-    /// one, those who have been admitted, and those whose pass may be over.
-    pub(super) fn to_ask(&self, event_id: EventId, room: &RoomView, most: usize) -> Vec<UserId> {
+    /// one, those who have been admitted, and now and then those who have a pass, which may be over.
+    pub(super) fn to_ask(
+        &self,
+        event_id: EventId,
+        room: &RoomView,
+        now: Instant,
+        most: usize,
+    ) -> Vec<UserId> {
         let mut rooms = self.rooms.lock();
         let Some(waiters) = rooms.get_mut(&event_id) else {
             return Vec::new();
         };
         let mut users = Vec::new();
         for ((user, _), waiter) in &mut waiters.people {
-            let is_ranked = room.phase == processing_unit::waiting_room::Phase::Open;
-            let is_news = match waiter.rank {
-                Some(rank) => {
-                    let is_waiting = waiter.told.is_none_or(|(state, ..)| state != "admitted");
-                    rank < room.next_rank && is_waiting
+            if users.len() >= most {
+                break;
+            }
+            if waiter.has_news(room, now) {
+                waiter.asked = Some(now);
+                if users.last() != Some(user) {
+                    users.push(*user);
                 }
-                None => is_ranked,
-            };
-            if (waiter.is_unknown || is_news) && users.len() < most && users.last() != Some(user) {
-                users.push(*user);
             }
         }
         users
@@ -203,6 +222,21 @@ impl Lobby {
 }
 
 impl Waiter {
+    /// Whether the partition may know something new.
+    fn has_news(&self, room: &RoomView, now: Instant) -> bool {
+        if self.told.is_some_and(|(state, ..)| state == "admitted") {
+            let pause = Duration::from_millis(PASS_LOOK_MS);
+            return self
+                .asked
+                .is_none_or(|at| now.saturating_duration_since(at) >= pause);
+        }
+        let is_admitted = match self.rank {
+            Some(rank) => rank < room.next_rank,
+            None => room.phase == Phase::Open,
+        };
+        self.is_unknown || is_admitted
+    }
+
     fn hear(
         &mut self,
         event_id: EventId,
@@ -265,7 +299,7 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use grid_core::Timestamp;
-    use processing_unit::waiting_room::{Counts, Phase};
+    use processing_unit::waiting_room::Counts;
     use serde_json::Value;
     use uuid::Uuid;
 
@@ -327,14 +361,15 @@ mod tests {
         let mailbox = Arc::new(Mailbox::default());
         lobby.enter(EVENT, (ANNA, 1), &mailbox);
         let start = marker(0);
-        assert_eq!(lobby.to_ask(EVENT, &start.room, 10), [ANNA]);
+        let ask = |marker: &Marker, now| lobby.to_ask(EVENT, &marker.room, now, 10);
+        assert_eq!(ask(&start, Instant::now()), [ANNA]);
         let answer = [(ANNA, Some(waiting(9, 0)))];
         lobby.answered(EVENT, &signer, &start.room, answer.into_iter());
         let told = read(&mailbox).expect("a position");
         assert_eq!(told["type"], "queue_position");
         assert_eq!(told["data"]["position"], 10);
         assert_eq!(told["data"]["estimate_s"], 10);
-        assert!(lobby.to_ask(EVENT, &start.room, 10).is_empty());
+        assert!(ask(&start, Instant::now()).is_empty());
 
         let now = Instant::now() + Duration::from_secs(60);
         lobby.tell(EVENT, &marker(4), now);
@@ -345,7 +380,7 @@ mod tests {
         let served = marker(10);
         lobby.tell(EVENT, &served, now + Duration::from_secs(61));
         assert_eq!(read(&mailbox), None, "the partition is asked first");
-        assert_eq!(lobby.to_ask(EVENT, &served.room, 10), [ANNA]);
+        assert_eq!(ask(&served, now), [ANNA]);
         let mut place = waiting(9, 0);
         place.ahead = None;
         place.standing = Standing::Admitted {
@@ -356,12 +391,26 @@ mod tests {
         let told = read(&mailbox).expect("a pass");
         assert_eq!(told["type"], "admitted");
         assert!(told["data"]["pass"].is_string());
-        assert!(lobby.to_ask(EVENT, &served.room, 10).is_empty());
+        assert!(ask(&served, now).is_empty());
+        let later = now + Duration::from_millis(PASS_LOOK_MS);
+        assert_eq!(ask(&served, later), [ANNA], "the pass may be over");
 
         place.standing = Standing::Bought;
         let answer = [(ANNA, Some(place))];
         lobby.answered(EVENT, &signer, &served.room, answer.into_iter());
         assert_eq!(read(&mailbox).expect("the end")["data"]["state"], "bought");
+        assert_eq!(lobby.len(), 0);
+    }
+
+    #[test]
+    fn nobody_makes_the_gateway_ask_about_rooms_that_are_not_there() {
+        let lobby = Lobby::default();
+        let mailbox = Arc::new(Mailbox::default());
+        lobby.enter(EVENT, (ANNA, 1), &mailbox);
+        assert!(lobby.events().is_empty());
+        lobby.note_room(EVENT);
+        assert_eq!(lobby.events(), [EVENT]);
+        lobby.dismiss(EVENT, ANNA);
         assert_eq!(lobby.len(), 0);
     }
 

@@ -211,7 +211,10 @@ pub(crate) async fn leave(
     let operation = Operation::on(shared, asker, "leave_queue", event_id)?.draining();
     let command = waiting_room::Command::Leave { event_id: id, user };
     match execute(operation, command).await? {
-        Reply::Left => Ok(ReplyData::Empty {}),
+        Reply::Left => {
+            shared.lobby.dismiss(id, user);
+            Ok(ReplyData::Empty {})
+        }
         _ => Err(Failure::unexpected("a waiting room was left")),
     }
 }

@@ -29,7 +29,7 @@ async fn round(shared: &Shared, event_id: EventId) -> Result<(), Failure> {
     let (marker, position) = marker_of(shared, event_id.0, Read::Stale).await?;
     let users = shared
         .lobby
-        .to_ask(event_id, &marker.room, PLACES_PER_ROUND_MAX);
+        .to_ask(event_id, &marker.room, Instant::now(), PLACES_PER_ROUND_MAX);
     for some in users.chunks(ROWS_MAX) {
         let query = Query::Places {
             event_id,

@@ -15,7 +15,6 @@ use crate::api::Api;
 
 /// How a room stands, as far as commands need it.
 #[derive(Clone, Debug, Deserialize)]
-#[expect(missing_docs, reason = "the fields of the protocol")]
 pub(crate) struct Room {
     pub(crate) event_id: Uuid,
     pub(crate) phase: String,

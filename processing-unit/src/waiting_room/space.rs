@@ -47,7 +47,7 @@ impl WaitingRoomSpace {
         let event_id = command.event_id();
         let sale = sales.sale_facts(event_id).ok_or(Refusal::EventNotFound)?;
         let reply = match command {
-            Command::Create { by, room } => self.create(context, &sale, by, *room),
+            Command::Create { by, room } => self.create(context, &sale, by, &room),
             Command::Join { user, .. } => self.join(context, &sale, event_id, user),
             Command::Leave { user, .. } => self.leave(context, event_id, user),
             Command::Open { by, secret, .. } => {
@@ -90,7 +90,7 @@ impl WaitingRoomSpace {
         context: &mut ApplyContext<'_, C>,
         sale: &SaleFacts,
         by: Actor,
-        new: NewRoom,
+        new: &NewRoom,
     ) -> Result<Reply, Refusal> {
         let event_id = new.event_id;
         if by.user != sale.host && !by.is_manager {
@@ -99,15 +99,15 @@ impl WaitingRoomSpace {
         if self.indexes.contains_key(&event_id) {
             return Err(Refusal::RoomExists);
         }
-        check_terms(&new)?;
+        check_terms(new)?;
         let opens_at = new.opens_at.unwrap_or(sale.on_sale_at);
         if opens_at < sale.on_sale_at {
             let rule = "opens_at: not before the sale begins".to_owned();
             return Err(Refusal::Invalid(rule));
         }
-        let (commitment, secret) = match new.secret {
-            SecretChoice::Kept(secret) => (lottery::commitment(&secret), Some(secret)),
-            SecretChoice::Withheld { commitment } => (commitment, None),
+        let (commitment, secret) = match &new.secret {
+            SecretChoice::Kept(secret) => (lottery::commitment(secret), Some(*secret)),
+            SecretChoice::Withheld { commitment } => (*commitment, None),
         };
         let room = Room {
             opens_at,

@@ -259,18 +259,20 @@ pub(crate) async fn run(output: Output, plan: &CrowdPlan, api: &Api) -> anyhow::
     let mut sequence = Sequence::new(plan.seed);
     let people: Arc<Vec<Uuid>> = Arc::new((0..plan.arrivals).map(|_| sequence.uuid()).collect());
     let start = Instant::now();
-    let fault = plan.fault.clone();
-    let striking = tokio::spawn(async move {
-        match fault {
+    let event = plan.event_id.to_string();
+    let striking = async {
+        match &plan.fault {
             Some(fault) => fault.strike(start).await,
             None => Ok(()),
         }
-    });
-    let joined = arrive(output, plan, &crowd, &people, start).await?;
-    let arrived_s = start.elapsed().as_secs_f64();
-    let event = plan.event_id.to_string();
-    let served = serve(output, api, &event, &crowd, &people, &joined).await?;
-    striking.await??;
+    };
+    let rushing = async {
+        let joined = arrive(output, plan, &crowd, &people, start).await?;
+        let arrived_s = start.elapsed().as_secs_f64();
+        let served = serve(output, api, &event, &crowd, &people, &joined).await?;
+        Ok((joined, arrived_s, served))
+    };
+    let ((), (joined, arrived_s, served)) = tokio::try_join!(striking, rushing)?;
     let room = Room::read(api, &event).await?;
     let rows = draw::read_order(api, &event).await?;
     let proof = draw::verify(&room, &rows)?;

@@ -16,20 +16,14 @@ const SCRIPT: &str = concat!(
 /// Sells a small sale out to a crowd; returns the report.
 fn rush(grid: &Grid, arguments: &[&str]) -> Value {
     grid.run(&["import", "venue", &sample("arena.json")]).done();
-    let mut all = vec![
-        "load",
-        "rush",
-        "--arrivals=400",
-        "--over=4s",
-        "--rate=60000",
-    ];
+    let mut all = vec!["load", "rush", "--arrivals=60", "--over=4s", "--rate=60000"];
     all.extend(arguments);
     // It waits, and the grid's supervisor needs the thread.
     let report = tokio::task::block_in_place(|| grid.run(&all)).done();
     for wrong in report["check"].as_object().expect("counts") {
         assert_eq!(wrong.1, 0, "{report:#}");
     }
-    assert_eq!(report["joined"], 400, "{report:#}");
+    assert_eq!(report["joined"], 60, "{report:#}");
     assert_eq!(report["order"]["ok"], true, "{report:#}");
     report
 }
@@ -66,6 +60,6 @@ async fn a_killed_leader_takes_nobodys_place_in_the_waiting_room() {
     let event = report["event_id"].as_str().expect("an event");
     proves(&grid, event);
     let shown = grid.run(&["waitingroom", "show", event]).done();
-    assert_eq!(shown["entries"], 400, "{shown}");
+    assert_eq!(shown["entries"], 60, "{shown}");
     grid.stop().await;
 }
