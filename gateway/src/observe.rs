@@ -23,13 +23,14 @@ pub(crate) enum RequestKind {
     ConfirmHold,
     ReleaseHold,
     Ping,
+    Authenticate,
     Unreadable,
     HttpRead,
     HttpWrite,
 }
 
 impl RequestKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Subscribe,
         Self::Unsubscribe,
         Self::PlaceBid,
@@ -38,6 +39,7 @@ impl RequestKind {
         Self::ConfirmHold,
         Self::ReleaseHold,
         Self::Ping,
+        Self::Authenticate,
         Self::Unreadable,
         Self::HttpRead,
         Self::HttpWrite,
@@ -53,6 +55,7 @@ impl RequestKind {
             Self::ConfirmHold => "confirm_hold",
             Self::ReleaseHold => "release_hold",
             Self::Ping => "ping",
+            Self::Authenticate => "authenticate",
             Self::Unreadable => "unreadable",
             Self::HttpRead => "http_read",
             Self::HttpWrite => "http_write",

@@ -1,61 +1,25 @@
-//! Who is asking, and from which web page.
+//! From which web page a request comes, as the browser says it.
 //!
-//! In mode `trusted` the caller says who it is; the gateway then listens on loopback only, and a web
-//! page may use it only when the page itself came from loopback. The page's own host name is not
-//! trusted even where it equals the `Host` header: a name can be made to resolve to this machine.
+//! Pages of this machine may use a gateway that listens on loopback. The page's own host name is not
+//! trusted even where it equals the `Host` header: a name can be made to resolve to this machine. Others
+//! may where they are listed, letter by letter.
 
 use axum::http::{HeaderMap, header};
-use processing_unit::UserId;
-use processing_unit::auction::Actor;
-use uuid::Uuid;
 
-/// Header that names the caller.
-const USER_HEADER: &str = "x-user-id";
-/// Header with the caller's roles, separated by commas.
-const ROLES_HEADER: &str = "x-roles";
-
-/// A person with their roles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
-    pub(crate) user: UserId,
-    /// Role `manager` or `admin`.
-    pub(crate) is_manager: bool,
-}
-
-impl Caller {
-    /// The caller named by the headers, or by a WebSocket's query.
-    pub(crate) fn from_trusted(headers: &HeaderMap, query_user: Option<&str>) -> Option<Self> {
-        let named = match headers.get(USER_HEADER) {
-            Some(value) => value.to_str().ok()?,
-            None => query_user?,
-        };
-        let user = UserId(Uuid::try_parse(named.trim()).ok()?);
-        let roles = headers
-            .get(ROLES_HEADER)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let is_manager = roles
-            .split(',')
-            .any(|role| matches!(role.trim(), "manager" | "admin"));
-        Some(Self { user, is_manager })
-    }
-
-    /// As the domain knows who acts.
-    pub(crate) fn actor(self) -> Actor {
-        Actor {
-            user: self.user,
-            is_manager: self.is_manager,
-        }
-    }
-}
-
-/// Whether a request may come from the web page that it says it comes from.
-pub(crate) fn is_origin_allowed(headers: &HeaderMap) -> bool {
+/// Whether a request may come from the web page that it says it comes from. What is no browser says
+/// nothing.
+pub(super) fn is_allowed(headers: &HeaderMap, listed: &[String], is_loopback: bool) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else {
         return true;
     };
-    origins.next().is_none() && origin.to_str().is_ok_and(is_loopback_origin)
+    origins.next().is_none()
+        && origin.to_str().is_ok_and(|origin| {
+            (is_loopback && is_loopback_origin(origin))
+                || listed
+                    .iter()
+                    .any(|listed| listed.eq_ignore_ascii_case(origin))
+        })
 }
 
 fn is_loopback_origin(origin: &str) -> bool {
@@ -112,16 +76,24 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_is_a_uuid_with_roles() {
-        let mut headers = HeaderMap::new();
-        let id = "6f0e2d52-3a5c-4c8e-9b58-1f2d3c4b5a69";
-        assert_eq!(Caller::from_trusted(&headers, None), None);
-        assert_eq!(Caller::from_trusted(&headers, Some("me")), None);
-        assert!(Caller::from_trusted(&headers, Some(id)).is_some_and(|c| !c.is_manager));
-        headers.insert(USER_HEADER, id.parse().expect("header"));
-        headers.insert(ROLES_HEADER, "host, manager".parse().expect("header"));
-        assert!(Caller::from_trusted(&headers, None).is_some_and(|c| c.is_manager));
-        headers.insert(USER_HEADER, "nobody".parse().expect("header"));
-        assert_eq!(Caller::from_trusted(&headers, Some(id)), None);
+    fn listed_pages_are_allowed_letter_by_letter() {
+        let listed = ["https://shop.example".to_owned()];
+        let allowed = |origin: &str, is_loopback| {
+            let mut headers = HeaderMap::new();
+            headers.append(header::ORIGIN, origin.parse().expect("a header"));
+            is_allowed(&headers, &listed, is_loopback)
+        };
+        assert!(allowed("https://shop.example", false));
+        assert!(allowed("http://localhost:1", true));
+        for origin in [
+            "http://shop.example",
+            "https://shop.example:444",
+            "https://shop.example.evil.example",
+            "http://localhost:1",
+            "null",
+        ] {
+            assert!(!allowed(origin, false), "{origin}");
+        }
+        assert!(is_allowed(&HeaderMap::new(), &listed, false));
     }
 }

@@ -6,4 +6,7 @@ mod closing;
 mod fan_out;
 mod harness;
 mod http;
+mod provider;
 mod selling;
+mod sessions;
+mod tokens;
