@@ -9,6 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The claim `iss` of the grid's own tokens.
 pub(super) const OWN_ISSUER: &str = "spacegrid";
+/// And `aud`: they are for the grid that issued them.
+pub(super) const OWN_AUDIENCE: &str = "spacegrid";
 
 /// A secret Ed25519 key. The same on all gateways of a grid.
 #[derive(Clone)]
@@ -29,8 +31,6 @@ pub struct TokenOrder<'a> {
     pub user: Uuid,
     /// Names of roles: `bidder`, `host`, `manager`, `admin`.
     pub roles: &'a [String],
-    /// Whom it is for; the gateways' setting `gateway.identity.audience`.
-    pub audience: &'a str,
     /// When it is issued, in seconds since the Unix epoch.
     pub issued_at_s: u64,
     /// How long it is good, in seconds.
@@ -48,7 +48,7 @@ struct Header<'a> {
 struct Claims<'a> {
     iss: &'static str,
     sub: Uuid,
-    aud: &'a str,
+    aud: &'static str,
     iat: u64,
     nbf: u64,
     exp: u64,
@@ -88,7 +88,7 @@ impl IdentityKey {
         let claims = Claims {
             iss: OWN_ISSUER,
             sub: order.user,
-            aud: order.audience,
+            aud: OWN_AUDIENCE,
             iat: order.issued_at_s,
             nbf: order.issued_at_s,
             exp: order.issued_at_s.saturating_add(order.life_s),

@@ -16,7 +16,7 @@ use super::caller::Caller;
 use super::claims::{Claims, namespace};
 pub use super::jwks::KeysError;
 use super::jwks::{KeySource, Missing};
-use super::own_key::{IdentityKey, OWN_ISSUER};
+use super::own_key::{IdentityKey, OWN_AUDIENCE, OWN_ISSUER};
 use crate::failure::{Detail, Failure};
 use crate::protocol::code::ErrorCode;
 
@@ -218,7 +218,7 @@ impl Verifier {
             return self.check(
                 token,
                 (&own.key, Algorithm::EdDSA),
-                (OWN_ISSUER, &namespace(OWN_ISSUER)),
+                (OWN_ISSUER, &namespace(OWN_ISSUER), OWN_AUDIENCE),
                 now_s,
             );
         }
@@ -232,7 +232,11 @@ impl Verifier {
             Missing::OtherAlgorithm => TokenError::Algorithm,
             Missing::NotFetched => TokenError::KeysAway,
         })?;
-        let issuer = (provider.issuer.as_str(), &provider.namespace);
+        let issuer = (
+            provider.issuer.as_str(),
+            &provider.namespace,
+            self.audience.as_str(),
+        );
         self.check(token, (&key.decoding, key.algorithm), issuer, now_s)
     }
 
@@ -240,14 +244,14 @@ impl Verifier {
         &self,
         token: &str,
         (key, algorithm): (&DecodingKey, Algorithm),
-        (issuer, namespace): (&str, &Uuid),
+        (issuer, namespace, audience): (&str, &Uuid, &str),
         now_s: u64,
     ) -> Result<Caller, TokenError> {
         let mut validation = Validation::new(algorithm);
         validation.leeway = self.leeway_s;
         validation.validate_nbf = true;
         validation.set_issuer(&[issuer]);
-        validation.set_audience(&[&self.audience]);
+        validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let claims = decode::<Claims>(token, key, &validation)
             .map_err(|error| TokenError::of(error.kind()))?

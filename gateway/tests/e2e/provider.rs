@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use crate::harness::Grid;
 
-pub(crate) const ISSUER: &str = "https://id.example/realms/tickets";
-pub(crate) const AUDIENCE: &str = "spacegrid";
+const ISSUER: &str = "https://id.example/realms/tickets";
+const AUDIENCE: &str = "spacegrid";
 
 /// A key of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

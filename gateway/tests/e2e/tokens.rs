@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{Grid, auction_body, event_body, person, text};
-use crate::provider::{AUDIENCE, EC, ED, Provider, RSA, RSA_NEXT, bearer, claims, now_s, own_key};
+use crate::provider::{EC, ED, Provider, RSA, RSA_NEXT, bearer, claims, now_s, own_key};
 
 /// Asks for something that every known person may see.
 async fn show(grid: &Grid, token: &str) -> (StatusCode, Value) {
@@ -34,7 +34,6 @@ fn own_token(key: &IdentityKey, roles: &[&str]) -> String {
     key.issue(&TokenOrder {
         user: person(7),
         roles: &roles,
-        audience: AUDIENCE,
         issued_at_s: now_s().unsigned_abs(),
         life_s: 300,
     })
