@@ -89,7 +89,7 @@ async fn a_session_ends_with_its_token_unless_a_fresh_one_comes() {
     let grid = provider.grid(|_| ()).await;
     let short = |number| {
         let mut short = claims(person(number), &["bidder"]);
-        short["exp"] = json!(now_s() + 3);
+        short["exp"] = json!(now_s() + 8);
         RSA.sign(&short)
     };
     let mut anna = connect(&grid, &short(1)).await;

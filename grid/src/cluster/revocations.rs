@@ -225,7 +225,7 @@ impl<S: Space> GridClient<S> {
         let command = MapCommand::Revoke { order, now_s };
         match execute_meta(&self.members, &command, deadline).await? {
             Ok(_) => {}
-            // There is no grid yet that could keep it.
+            // No revocation is refused.
             Err(_) => return Err(GridError::Unavailable),
         }
         self.members.revocations.send_modify(|known| {

@@ -460,9 +460,13 @@ impl MapSpace {
         if let MapCommand::Found(map) = command {
             return Ok(self.map.get_or_insert(map).epoch);
         }
+        if let MapCommand::Revoke { order, now_s } = command {
+            self.revocations.note(order, now_s);
+            return Ok(self.map.as_ref().map_or(0, |map| map.epoch));
+        }
         let map = self.map.as_mut().ok_or(Refusal::NotFounded)?;
         match command {
-            MapCommand::Found(_) => {}
+            MapCommand::Found(_) | MapCommand::Revoke { .. } => {}
             MapCommand::Join(info) => join(map, info)?,
             MapCommand::Drain {
                 node,
@@ -480,7 +484,6 @@ impl MapSpace {
             MapCommand::Settle { group, epoch } => settle(map, group, epoch)?,
             MapCommand::Readmit { node } => readmit(map, node)?,
             MapCommand::Follow { rules } => follow(map, rules)?,
-            MapCommand::Revoke { order, now_s } => self.revocations.note(order, now_s),
         }
         Ok(map.epoch)
     }
