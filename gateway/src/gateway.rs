@@ -27,6 +27,7 @@ use crate::limits::{
     SHUTDOWN_TIMEOUT_MS,
 };
 use crate::state::Shared;
+use crate::waiting;
 use crate::ws::ConnectionPermit;
 
 /// The whole answer to a connection beyond `connections_max`.
@@ -124,6 +125,13 @@ impl Gateway {
             tokio::select! {
                 () = teller.stopping.cancelled() => {}
                 () = hub::tell_seats(&teller) => {}
+            }
+        });
+        let positions = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                () = positions.stopping.cancelled() => {}
+                () = waiting::tell_positions(&positions) => {}
             }
         });
         let acceptor = Arc::clone(&shared);

@@ -22,6 +22,8 @@ pub(crate) enum RequestKind {
     HoldSeats,
     ConfirmHold,
     ReleaseHold,
+    JoinQueue,
+    LeaveQueue,
     Ping,
     Authenticate,
     Unreadable,
@@ -30,7 +32,7 @@ pub(crate) enum RequestKind {
 }
 
 impl RequestKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Subscribe,
         Self::Unsubscribe,
         Self::PlaceBid,
@@ -38,6 +40,8 @@ impl RequestKind {
         Self::HoldSeats,
         Self::ConfirmHold,
         Self::ReleaseHold,
+        Self::JoinQueue,
+        Self::LeaveQueue,
         Self::Ping,
         Self::Authenticate,
         Self::Unreadable,
@@ -54,6 +58,8 @@ impl RequestKind {
             Self::HoldSeats => "hold_seats",
             Self::ConfirmHold => "confirm_hold",
             Self::ReleaseHold => "release_hold",
+            Self::JoinQueue => "join_queue",
+            Self::LeaveQueue => "leave_queue",
             Self::Ping => "ping",
             Self::Authenticate => "authenticate",
             Self::Unreadable => "unreadable",

@@ -80,11 +80,11 @@ pub(crate) enum Action {
     OwnHoldings,
     PlaceBid,
     WithdrawBid,
-    /// Hold, pay and release seats.
+    /// Hold, pay and release seats, and queue for that.
     BuySeats,
     /// Offer items, auctions and events.
     Offer,
-    /// Start, close and cancel auctions.
+    /// Start, close and cancel auctions; run waiting rooms.
     RunAuction,
     /// See who has bought which ticket, at the door.
     SeeBuyers,
@@ -150,7 +150,9 @@ impl Action {
             Request::WithdrawBid { .. } => Self::WithdrawBid,
             Request::HoldSeats { .. }
             | Request::ConfirmHold { .. }
-            | Request::ReleaseHold { .. } => Self::BuySeats,
+            | Request::ReleaseHold { .. }
+            | Request::JoinQueue { .. }
+            | Request::LeaveQueue { .. } => Self::BuySeats,
         }
     }
 }
@@ -166,7 +168,7 @@ pub(crate) fn allows(action: Action, caller: Option<&Caller>, guests_may_watch: 
 }
 
 /// The addresses under `/v1/`.
-const ADDRESSES: [(Method, &str, Action); 26] = [
+const ADDRESSES: [(Method, &str, Action); 33] = [
     (Method::GET, "/v1/ticket-key", Action::SeePublic),
     (Method::POST, "/v1/ws-tickets", Action::OwnSession),
     (Method::POST, "/v1/logout", Action::OwnSession),
@@ -206,6 +208,21 @@ const ADDRESSES: [(Method, &str, Action); 26] = [
         Method::POST,
         "/v1/events/{id}/holds/{hold_id}/confirm",
         Action::BuySeats,
+    ),
+    (Method::POST, "/v1/events/{id}/queue", Action::BuySeats),
+    (Method::GET, "/v1/events/{id}/queue", Action::BuySeats),
+    (Method::DELETE, "/v1/events/{id}/queue", Action::BuySeats),
+    (Method::POST, "/v1/events/{id}/waiting-room", Action::Offer),
+    (Method::GET, "/v1/events/{id}/waiting-room", Action::Watch),
+    (
+        Method::GET,
+        "/v1/events/{id}/waiting-room/order",
+        Action::Watch,
+    ),
+    (
+        Method::POST,
+        "/v1/events/{id}/waiting-room/{step}",
+        Action::RunAuction,
     ),
     (Method::GET, "/v1/me/{what}", Action::OwnHoldings),
     (Method::GET, "/v1/route", Action::SeePublic),
@@ -306,6 +323,14 @@ mod tests {
             ),
             (
                 format!(r#"{{"type":"release_hold","event_id":"{ID}","hold_id":"{ID}"}}"#),
+                bidders,
+            ),
+            (
+                format!(r#"{{"type":"join_queue","event_id":"{ID}"}}"#),
+                bidders,
+            ),
+            (
+                format!(r#"{{"type":"leave_queue","event_id":"{ID}"}}"#),
                 bidders,
             ),
         ];

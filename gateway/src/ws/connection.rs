@@ -37,6 +37,7 @@ use crate::protocol::frame;
 use crate::protocol::message::{Envelope, Request, Topic};
 use crate::protocol::view::ReplyData;
 use crate::state::Shared;
+use crate::waiting::Queues;
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -55,6 +56,7 @@ struct Connection {
     bucket: TokenBucket,
     heard: Instant,
     pinged: Instant,
+    queues: Queues,
     /// Since when the client takes nothing.
     blocked: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -100,6 +102,7 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
         pinged: now,
         blocked: None,
         session_end: session_end(&caller, now),
+        queues: Queues::default(),
         shared,
     };
     let ending = poll_fn(|cx| connection.poll_run(cx)).await;
@@ -109,9 +112,11 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
         socket,
         subscriptions,
         in_flight,
+        queues,
         ..
     } = connection;
     drop(in_flight);
+    queues.leave_all(&shared.lobby, (caller.user, number));
     for topic in subscriptions.topics() {
         shared.hub.unregister(topic, (caller.user, number));
     }
@@ -151,6 +156,13 @@ impl Connection {
                 if let Err(ending) = self.finish(done) {
                     return Poll::Ready(ending);
                 }
+            }
+            self.queues.register(cx.waker());
+            while self.blocked.is_none()
+                && let Some(message) = self.queues.take()
+            {
+                moved = true;
+                self.out.push_back(message);
             }
             match self.take_events() {
                 Ok(took) => moved |= took,
@@ -290,6 +302,10 @@ impl Connection {
                         return self.refuse(kind, envelope.id.as_deref(), failure);
                     }
                 };
+                if let Request::JoinQueue { event_id } = envelope.request {
+                    let key = (self.caller.user, self.number);
+                    self.queues.enter(&self.shared.lobby, event_id, key);
+                }
                 let shared = Arc::clone(&self.shared);
                 let work = work::command(shared, self.caller, envelope, permit);
                 self.in_flight.push(Box::pin(work));
@@ -340,7 +356,7 @@ impl Connection {
         if self.shared.identity.is_revoked(&caller) {
             self.outlet.end(EndReason::Revoked);
         }
-        // The timer may be set to the old end, which is earlier than need be and does no harm.
+        self.timer.as_mut().reset(Instant::now());
     }
 
     fn finish(&mut self, done: Done) -> Result<(), Ending> {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bidding;
 mod closing;
+mod described;
 mod fan_out;
 mod harness;
 mod http;
@@ -10,3 +11,4 @@ mod provider;
 mod selling;
 mod sessions;
 mod tokens;
+mod waiting;

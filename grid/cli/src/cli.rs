@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::commands::{
     auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
     replay, report, restart, restore, sample, session, snapshot, status, token, up, upgrade,
-    verify,
+    verify, waitingroom,
 };
 use crate::failure::EXIT_CODES;
 
@@ -95,6 +95,9 @@ pub(crate) enum Command {
     /// Sales of seats
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// The waiting room before a sale: people gather, a lottery orders them, passes let them in
+    #[command(subcommand, name = "waitingroom")]
+    WaitingRoom(waitingroom::WaitingRoomCommand),
     /// Auctions
     #[command(subcommand)]
     Auction(auction::AuctionCommand),

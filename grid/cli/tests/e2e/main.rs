@@ -36,3 +36,4 @@ mod snapshots;
 mod sql_proxy;
 mod support;
 mod tracing;
+mod waiting;

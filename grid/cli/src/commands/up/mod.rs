@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod ready;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -243,6 +244,9 @@ fn start_nodes(
         .as_ref()
         .map(std::fs::canonicalize)
         .transpose()?;
+    // They share the machine: with a thread a core each, they mostly take the cores from each other.
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = (cores / grid.nodes.len().max(1)).max(1);
     grid.nodes
         .iter()
         .map(|node| {
@@ -263,6 +267,7 @@ fn start_nodes(
                     "--identity-key={}",
                     text(context.data_dir.identity_key_path())?
                 ),
+                format!("--threads={threads}"),
             ];
             if !seeds.is_empty() {
                 arguments.push(format!("--seed={seeds}"));
