@@ -8,9 +8,11 @@
 //! What it deliberately does not do: act on any of it. It reads a file and the environment, nothing
 //! else.
 
+mod identity;
 mod load;
 mod settings;
 
+pub use identity::{IdentityMode, IdentitySettings, Network, TokenAlgorithm};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
 pub use settings::{
     ClusterSettings, GatewaySettings, NodeSettings, PARTITIONS_MAX, PumpSettings, Settings, WalSync,

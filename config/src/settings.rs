@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::IdentitySettings;
 use crate::load::ConfigError;
 
 /// The most partitions of a grid: labels of metrics and messages between nodes count on it.
@@ -213,6 +214,8 @@ pub struct GatewaySettings {
     /// directory, made at the first start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token_file: Option<PathBuf>,
+    /// How it knows who is asking.
+    pub identity: IdentitySettings,
 }
 
 impl Default for GatewaySettings {
@@ -231,6 +234,7 @@ impl Default for GatewaySettings {
             idle_timeout_ms: 60_000,
             seat_update_interval_ms: 200,
             admin_token_file: None,
+            identity: IdentitySettings::default(),
         }
     }
 }
@@ -302,6 +306,14 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::Invalid`] with the setting and its bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        if let Some((setting, rule)) = self.gateway.identity.mistake() {
+            let setting = setting.to_owned();
+            return Err(ConfigError::Invalid { setting, rule });
+        }
+        self.validate_bounds()
+    }
+
+    fn validate_bounds(&self) -> Result<(), ConfigError> {
         let invalid = |setting: &str, rule: &str| {
             Err(ConfigError::Invalid {
                 setting: setting.to_owned(),

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use crate::admin_token::AdminToken;
 use crate::http;
 use crate::hub;
+use crate::identity::{self, Identity, KeysError, Mode, PeerAddress};
 use crate::limits::{
     ACCEPT_RETRY_MS, HEADER_READ_TIMEOUT_MS, HEADERS_MAX, HTTP_BUFFER_BYTES_MAX,
     SHUTDOWN_TIMEOUT_MS,
@@ -35,13 +36,6 @@ const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     connection: close\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
     \"code\":\"overloaded\",\"detail\":\"too many connections\"}\n";
-
-/// How the gateway knows who is asking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The caller says who it is. Only on a loopback address.
-    Trusted,
-}
 
 /// What a gateway needs to start.
 #[derive(Debug)]
@@ -66,6 +60,9 @@ pub enum GatewayError {
     /// Mode `trusted` believes whoever connects.
     #[error("mode `trusted` listens on loopback only, not on {0}")]
     NotLoopback(SocketAddr),
+    /// The keys that tokens are checked with.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The operating system said no.
     #[error("{what}: {source}")]
     Io {
@@ -94,12 +91,16 @@ impl Gateway {
             .listener
             .local_addr()
             .map_err(io("the gateway's address"))?;
-        match options.mode {
-            Mode::Trusted if !address.ip().is_loopback() => {
-                return Err(GatewayError::NotLoopback(address));
-            }
-            Mode::Trusted => {}
+        let is_loopback = address.ip().is_loopback();
+        if matches!(options.mode, Mode::Trusted) && !is_loopback {
+            return Err(GatewayError::NotLoopback(address));
         }
+        let identity = Identity::new(
+            &options.mode,
+            &options.settings.identity,
+            is_loopback,
+            &options.client,
+        )?;
         options
             .listener
             .set_nonblocking(true)
@@ -114,9 +115,11 @@ impl Gateway {
             options.settings,
             &options.ticket_key,
             options.admin_token,
+            identity,
             u64::from_le_bytes(seed),
         ));
         hub::follow_all(&shared);
+        identity::serve(&shared);
         let teller = Arc::clone(&shared);
         shared.tasks.spawn(async move {
             tokio::select! {
@@ -182,8 +185,8 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(shared.settings.connections_max));
     let router = http::router(Arc::clone(shared));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
@@ -200,7 +203,8 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
         let permit = ConnectionPermit(Arc::new(permit));
         let (shared, router) = (Arc::clone(shared), router.clone());
         let tasks = shared.tasks.clone();
-        tasks.spawn(async move { serve(&shared, router, stream, permit).await });
+        let peer = PeerAddress(peer.ip());
+        tasks.spawn(async move { serve(&shared, router, stream, (permit, peer)).await });
     }
 }
 
@@ -211,11 +215,17 @@ async fn refuse(mut stream: TcpStream) {
 }
 
 /// Serves one connection's HTTP requests, up to an upgrade.
-async fn serve(shared: &Shared, router: axum::Router, stream: TcpStream, permit: ConnectionPermit) {
+async fn serve(
+    shared: &Shared,
+    router: axum::Router,
+    stream: TcpStream,
+    (permit, peer): (ConnectionPermit, PeerAddress),
+) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(permit.clone());
+        request.extensions_mut().insert(peer);
         hyper::service::Service::call(&router, request)
     });
     let connection = http1::Builder::new()

@@ -37,8 +37,10 @@ mod waiting;
 mod ws;
 
 pub use admin_token::{AdminToken, AdminTokenError};
-pub use gateway::{Gateway, GatewayError, GatewayOptions, Mode};
+pub use gateway::{Gateway, GatewayError, GatewayOptions};
 pub use history::{HistoryChange, HistoryEnd, HistoryLine};
+pub use identity::audit::AUDIT_LOG;
+pub use identity::{IdentityKey, KeysError, Mode, TokenOrder};
 pub use protocol::SUBPROTOCOL;
 pub use retelling::{NoBeginning, Retelling};
 pub use tickets::{VerifiedTicket, verify_ticket_code};

@@ -25,13 +25,14 @@ pub(crate) enum RequestKind {
     JoinQueue,
     LeaveQueue,
     Ping,
+    Authenticate,
     Unreadable,
     HttpRead,
     HttpWrite,
 }
 
 impl RequestKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Subscribe,
         Self::Unsubscribe,
         Self::PlaceBid,
@@ -42,6 +43,7 @@ impl RequestKind {
         Self::JoinQueue,
         Self::LeaveQueue,
         Self::Ping,
+        Self::Authenticate,
         Self::Unreadable,
         Self::HttpRead,
         Self::HttpWrite,
@@ -59,6 +61,7 @@ impl RequestKind {
             Self::JoinQueue => "join_queue",
             Self::LeaveQueue => "leave_queue",
             Self::Ping => "ping",
+            Self::Authenticate => "authenticate",
             Self::Unreadable => "unreadable",
             Self::HttpRead => "http_read",
             Self::HttpWrite => "http_write",

@@ -401,7 +401,12 @@ pub(crate) async fn confirm_hold(
         buyer: asker.user(),
         payment_reference,
     };
-    match operation.box_office(command).await? {
+    let confirmed = operation.box_office(command).await;
+    if let Some(audit) = shared.identity.audit() {
+        let failure = confirmed.as_ref().err();
+        audit.purchase(&asker.caller, event_id, hold_id, failure);
+    }
+    match confirmed? {
         box_office::Reply::Confirmed { currency, tickets } => Ok(ReplyData::Tickets {
             tickets: tickets
                 .into_iter()

@@ -22,6 +22,7 @@ use crate::cache::Cache;
 use crate::failure::Failure;
 use crate::http::admin::AdminGate;
 use crate::hub::Hub;
+use crate::identity::Identity;
 use crate::layout::EventLayout;
 use crate::limits::{
     AUCTIONS_CACHED_MAX, HISTORIES_MAX, KEY_BYTES_MAX, LAYOUTS_CACHED_MAX, RECONNECT_MS_SPREAD_MIN,
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) layout: SlotLayout,
     pub(crate) signer: TicketSigner,
     pub(crate) admin: AdminGate,
+    pub(crate) identity: Identity,
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     /// Who waits in waiting rooms.
@@ -69,6 +71,7 @@ impl Shared {
         settings: GatewaySettings,
         ticket_key: &[u8; 32],
         admin_token: AdminToken,
+        identity: Identity,
         seed: u64,
     ) -> Self {
         let layout = client.layout();
@@ -77,6 +80,7 @@ impl Shared {
             layout,
             signer: TicketSigner::new(ticket_key),
             admin: AdminGate::new(admin_token),
+            identity,
             metrics: Metrics::new(),
             hub: Hub::new(layout),
             lobby: Lobby::default(),

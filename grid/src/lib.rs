@@ -64,7 +64,7 @@ pub use client::{
 };
 pub use cluster::{
     ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
-    MoveReason, NodeEntry, NodeState, Refusal,
+    MoveReason, NodeEntry, NodeState, Refusal, Revocation, Revocations,
 };
 pub use error::{GridError, OperationError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};

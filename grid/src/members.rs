@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{Admission, CommandClass};
 use crate::backlog::{Backlog, Passage};
 use crate::client::Leadership;
-use crate::cluster::{ClusterMap, Leaving, MapSpace, NodeInfo, Reconciling};
+use crate::cluster::{ClusterMap, Leaving, MapSpace, NodeInfo, Reconciling, Revocations};
 use crate::disk;
 use crate::feed::{Feed, FeedSource, ReplayPace, ReplaySlots};
 use crate::identity::NodeDirectory;
@@ -68,6 +68,8 @@ pub(crate) struct Members<S: Space> {
     pub(crate) meta: RwLock<Option<Arc<Member<MapSpace>>>>,
     pub(crate) leaderships: BTreeMap<PartitionId, watch::Sender<Leadership>>,
     pub(crate) map: watch::Sender<Option<Arc<ClusterMap>>>,
+    /// What is refused, as far as this node knows.
+    pub(crate) revocations: watch::Sender<Arc<Revocations>>,
     /// What this node says of itself.
     pub(crate) info: NodeInfo,
     pub(crate) directory: NodeDirectory,

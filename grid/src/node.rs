@@ -362,6 +362,7 @@ impl<S: Space> GridNode<S> {
                 .map(|group| (group, watch::Sender::new(Leadership::default())))
                 .collect(),
             map: watch::Sender::new(None),
+            revocations: watch::Sender::new(Arc::default()),
             info,
             directory,
             opener,

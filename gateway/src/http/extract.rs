@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use crate::failure::Failure;
-use crate::identity::Caller;
+use crate::identity::{Caller, Identified};
 use crate::limits::{BODY_READ_TIMEOUT_MS, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
 use crate::operations::Asker;
 use crate::protocol::code::ErrorCode;
@@ -43,13 +43,18 @@ impl<S: Sync> FromRequestParts<S> for Known {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let caller =
-            Caller::from_trusted(&parts.headers, None).ok_or_else(Failure::unauthenticated)?;
+        let caller = identified(parts).ok_or_else(Failure::unauthenticated)?;
         Ok(Self {
             caller,
             key: idempotency_key(&parts.headers)?,
         })
     }
+}
+
+/// What was found out before the handler.
+fn identified(parts: &Parts) -> Option<Caller> {
+    let found = parts.extensions.get::<Identified>();
+    found.and_then(|found| found.0)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
@@ -72,7 +77,7 @@ impl<S: Sync> FromRequestParts<S> for Anyone {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self(Caller::from_trusted(&parts.headers, None)))
+        Ok(Self(identified(parts)))
     }
 }
 

@@ -7,12 +7,14 @@ mod bids;
 mod events;
 pub(crate) mod extract;
 mod holds;
+mod identify;
 mod items;
 mod me;
 mod probes;
 pub(crate) mod problem;
 mod queue;
 mod scatter;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +32,6 @@ use tracing::Instrument;
 
 use crate::admission::WorkPermit;
 use crate::failure::Failure;
-use crate::identity::is_origin_allowed;
 use crate::limits::REQUEST_ID_BYTES_MAX;
 use crate::observe::RequestKind;
 use crate::protocol::code::ErrorCode;
@@ -50,6 +51,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(probes::metrics))
         .nest(admin::PREFIX, admin::router())
         .route("/v1/ticket-key", get(probes::ticket_key))
+        .route("/v1/ws-tickets", post(sessions::ticket))
+        .route("/v1/logout", post(sessions::logout))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))
         .route("/v1/auctions", post(auctions::create).get(auctions::list))
@@ -90,6 +93,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared),
+            identify::identify,
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
             admin::guard,
         ))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), observe));
@@ -114,7 +121,7 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
         method = %request.method(),
         path = request.uri().path()
     );
-    let mut response = if is_origin_allowed(request.headers()) {
+    let mut response = if shared.identity.is_origin_allowed(request.headers()) {
         match admit(&shared, &request) {
             Ok(permit) => {
                 let response = next.run(request).instrument(span).await;

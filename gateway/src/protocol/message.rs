@@ -50,6 +50,20 @@ pub(crate) enum Request {
         hold_id: Uuid,
     },
     Ping,
+    /// A fresh token of the same person, before the last one runs out.
+    Authenticate {
+        token: Token,
+    },
+}
+
+/// A token, which no log shows.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Token(pub(crate) String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// Something to subscribe to.
@@ -109,6 +123,8 @@ struct Fields<'a> {
     best_available: Option<bool>,
     #[serde(borrow)]
     payment_reference: Option<Text<'a>>,
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
     #[serde(borrow)]
     pass: Option<Text<'a>>,
 }
@@ -205,6 +221,9 @@ impl Fields<'_> {
                 hold_id: required(self.hold_id, "hold_id")?,
             },
             "ping" => Request::Ping,
+            "authenticate" => Request::Authenticate {
+                token: Token(required(self.token, "token")?.into_string()),
+            },
             _ => return Err("unknown `type`".to_owned()),
         };
         Ok((self.key.map(Text::into_string), request))

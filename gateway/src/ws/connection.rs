@@ -29,6 +29,7 @@ use super::work::{self, Done};
 use crate::failure::{Detail, Failure};
 use crate::hub::Subscriber;
 use crate::identity::Caller;
+use crate::identity::authorisation::Action;
 use crate::limits::{FRAGMENT_BYTES_MAX, TokenBucket, WRITE_TIMEOUT_MS};
 use crate::observe::RequestKind;
 use crate::protocol::code::ErrorCode;
@@ -59,12 +60,25 @@ struct Connection {
     /// Since when the client takes nothing.
     blocked: Option<Instant>,
     timer: Pin<Box<Sleep>>,
+    /// When the client's token runs out.
+    session_end: Option<Instant>,
+}
+
+/// When a session ends, by this machine's clock.
+fn session_end(caller: &Caller, now: Instant) -> Option<Instant> {
+    let end_ms = i64::try_from(caller.expires_at_s?.checked_mul(1_000)?).ok()?;
+    let left_ms = end_ms.saturating_sub(jiff::Timestamp::now().as_millisecond());
+    Some(now + Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
 }
 
 /// Serves an upgraded connection until it ends.
 pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>, caller: Caller) {
     let outlet = Arc::new(Outlet::new(shared.settings.send_queue_max));
-    let number = shared.connections.open(Arc::clone(&outlet));
+    let number = shared.connections.open(Arc::clone(&outlet), caller);
+    // Also where that came to be while the connection was made.
+    if shared.identity.is_revoked(&caller) {
+        outlet.end(EndReason::Revoked);
+    }
     if shared.stopping.is_cancelled() {
         outlet.end(EndReason::Draining);
     }
@@ -87,6 +101,7 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
         heard: now,
         pinged: now,
         blocked: None,
+        session_end: session_end(&caller, now),
         queues: Queues::default(),
         shared,
     };
@@ -119,7 +134,10 @@ impl Connection {
         self.outlet.register(cx.waker());
         loop {
             let ended = self.outlet.ended();
-            if let Some(reason @ (EndReason::SlowConsumer | EndReason::Resync)) = ended {
+            if let Some(
+                reason @ (EndReason::SlowConsumer | EndReason::Resync | EndReason::Revoked),
+            ) = ended
+            {
                 return Poll::Ready(Ending::of_reason(reason));
             }
             let is_draining = ended.is_some();
@@ -179,6 +197,9 @@ impl Connection {
             if now >= idle_end {
                 return Poll::Ready(Ending::IdleTimeout);
             }
+            if self.session_end.is_some_and(|end| now >= end) {
+                return Poll::Ready(Ending::SessionExpired);
+            }
             let write_timeout = Duration::from_millis(WRITE_TIMEOUT_MS);
             if self
                 .blocked
@@ -199,6 +220,7 @@ impl Connection {
                 }
             }
             let next = ping_due.min(idle_end).min(now + write_timeout);
+            let next = self.session_end.map_or(next, |end| next.min(end));
             self.timer.as_mut().reset(next);
         }
         Poll::Pending
@@ -245,7 +267,18 @@ impl Connection {
             let kind = work::kind_of(&envelope.request);
             return self.refuse(kind, envelope.id.as_deref(), failure);
         }
+        let action = Action::of(&envelope.request);
+        let (caller, address) = (Some(&self.caller), self.caller.address);
+        if let Err(failure) = self.shared.identity.authorise(caller, address, action) {
+            let kind = work::kind_of(&envelope.request);
+            return self.refuse(kind, envelope.id.as_deref(), failure);
+        }
         match envelope.request {
+            Request::Authenticate { token } => {
+                let shared = Arc::clone(&self.shared);
+                let work = work::renew(shared, self.caller, envelope.id, token);
+                self.in_flight.push(Box::pin(work));
+            }
             Request::Ping => {
                 let timestamp = jiff::Timestamp::now().as_millisecond();
                 let timestamp = u64::try_from(timestamp).unwrap_or(0);
@@ -315,9 +348,27 @@ impl Connection {
         self.out.push_back(reply);
     }
 
+    /// The client has shown a fresh token.
+    fn renewed(&mut self, caller: Caller) {
+        self.caller = caller;
+        self.session_end = session_end(&caller, Instant::now());
+        self.shared.connections.renew(self.number, caller);
+        if self.shared.identity.is_revoked(&caller) {
+            self.outlet.end(EndReason::Revoked);
+        }
+        self.timer.as_mut().reset(Instant::now());
+    }
+
     fn finish(&mut self, done: Done) -> Result<(), Ending> {
         let (topic, generation, result) = match done {
             Done::Reply(reply) => {
+                self.out.push_back(reply);
+                return Ok(());
+            }
+            Done::Renewed { caller, reply } => {
+                if let Some(caller) = caller {
+                    self.renewed(caller);
+                }
                 self.out.push_back(reply);
                 return Ok(());
             }

@@ -34,6 +34,10 @@ pub(crate) enum Ending {
     MessageTooLarge,
     InvalidUtf8,
     ProtocolError,
+    /// The token has run out.
+    SessionExpired,
+    /// The token was taken back.
+    SessionRevoked,
 }
 
 impl Ending {
@@ -42,6 +46,7 @@ impl Ending {
             EndReason::Draining => Self::Draining,
             EndReason::SlowConsumer => Self::SlowConsumer,
             EndReason::Resync => Self::Resync,
+            EndReason::Revoked => Self::SessionRevoked,
         }
     }
 
@@ -67,6 +72,8 @@ impl Ending {
             Self::MessageTooLarge => "message_too_large",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::ProtocolError => "protocol_error",
+            Self::SessionExpired => "session_expired",
+            Self::SessionRevoked => "session_revoked",
         }
     }
 
@@ -76,7 +83,7 @@ impl Ending {
             Self::Draining => CloseCode::Away,
             Self::SlowConsumer => CloseCode::Again,
             Self::Resync => CloseCode::Restart,
-            Self::IdleTimeout => CloseCode::Policy,
+            Self::IdleTimeout | Self::SessionExpired | Self::SessionRevoked => CloseCode::Policy,
             Self::MessageTooLarge => CloseCode::Size,
             Self::InvalidUtf8 => CloseCode::Invalid,
             Self::ProtocolError => CloseCode::Protocol,

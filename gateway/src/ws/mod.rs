@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::identity::Caller;
+
 pub(crate) use farewell::Ending;
 pub(crate) use outlet::{Delivery, EndReason, Outlet};
 pub(crate) use upgrade::{ConnectionPermit, upgrade};
@@ -29,14 +31,14 @@ pub(crate) use upgrade::{ConnectionPermit, upgrade};
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     next: AtomicU64,
-    open: Mutex<BTreeMap<u64, Arc<Outlet>>>,
+    open: Mutex<BTreeMap<u64, (Arc<Outlet>, Caller)>>,
     drained: AtomicU64,
 }
 
 impl Connections {
-    fn open(&self, outlet: Arc<Outlet>) -> u64 {
+    fn open(&self, outlet: Arc<Outlet>, caller: Caller) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().insert(number, outlet);
+        self.open.lock().insert(number, (outlet, caller));
         number
     }
 
@@ -48,9 +50,25 @@ impl Connections {
     pub(crate) fn drain(&self) {
         let open = self.open.lock();
         self.drained.store(open.len() as u64, Ordering::Relaxed);
-        for outlet in open.values() {
+        for (outlet, _) in open.values() {
             outlet.end(EndReason::Draining);
         }
+    }
+
+    /// Notes what a connection's fresh token says.
+    fn renew(&self, number: u64, renewed: Caller) {
+        if let Some((_, caller)) = self.open.lock().get_mut(&number) {
+            *caller = renewed;
+        }
+    }
+
+    /// Ends the connections of whoever's session was taken back; says how many.
+    pub(crate) fn revoke(&self, is_revoked: impl Fn(&Caller) -> bool) -> usize {
+        let open = self.open.lock();
+        let revoked = open.values().filter(|(_, caller)| is_revoked(caller));
+        revoked
+            .map(|(outlet, _)| outlet.end(EndReason::Revoked))
+            .count()
     }
 
     /// How many were asked to.

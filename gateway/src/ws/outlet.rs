@@ -34,6 +34,8 @@ pub(crate) enum EndReason {
     SlowConsumer,
     /// The node's own feed has a gap; the client resumes from its cursor.
     Resync,
+    /// The session was taken back.
+    Revoked,
 }
 
 #[derive(Debug)]

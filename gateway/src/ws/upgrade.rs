@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::connection;
 use crate::failure::Failure;
 use crate::http::problem::{Problem, problem};
-use crate::identity::{Caller, is_origin_allowed};
+use crate::identity::PeerAddress;
 use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 use crate::protocol::SUBPROTOCOL;
 use crate::protocol::code::ErrorCode;
@@ -33,9 +33,14 @@ pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     mut request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let accept = check(&request)?;
-    let caller = Caller::from_trusted(request.headers(), query_user(request.uri().query()))
-        .ok_or_else(Failure::unauthenticated)?;
+    let accept = check(&shared, &request)?;
+    let peer = request.extensions().get::<PeerAddress>().copied();
+    let address = shared.identity.address_of(peer, request.headers());
+    let query = request.uri().query();
+    let identifying = shared
+        .identity
+        .of_upgrade(request.headers(), query, address);
+    let caller = identifying.await?;
     let offers_subprotocol = request
         .headers()
         .contains_key(header::SEC_WEBSOCKET_PROTOCOL);
@@ -84,7 +89,7 @@ pub(crate) async fn upgrade(
 }
 
 /// Checks the handshake and returns the value for `Sec-WebSocket-Accept`.
-fn check(request: &Request<Body>) -> Result<String, Problem> {
+fn check(shared: &Shared, request: &Request<Body>) -> Result<String, Problem> {
     let headers = request.headers();
     let is_upgrade = request.method() == Method::GET
         && has_token(headers, &header::CONNECTION, "upgrade")
@@ -94,7 +99,7 @@ fn check(request: &Request<Body>) -> Result<String, Problem> {
         let response = problem(StatusCode::UPGRADE_REQUIRED, &failure);
         return Err(Problem::other(with_upgrade_headers(response)));
     }
-    if !is_origin_allowed(headers) {
+    if !shared.identity.is_origin_allowed(headers) {
         return Err(
             Failure::new(ErrorCode::Forbidden, "pages of that origin may not connect").into(),
         );
@@ -139,10 +144,4 @@ fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> boo
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|part| part.trim().eq_ignore_ascii_case(token))
-}
-
-fn query_user(query: Option<&str>) -> Option<&str> {
-    query?
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("user_id="))
 }

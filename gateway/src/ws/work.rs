@@ -14,7 +14,7 @@ use crate::identity::Caller;
 use crate::observe::RequestKind;
 use crate::operations::{self, Asker};
 use crate::protocol::frame;
-use crate::protocol::message::{Envelope, Request, Topic};
+use crate::protocol::message::{Envelope, Request, Token, Topic};
 use crate::protocol::view::ReplyData;
 use crate::state::Shared;
 use crate::waiting;
@@ -30,6 +30,11 @@ pub(crate) enum Done {
         generation: u64,
         result: Result<Opening, Bytes>,
     },
+    /// A fresh token was looked at.
+    Renewed {
+        caller: Option<Caller>,
+        reply: Bytes,
+    },
 }
 
 pub(crate) fn kind_of(request: &Request) -> RequestKind {
@@ -44,6 +49,7 @@ pub(crate) fn kind_of(request: &Request) -> RequestKind {
         Request::JoinQueue { .. } => RequestKind::JoinQueue,
         Request::LeaveQueue { .. } => RequestKind::LeaveQueue,
         Request::Ping => RequestKind::Ping,
+        Request::Authenticate { .. } => RequestKind::Authenticate,
     }
 }
 
@@ -110,9 +116,31 @@ async fn dispatch(
         Request::ReleaseHold { event_id, hold_id } => {
             operations::release_hold(shared, asker, event_id, hold_id).await
         }
-        Request::Subscribe { .. } | Request::Unsubscribe { .. } | Request::Ping => {
-            Err(Failure::unexpected("a command was expected"))
-        }
+        Request::Subscribe { .. }
+        | Request::Unsubscribe { .. }
+        | Request::Ping
+        | Request::Authenticate { .. } => Err(Failure::unexpected("a command was expected")),
+    }
+}
+
+/// Looks at a fresh token.
+pub(crate) async fn renew(
+    shared: Arc<Shared>,
+    caller: Caller,
+    id: Option<Box<str>>,
+    token: Token,
+) -> Done {
+    let started = Instant::now();
+    let renewed = shared.identity.renew(caller, &token.0).await;
+    let kind = RequestKind::Authenticate;
+    shared.metrics.finished(kind, &renewed, started.elapsed());
+    let reply = match &renewed {
+        Ok(_) => frame::reply(id.as_deref(), &ReplyData::Empty {}),
+        Err(failure) => frame::error(id.as_deref(), failure),
+    };
+    Done::Renewed {
+        caller: renewed.ok(),
+        reply,
     }
 }
 

@@ -53,6 +53,11 @@ impl Grid {
 
     /// Starts with changed gateway settings and waits until it is ready.
     pub(crate) async fn with(change: impl FnOnce(&mut GatewaySettings)) -> Self {
+        Self::in_mode(Mode::Trusted, change).await
+    }
+
+    /// The same in another mode.
+    pub(crate) async fn in_mode(mode: Mode, change: impl FnOnce(&mut GatewaySettings)) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         let listener = listen();
@@ -86,7 +91,7 @@ impl Grid {
             settings,
             ticket_key: [7; 32],
             admin_token: AdminToken::parse(ADMIN_TOKEN).expect("a token"),
-            mode: Mode::Trusted,
+            mode,
         })
         .expect("a gateway");
         let grid = Self {
@@ -195,20 +200,35 @@ impl Grid {
     }
 
     pub(crate) async fn connect(&self, user: Uuid) -> Client {
-        let mut request = format!("ws://{}/v1/ws?user_id={user}", self.address)
+        let connected = self.try_connect(&format!("user_id={user}"), &[]).await;
+        connected.expect("a connection")
+    }
+
+    /// Opens a WebSocket, or says with which status that was refused.
+    pub(crate) async fn try_connect(
+        &self,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Client, StatusCode> {
+        let mut request = format!("ws://{}/v1/ws?{query}", self.address)
             .into_client_request()
             .expect("a request");
         let protocol = SUBPROTOCOL.parse().expect("a header");
         request
             .headers_mut()
             .insert("sec-websocket-protocol", protocol);
-        let (socket, _) = patiently("a connection", connect_async(request))
-            .await
-            .expect("a connection");
-        Client {
-            socket,
-            next_id: 0,
-            kept: VecDeque::new(),
+        for (name, value) in headers {
+            let value = value.parse().expect("a header");
+            request.headers_mut().insert(*name, value);
+        }
+        match patiently("a connection", connect_async(request)).await {
+            Ok((socket, _)) => Ok(Client {
+                socket,
+                next_id: 0,
+                kept: VecDeque::new(),
+            }),
+            Err(Error::Http(refused)) => Err(refused.status()),
+            Err(error) => panic!("the connection broke: {error}"),
         }
     }
 }

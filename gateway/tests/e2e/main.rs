@@ -7,5 +7,8 @@ mod described;
 mod fan_out;
 mod harness;
 mod http;
+mod provider;
 mod selling;
+mod sessions;
+mod tokens;
 mod waiting;

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use gateway::AdminToken;
+use gateway::{AdminToken, IdentityKey, TokenOrder};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is tried while no gateway answers at all.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long a token for one request is good.
+const TOKEN_LIFE_S: u64 = 120;
 /// Addresses for operators.
 const ADMIN_PATHS: &str = "/admin/";
 /// Entries of a page.
@@ -51,6 +53,11 @@ impl std::fmt::Display for Money {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.amount, self.currency)
     }
+}
+
+/// The system's clock, in seconds since the Unix epoch.
+pub(crate) fn now_s() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
 }
 
 /// A list's page.
@@ -113,6 +120,7 @@ pub(crate) struct Api {
     current: AtomicUsize,
     user: Uuid,
     admin_token: Option<AdminToken>,
+    identity_key: Option<IdentityKey>,
 }
 
 impl Api {
@@ -125,12 +133,19 @@ impl Api {
             current: AtomicUsize::new(0),
             user,
             admin_token: None,
+            identity_key: None,
         })
     }
 
     /// Shows the token where admin addresses are asked, and nowhere else.
     pub(crate) fn with_admin_token(mut self, token: Option<AdminToken>) -> Self {
         self.admin_token = token;
+        self
+    }
+
+    /// Signs a token for each request, for gateways that want one.
+    pub(crate) fn with_identity_key(mut self, key: Option<IdentityKey>) -> Self {
+        self.identity_key = key;
         self
     }
 
@@ -240,8 +255,23 @@ impl Api {
             .header("x-roles", "manager");
         match &self.admin_token {
             Some(token) if path.starts_with(ADMIN_PATHS) => request.bearer_auth(token.reveal()),
-            _ => request,
+            _ => match self.token() {
+                Some(token) => request.bearer_auth(token),
+                None => request,
+            },
         }
+    }
+
+    /// A token of the grid's own key, for a moment.
+    fn token(&self) -> Option<String> {
+        let roles = ["manager", "host", "bidder"].map(str::to_owned);
+        let order = TokenOrder {
+            user: self.user,
+            roles: &roles,
+            issued_at_s: now_s(),
+            life_s: TOKEN_LIFE_S,
+        };
+        self.identity_key.as_ref()?.issue(&order).ok()
     }
 
     /// Begins to read something long, which comes in pieces.

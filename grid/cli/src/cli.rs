@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::commands::{
     auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
-    replay, report, restart, restore, sample, snapshot, status, up, upgrade, verify, waitingroom,
+    replay, report, restart, restore, sample, session, snapshot, status, token, up, upgrade,
+    verify, waitingroom,
 };
 use crate::failure::EXIT_CODES;
 
@@ -79,6 +80,12 @@ pub(crate) enum Command {
     /// Make and show certificates for mutual TLS between nodes
     #[command(subcommand)]
     Certs(certs::CertsCommand),
+    /// Issue tokens of the grid's own key
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Take users' sessions back
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Bring a venue or an auction's lots into the grid from a file
     #[command(subcommand)]
     Import(import::ImportCommand),

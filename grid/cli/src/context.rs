@@ -25,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) data_dir: DataDir,
     /// Who acts.
     pub(crate) user: Uuid,
+    /// The same, if the command line says so.
+    pub(crate) named_user: Option<Uuid>,
     urls: Vec<String>,
     admin_token_file: Option<PathBuf>,
 }
@@ -36,6 +38,7 @@ impl Context {
             output: Output { json: global.json },
             data_dir: DataDir::new(global.data_dir),
             user: global.user.unwrap_or(OPERATOR),
+            named_user: global.user,
             urls: global.url,
             admin_token_file: global.admin_token_file,
         }
@@ -74,7 +77,14 @@ impl Context {
     /// A client of the gateways, acting as the command's user, who is a manager.
     pub(crate) fn api(&self) -> anyhow::Result<Api> {
         let api = Api::new(self.gateways()?, self.user)?;
-        Ok(api.with_admin_token(self.admin_token()?))
+        // As with the admin token: the directory's key is only for the gateways of that directory.
+        let key = match self.urls.is_empty() {
+            true => self.data_dir.known_identity_key()?,
+            false => None,
+        };
+        Ok(api
+            .with_admin_token(self.admin_token()?)
+            .with_identity_key(key))
     }
 
     /// The file with the admin token that the command line names.

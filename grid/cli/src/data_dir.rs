@@ -3,6 +3,7 @@
 //! ```text
 //!   grid.json      the grid's identity, its nodes and their ports; rewritten as a whole
 //!   ticket.key     the secret that ticket codes are signed with, readable by its owner only
+//!   identity.key   the secret that the grid's own tokens are signed with, readable by its owner only
 //!   audit.key      the secret that the audit trail is signed with, readable by its owner only
 //!   audit.pub      the key that checks it, for everybody
 //!   admin.token    what operators show, readable by its owner only
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use data_pump::audit::{AuditKey, AuditPublicKey};
-use gateway::AdminToken;
+use gateway::{AdminToken, IdentityKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -171,6 +172,24 @@ impl DataDir {
         self.secret("ticket.key")
     }
 
+    /// The secret for the grid's own tokens, made at the first call.
+    pub(crate) fn identity_key(&self) -> anyhow::Result<IdentityKey> {
+        Ok(IdentityKey::from_seed(&self.secret("identity.key")?))
+    }
+
+    /// The same, if one was made here.
+    pub(crate) fn known_identity_key(&self) -> anyhow::Result<Option<IdentityKey>> {
+        match self.identity_key_path().exists() {
+            true => self.identity_key().map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Where it lies.
+    pub(crate) fn identity_key_path(&self) -> PathBuf {
+        self.path.join("identity.key")
+    }
+
     /// The secret with which the audit trail is signed, made at the first call, with the public key for
     /// others beside it.
     pub(crate) fn audit_key(&self) -> anyhow::Result<AuditKey> {
@@ -272,6 +291,15 @@ impl DataDir {
     fn replace(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         private_file::replace(&self.path.join(name), content)
     }
+}
+
+/// The secret for the grid's own tokens in a file that was named.
+pub(crate) fn identity_key_of(path: &Path) -> anyhow::Result<IdentityKey> {
+    let unusable = |why: &str| Failure::Usage(format!("{}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| unusable(&error.to_string()))?;
+    let seed = parse_ticket_key(text.trim())
+        .ok_or_else(|| unusable("an identity key has 64 hexadecimal digits"))?;
+    Ok(IdentityKey::from_seed(&seed))
 }
 
 /// Reads a key of hexadecimal digits.

@@ -10,6 +10,7 @@
 
 mod admin_token;
 mod api;
+mod audit_log;
 mod backup;
 mod certs;
 mod chart;
@@ -91,20 +92,24 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 
 /// Logs to standard error: a node's at level `info`, every other command's warnings only.
 fn init_logging(command: &Command) {
-    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::{EnvFilter, Layer};
 
     let default = if matches!(command, Command::Node(node) if node.runs_a_node()) {
-        "info,openraft=error"
+        "info,openraft=error,audit=off"
     } else {
         "warn"
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let logging = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if command.logs_json() {
-        logging.json().init();
+    let logging = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let logging = if command.logs_json() {
+        logging.json().boxed()
     } else {
-        logging.with_ansi(false).init();
-    }
+        logging.with_ansi(false).boxed()
+    };
+    tracing_subscriber::registry()
+        .with(logging.with_filter(filter))
+        .with(audit_log::layer())
+        .init();
 }

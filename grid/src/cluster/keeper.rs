@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::map::{ClusterMap, GroupEntry, META, NodeState};
 use super::news::ask;
+use super::revocations;
 use super::space::MapSpace;
 use crate::error::StartError;
 use crate::members::{Member, Members};
@@ -272,6 +273,8 @@ fn follow_meta<S: Space>(members: &Arc<Members<S>>, meta: Arc<Member<MapSpace>>)
                 if let Some(map) = map {
                     followed.learn_map(map);
                 }
+                meta.replica
+                    .read(|state| revocations::publish(&followed, state.space().revocations()));
                 if applied.changed().await.is_err() {
                     return;
                 }

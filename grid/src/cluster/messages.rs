@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::admin::{AdminReply, AdminRequest, administer};
 use super::map::{ClusterMap, META, NodeInfo};
 use super::meta::{MetaReply, execute_here, execute_meta};
+use super::revocations;
 use super::space::{MapCommand, Refusal};
 use super::step::GroupView;
 use crate::members::Members;
@@ -34,13 +35,15 @@ pub(super) const SERVICE_META: u8 = 24;
 pub(super) const SERVICE_GROUP: u8 = 25;
 /// Service: an operator's question or order, to the meta leader.
 pub(super) const SERVICE_ADMIN: u8 = 26;
+/// Service: what is revoked since.
+pub(super) const SERVICE_REVOCATIONS: u8 = 27;
 
 /// How long a node that is let in may take to be.
 const JOIN_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether a request of this service belongs here.
 pub(crate) fn is_of_cluster(service: u8) -> bool {
-    (SERVICE_INTRODUCE..=SERVICE_ADMIN).contains(&service)
+    (SERVICE_INTRODUCE..=SERVICE_REVOCATIONS).contains(&service)
 }
 
 /// A node's answer to a guest.
@@ -130,6 +133,11 @@ pub(crate) fn serve<S: Space>(
                     let answer: AdminReply = administer(&members, request).await;
                     reply_with(reply, &answer);
                 });
+            }
+        }
+        SERVICE_REVOCATIONS => {
+            if let Ok(serial) = codec::decode::<u64>(payload) {
+                reply_with(reply, &revocations::tell(&members, serial));
             }
         }
         _ => {}

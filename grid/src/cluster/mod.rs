@@ -32,6 +32,7 @@ mod meta;
 mod news;
 mod plan;
 mod reconciler;
+mod revocations;
 mod space;
 mod step;
 #[cfg(test)]
@@ -40,6 +41,7 @@ mod tests;
 pub use admin::{MemberAction, MemberChange, MembershipStatus, MovePlan};
 pub use map::{ClusterMap, GroupEntry, META, NodeEntry, NodeState};
 pub use plan::{Move, MoveReason};
+pub use revocations::{Revocation, Revocations};
 pub use space::Refusal;
 
 pub(crate) use founding::Founding;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::map::{GroupEntry, META};
 use super::messages::{News, SERVICE_NEWS};
 use super::meta::execute_meta;
+use super::revocations;
 use super::space::MapCommand;
 use crate::clock::Electorate;
 use crate::members::Members;
@@ -49,6 +50,7 @@ pub(crate) async fn gather<S: Space>(members: Arc<Members<S>>, stop: Cancellatio
         let work = async {
             notice_removal(&members);
             ask_one(&members, turn).await;
+            revocations::ask_leader(&members, turn).await;
             look_at_clocks(&members);
             announce(&members).await;
         };

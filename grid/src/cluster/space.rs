@@ -9,12 +9,17 @@ use grid_core::{ApplyContext, CodecError, PartitionId, Slot, Space, SpaceView, T
 use serde::{Deserialize, Serialize};
 
 use super::map::{ClusterMap, NodeInfo, NodeState};
+use super::revocations::{Revocation, Revocations};
 use crate::node::NodeId;
 
 /// The longest address or zone, in bytes.
 const TEXT_BYTES_MAX: usize = 255;
 /// Nodes of a grid, removed ones included.
 const NODES_MAX: usize = 256;
+/// Where a snapshot has the map.
+const MAP_SLOT: u16 = 0;
+/// Where it has what is revoked, if anything ever was: builds before that do not know of it.
+const REVOCATIONS_SLOT: u16 = 1;
 
 /// Why a change of the members is not made. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -176,6 +181,8 @@ pub(crate) enum MapCommand {
     Readmit { node: NodeId },
     /// The grid is to follow these rules from now on.
     Follow { rules: u16 },
+    /// A subject's older credentials are to be refused; `now_s` lets old records go.
+    Revoke { order: Revocation, now_s: u64 },
 }
 
 /// The map's epoch after the command, or why it was not carried out.
@@ -185,12 +192,18 @@ pub(crate) type MapReply = Result<u64, Refusal>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MapSpace {
     map: Option<ClusterMap>,
+    revocations: Revocations,
 }
 
 impl MapSpace {
     /// The map; `None` before the founding.
     pub(crate) fn map(&self) -> Option<&ClusterMap> {
         self.map.as_ref()
+    }
+
+    /// What is refused.
+    pub(crate) fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 }
 
@@ -447,9 +460,13 @@ impl MapSpace {
         if let MapCommand::Found(map) = command {
             return Ok(self.map.get_or_insert(map).epoch);
         }
+        if let MapCommand::Revoke { order, now_s } = command {
+            self.revocations.note(order, now_s);
+            return Ok(self.map.as_ref().map_or(0, |map| map.epoch));
+        }
         let map = self.map.as_mut().ok_or(Refusal::NotFounded)?;
         match command {
-            MapCommand::Found(_) => {}
+            MapCommand::Found(_) | MapCommand::Revoke { .. } => {}
             MapCommand::Join(info) => join(map, info)?,
             MapCommand::Drain {
                 node,
@@ -474,11 +491,16 @@ impl MapSpace {
 
 impl SpaceView for MapSpace {
     fn slots(&self) -> Vec<Slot> {
-        Slot::new(0).into_iter().collect()
+        let has_revocations = self.revocations != Revocations::default();
+        let revocations = Slot::new(REVOCATIONS_SLOT).filter(|_| has_revocations);
+        Slot::new(MAP_SLOT).into_iter().chain(revocations).collect()
     }
 
-    fn encode_slot(&self, _slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        codec::encode_into(&self.map, out)
+    fn encode_slot(&self, slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        match Some(slot) == Slot::new(REVOCATIONS_SLOT) {
+            true => codec::encode_into(&self.revocations, out),
+            false => codec::encode_into(&self.map, out),
+        }
     }
 }
 
@@ -509,8 +531,11 @@ impl Space for MapSpace {
         self.clone()
     }
 
-    fn restore_slot(&mut self, _slot: Slot, bytes: &[u8]) -> Result<(), CodecError> {
-        self.map = codec::decode(bytes)?;
+    fn restore_slot(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), CodecError> {
+        match Some(slot) == Slot::new(REVOCATIONS_SLOT) {
+            true => self.revocations = codec::decode(bytes)?,
+            false => self.map = codec::decode(bytes)?,
+        }
         Ok(())
     }
 

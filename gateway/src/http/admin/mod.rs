@@ -11,6 +11,7 @@ mod history;
 mod members;
 mod operate;
 mod rules;
+mod sessions;
 mod status;
 
 use std::sync::Arc;
@@ -43,4 +44,5 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/members", get(members::list))
         .route("/members/{id}/{action}", post(members::change))
         .route("/rules/follow-newest", post(rules::follow_newest))
+        .route("/sessions/{user}/revoke", post(sessions::revoke))
 }

@@ -54,6 +54,10 @@ pub(crate) struct JoinArgs {
     /// The file with the secret key for the audit trail [default: the data directory's, if it has one]
     #[arg(long, value_name = "FILE")]
     audit_key: Option<PathBuf>,
+    /// The file with the secret key of the grid's own tokens [default: the data directory's, if it has
+    /// one]
+    #[arg(long, value_name = "FILE")]
+    identity_key: Option<PathBuf>,
     /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
     /// [default: the data directory's, if its grid has a CA; what is missing is made]
     #[arg(long, value_name = "DIR")]
@@ -158,6 +162,10 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
         let path = context.data_dir.audit_key_path();
         path.exists().then_some(path)
     });
+    let identity_key = args.identity_key.or_else(|| {
+        let path = context.data_dir.identity_key_path();
+        path.exists().then_some(path)
+    });
     let certificates = context.data_dir.certificates();
     let certs = match args.certs {
         Some(directory) => Some(directory),
@@ -185,6 +193,7 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
         node_dir,
         ticket_key,
         audit_key,
+        identity_key,
         certs,
         allow_plaintext: args.allow_plaintext,
         partitions: Some(file.partitions),

@@ -23,8 +23,10 @@ pub(crate) mod restore;
 pub(crate) mod rush;
 pub(crate) mod sample;
 pub(crate) mod scenarios;
+pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 pub(crate) mod verify;
@@ -50,6 +52,8 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Certs(command) => certs::run(&context, command),
+        Command::Token(command) => token::run(&context, command),
+        Command::Session(command) => session::run(&context, command).await,
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),
         Command::Event(command) => event::run(&context, command).await,

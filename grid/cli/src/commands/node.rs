@@ -13,7 +13,7 @@ use data_pump::audit::AuditKey;
 use data_pump::pump::{LaneStatus, Pump, PumpOptions};
 use gateway::{Gateway, GatewayOptions, Mode};
 use grid::{GridClient, GridNode, NodeId, NodeOptions, StartError};
-use grid_config::{PARTITIONS_MAX, PumpSettings, Settings};
+use grid_config::{IdentityMode, PARTITIONS_MAX, PumpSettings, Settings};
 use processing_unit::Unit;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::admin_token;
+use crate::audit_log;
 use crate::certs::Certificates;
 use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
 use crate::context::Context;
-use crate::data_dir::{TICKET_KEY_BYTES, parse_ticket_key};
+use crate::data_dir::{TICKET_KEY_BYTES, identity_key_of, parse_ticket_key};
 use crate::failure::Failure;
 use crate::supervise::{DatabaseAddress, Order};
 use crate::telemetry::Telemetry;
@@ -66,7 +67,7 @@ pub(crate) struct NodeArgs {
     /// Where to listen for other nodes
     #[arg(long, value_name = "ADDRESS")]
     pub(super) raft_listen: SocketAddr,
-    /// Where to listen for clients; a loopback address
+    /// Where to listen for clients; a loopback address, unless they show tokens
     #[arg(long, value_name = "ADDRESS")]
     pub(super) gateway_listen: SocketAddr,
     /// Where the node keeps its log and snapshots
@@ -79,6 +80,10 @@ pub(crate) struct NodeArgs {
     /// Without one, and without pump.audit_key_file, what this node writes is chained and not signed
     #[arg(long, value_name = "FILE")]
     pub(super) audit_key: Option<PathBuf>,
+    /// The file with the secret key of the grid's own tokens, in hexadecimal, the same on all nodes. Without
+    /// one only a provider's tokens count in mode `token`
+    #[arg(long, value_name = "FILE")]
+    pub(super) identity_key: Option<PathBuf>,
     /// The directory with ca.crt, node-N.crt and node-N.key, for mutual TLS with the other nodes
     #[arg(long, value_name = "DIR")]
     pub(super) certs: Option<PathBuf>,
@@ -153,7 +158,9 @@ pub(crate) async fn run(
     ));
     let ticket_key = ticket_key(&args)?;
     let audit_key = audit_key(&args, &settings.pump)?;
+    let mode = mode(&args, &settings)?;
     let _lock = lock(&args.node_dir).await?;
+    audit_log::open(&args.node_dir).context("the audit log cannot be written")?;
     // Before anything that measures.
     let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
     tokio::spawn(telemetry.clone().upkeep());
@@ -170,7 +177,7 @@ pub(crate) async fn run(
             settings: settings.gateway.clone(),
             ticket_key,
             admin_token,
-            mode: Mode::Trusted,
+            mode,
         })?;
         anyhow::Ok((node, gateway))
     };
@@ -243,6 +250,17 @@ fn settings(args: &NodeArgs) -> Result<Settings, Failure> {
     }
     secure(args, &mut settings);
     Ok(settings)
+}
+
+/// How the gateway knows who is asking.
+fn mode(args: &NodeArgs, settings: &Settings) -> anyhow::Result<Mode> {
+    if settings.gateway.identity.mode == IdentityMode::Trusted {
+        return Ok(Mode::Trusted);
+    }
+    let own_key = args.identity_key.as_deref().map(identity_key_of);
+    Ok(Mode::Token {
+        own_key: own_key.transpose()?,
+    })
 }
 
 fn ticket_key(args: &NodeArgs) -> Result<[u8; TICKET_KEY_BYTES], Failure> {

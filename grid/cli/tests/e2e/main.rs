@@ -16,6 +16,7 @@ mod doctor;
 mod faults;
 mod faulty_disk;
 mod files;
+mod identity;
 mod link;
 mod loads;
 mod members;

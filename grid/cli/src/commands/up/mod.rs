@@ -81,6 +81,7 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
     claim_ports(&context, &mut grid).await?;
     context.data_dir.ticket_key()?;
+    context.data_dir.identity_key()?;
     context.data_dir.audit_key()?;
     context.data_dir.admin_token()?;
     let certificates = context.data_dir.certificates();
@@ -262,6 +263,10 @@ fn start_nodes(
                 format!("--node-dir={}", text(directory.clone())?),
                 format!("--ticket-key={}", text(context.data_dir.ticket_key_path())?),
                 format!("--audit-key={}", text(context.data_dir.audit_key_path())?),
+                format!(
+                    "--identity-key={}",
+                    text(context.data_dir.identity_key_path())?
+                ),
                 format!("--threads={threads}"),
             ];
             if !seeds.is_empty() {
