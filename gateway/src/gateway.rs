@@ -116,13 +116,6 @@ impl Gateway {
             u64::from_le_bytes(seed),
         ));
         hub::follow_all(&shared);
-        let teller = Arc::clone(&shared);
-        shared.tasks.spawn(async move {
-            tokio::select! {
-                () = teller.stopping.cancelled() => {}
-                () = hub::tell_seats(&teller) => {}
-            }
-        });
         let acceptor = Arc::clone(&shared);
         shared.tasks.spawn(async move {
             tokio::select! {

@@ -1,6 +1,7 @@
 //! WebSocket messages to the client, serialised.
 
 use bytes::Bytes;
+use grid_core::Cursor;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -57,6 +58,18 @@ struct Mode {
 struct Goodbye {
     reason: &'static str,
     retry_after_ms: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resume: Vec<Resume>,
+}
+
+/// Where a subscription can be taken up again.
+#[derive(Serialize)]
+struct Resume {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auction_id: Option<uuid::Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<uuid::Uuid>,
+    from: String,
 }
 
 /// The id was validated when it came in.
@@ -101,10 +114,7 @@ pub(crate) fn topic<T: Serialize>(
     cursor: Option<String>,
     timestamp: Option<u64>,
 ) -> Bytes {
-    let (auction_id, event_id) = match topic {
-        Topic::Auction(id) => (Some(id), None),
-        Topic::Event(id) => (None, Some(id)),
-    };
+    let (auction_id, event_id) = ids(topic);
     bytes(&TopicMessage {
         kind,
         id: raw(id),
@@ -121,14 +131,36 @@ pub(crate) fn resumed(id: Option<&str>, of: Topic, mode: &'static str) -> Bytes 
     topic("resumed", id, of, &Mode { mode }, None, None)
 }
 
-/// The last message before the server closes.
-pub(crate) fn goodbye(reason: &'static str, retry_after_ms: u64) -> Bytes {
+/// The last message before the server closes: why, when to come back, and from where the open
+/// subscriptions go on.
+pub(crate) fn goodbye(
+    reason: &'static str,
+    retry_after_ms: u64,
+    cursors: &[(Topic, Option<Cursor>)],
+) -> Bytes {
+    let resume = cursors.iter().filter_map(|(topic, cursor)| {
+        let (auction_id, event_id) = ids(*topic);
+        let from = (*cursor)?.to_string();
+        Some(Resume {
+            auction_id,
+            event_id,
+            from,
+        })
+    });
     bytes(&Reply {
         kind: "goodbye",
         id: None,
         data: &Goodbye {
             reason,
             retry_after_ms,
+            resume: resume.collect(),
         },
     })
+}
+
+fn ids(topic: Topic) -> (Option<uuid::Uuid>, Option<uuid::Uuid>) {
+    match topic {
+        Topic::Auction(id) => (Some(id), None),
+        Topic::Event(id) => (None, Some(id)),
+    }
 }
