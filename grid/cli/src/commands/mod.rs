@@ -27,6 +27,7 @@ pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 pub(crate) mod verify;
+pub(crate) mod watch;
 
 use crate::cli::Command;
 use crate::context::Context;
