@@ -48,6 +48,8 @@ pub(crate) const RECONNECT_MS_SPREAD_MIN: u64 = 50;
 pub(crate) const RETRY_AFTER_MS_MIN: u64 = 250;
 /// ... and this much later at the latest, by chance, so that not all come at once.
 pub(crate) const RETRY_AFTER_MS_SPREAD: u64 = 2_000;
+/// The most gateways that a client is told of.
+pub(crate) const ROUTE_GATEWAYS_MAX: usize = 16;
 /// What a client is told to wait when the gateway has too much to do.
 pub(crate) const WORK_RETRY_AFTER_MS: u64 = 250;
 /// All connections together get this long to end when the gateway stops.

@@ -11,6 +11,7 @@ mod items;
 mod me;
 mod probes;
 pub(crate) mod problem;
+mod route;
 mod scatter;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(probes::metrics))
         .nest(admin::PREFIX, admin::router())
         .route("/v1/ticket-key", get(probes::ticket_key))
+        .route("/v1/route", get(route::route))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))
         .route("/v1/auctions", post(auctions::create).get(auctions::list))

@@ -32,7 +32,7 @@ use uuid::Uuid;
 pub(crate) use board::Board;
 pub(crate) use follower::follow_all;
 pub(crate) use frames::{auction_frame, hold_expired_frame, seats_frame};
-pub(crate) use subscribe::{Opening, Subscriber, open};
+pub(crate) use subscribe::{AskedPast, Opening, Subscriber, open};
 
 use crate::protocol::message::Topic;
 use crate::ws::Outlet;

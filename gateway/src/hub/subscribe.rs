@@ -60,6 +60,44 @@ impl Subscriber {
     }
 }
 
+/// What a client says of what it has seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AskedPast {
+    /// A cursor ...
+    pub(crate) from: Option<String>,
+    /// ... of this history.
+    pub(crate) epoch: Option<String>,
+}
+
+/// What a subscription begins with.
+#[derive(Clone, Copy, Debug)]
+enum Past {
+    /// A snapshot.
+    Unasked,
+    /// What has happened since.
+    Since(Cursor),
+    /// A snapshot in place of that: the cursor is of another history.
+    Lost,
+}
+
+impl AskedPast {
+    fn read(&self, shared: &Shared, topic: Topic) -> Result<Past, Failure> {
+        let Some(from) = &self.from else {
+            return Ok(Past::Unasked);
+        };
+        let is_of_another = |epoch: &String| *epoch != shared.epoch;
+        if self.epoch.as_ref().is_some_and(is_of_another) {
+            return Ok(Past::Lost);
+        }
+        let partition = shared.hub.partition_of(topic);
+        let cursor = from.parse::<Cursor>().ok();
+        cursor
+            .filter(|cursor| cursor.partition == partition)
+            .map(Past::Since)
+            .ok_or_else(|| Failure::bad_request("`from` is no cursor of this topic"))
+    }
+}
+
 /// The past since a cursor cannot be had; the client gets a snapshot instead.
 #[derive(Debug)]
 struct NoReplay;
@@ -69,19 +107,12 @@ pub(crate) async fn open(
     shared: &Shared,
     subscriber: &Subscriber,
     topic: Topic,
-    from: Option<&str>,
+    past: &AskedPast,
 ) -> Result<Opening, Failure> {
-    let from = from
-        .map(|text| {
-            text.parse::<Cursor>()
-                .ok()
-                .filter(|cursor| cursor.partition == shared.hub.partition_of(topic))
-                .ok_or_else(|| Failure::bad_request("`from` is no cursor of this topic"))
-        })
-        .transpose()?;
+    let past = past.read(shared, topic)?;
     match topic {
-        Topic::Auction(id) => open_auction(shared, subscriber, id, from).await,
-        Topic::Event(id) => open_event(shared, subscriber, id, from).await,
+        Topic::Auction(id) => open_auction(shared, subscriber, id, past).await,
+        Topic::Event(id) => open_event(shared, subscriber, id, past).await,
     }
 }
 
@@ -89,7 +120,7 @@ async fn open_auction(
     shared: &Shared,
     subscriber: &Subscriber,
     id: Uuid,
-    from: Option<Cursor>,
+    past: Past,
 ) -> Result<Opening, Failure> {
     let topic = Topic::Auction(id);
     let currency = shared.auction_currency(AuctionId(id)).await?;
@@ -100,34 +131,35 @@ async fn open_auction(
         Arc::clone(&subscriber.outlet),
     );
     let mut frames = Vec::new();
-    if let Some(from) = from {
+    let resumed_frame = |mode| frame::resumed(subscriber.id(), topic, mode, &shared.epoch);
+    let mut is_lost = matches!(past, Past::Lost);
+    if let Past::Since(from) = past {
         let resumed = resume_auction(shared, (id, currency), from, registered, subscriber.user());
         match resumed.await {
             Ok((mut events, live_after)) => {
-                frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
+                frames.push(resumed_frame("replayed"));
                 frames.append(&mut events);
                 return Ok(Opening { frames, live_after });
             }
-            Err(NoReplay) => {
-                shared.metrics.resumed(ResumedFrom::Snapshot);
-                frames.push(frame::resumed(subscriber.id(), topic, "snapshot"));
-            }
+            Err(NoReplay) => is_lost = true,
         }
+    }
+    if is_lost {
+        shared.metrics.resumed(ResumedFrom::Snapshot);
+        frames.push(resumed_frame("snapshot"));
     }
     let (view, position) = present_auction(shared, id, registered).await?;
     let view = AuctionView::clone(&view);
     let mut view = convert::auction(view, Some(subscriber.user()));
     // A snapshot goes to whoever watches; the host asks over HTTP.
     view.reserve_price = None;
-    let id = subscriber.id();
-    let cursor = Some(position.to_string());
-    frames.push(frame::topic(
-        "snapshot",
-        id,
+    let head = (now_ms(), shared.epoch.as_str());
+    frames.push(frame::snapshot(
+        subscriber.id(),
         topic,
         &view,
-        cursor,
-        Some(now_ms()),
+        position,
+        head,
     ));
     Ok(Opening {
         frames,
@@ -205,7 +237,7 @@ async fn open_event(
     shared: &Shared,
     subscriber: &Subscriber,
     id: Uuid,
-    from: Option<Cursor>,
+    past: Past,
 ) -> Result<Opening, Failure> {
     let topic = Topic::Event(id);
     let layout = shared.event_layout(EventId(id)).await?;
@@ -223,14 +255,16 @@ async fn open_event(
         }
     }
     let mut frames = Vec::new();
-    if let Some(from) = from {
+    let resumed_frame = |mode| frame::resumed(subscriber.id(), topic, mode, &shared.epoch);
+    let mut is_lost = matches!(past, Past::Lost);
+    if let Past::Since(from) = past {
         let known = shared
             .hub
             .registry_of(id)
             .event_since(id, from, subscriber.user());
         if let Some((mut messages, live_after)) = known {
             shared.metrics.resumed(ResumedFrom::Gateway);
-            frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
+            frames.push(resumed_frame("replayed"));
             frames.append(&mut messages);
             return Ok(Opening { frames, live_after });
         }
@@ -256,7 +290,7 @@ async fn open_event(
         match replayed.await {
             Ok(replayed_to) => {
                 shared.metrics.resumed(ResumedFrom::Grid);
-                frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
+                frames.push(resumed_frame("replayed"));
                 // The seats' present states are sent, but the cursor is that of the replay: what
                 // changed after it comes as events.
                 let read = |board: &Board, _| seats_frame(id, board, &seats, replayed_to, None);
@@ -274,17 +308,16 @@ async fn open_event(
                     live_after: replayed_to,
                 });
             }
-            Err(NoReplay) => {
-                shared.metrics.resumed(ResumedFrom::Snapshot);
-                frames.push(frame::resumed(subscriber.id(), topic, "snapshot"));
-            }
+            Err(NoReplay) => is_lost = true,
         }
     }
+    if is_lost {
+        shared.metrics.resumed(ResumedFrom::Snapshot);
+        frames.push(resumed_frame("snapshot"));
+    }
     let read = |board: &Board, cursor: Cursor| {
-        let text = Some(cursor.to_string());
-        let id = subscriber.id();
-        let data = board.snapshot();
-        let frame = frame::topic("snapshot", id, topic, &data, text, Some(now_ms()));
+        let head = (now_ms(), shared.epoch.as_str());
+        let frame = frame::snapshot(subscriber.id(), topic, &board.snapshot(), cursor, head);
         (frame, cursor)
     };
     let (snapshot, live_after) = shared

@@ -47,6 +47,8 @@ struct TopicMessage<'a, T> {
     cursor: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -105,10 +107,9 @@ pub(crate) fn error(id: Option<&str>, failure: &Failure) -> Bytes {
     })
 }
 
-/// A message about a topic: an event, or a snapshot (which carries the request's id).
+/// An event.
 pub(crate) fn topic<T: Serialize>(
     kind: &'static str,
-    id: Option<&str>,
     topic: Topic,
     data: &T,
     cursor: Option<String>,
@@ -117,18 +118,50 @@ pub(crate) fn topic<T: Serialize>(
     let (auction_id, event_id) = ids(topic);
     bytes(&TopicMessage {
         kind,
-        id: raw(id),
+        id: None,
         auction_id,
         event_id,
         data,
         cursor,
         timestamp,
+        epoch: None,
+    })
+}
+
+/// A topic as it stands at a cursor, in the history that the epoch stands for.
+pub(crate) fn snapshot<T: Serialize>(
+    id: Option<&str>,
+    topic: Topic,
+    data: &T,
+    cursor: Cursor,
+    (timestamp, epoch): (u64, &str),
+) -> Bytes {
+    let (auction_id, event_id) = ids(topic);
+    bytes(&TopicMessage {
+        kind: "snapshot",
+        id: raw(id),
+        auction_id,
+        event_id,
+        data,
+        cursor: Some(cursor.to_string()),
+        timestamp: Some(timestamp),
+        epoch: Some(epoch),
     })
 }
 
 /// The answer to a subscription that resumes.
-pub(crate) fn resumed(id: Option<&str>, of: Topic, mode: &'static str) -> Bytes {
-    topic("resumed", id, of, &Mode { mode }, None, None)
+pub(crate) fn resumed(id: Option<&str>, topic: Topic, mode: &'static str, epoch: &str) -> Bytes {
+    let (auction_id, event_id) = ids(topic);
+    bytes(&TopicMessage {
+        kind: "resumed",
+        id: raw(id),
+        auction_id,
+        event_id,
+        data: &Mode { mode },
+        cursor: None,
+        timestamp: None,
+        epoch: Some(epoch),
+    })
 }
 
 /// The last message before the server closes: why, when to come back, and from where the open

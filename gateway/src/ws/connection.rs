@@ -31,7 +31,7 @@ use super::outlet::{EndReason, Outlet};
 use super::socket::ConnectionSocket;
 use super::work::{self, Done};
 use crate::failure::{Detail, Failure};
-use crate::hub::Subscriber;
+use crate::hub::{AskedPast, Subscriber};
 use crate::identity::Caller;
 use crate::limits::{
     FRAGMENT_BYTES_MAX, READ_BUFFER_BYTES, TokenBucket, WRITE_BUFFER_BYTES, WRITE_TIMEOUT_MS,
@@ -261,7 +261,10 @@ impl Connection {
                 let data = ReplyData::Pong { timestamp };
                 self.reply(RequestKind::Ping, envelope.id.as_deref(), &data);
             }
-            Request::Subscribe { topic, from } => self.subscribe(envelope.id, topic, from),
+            Request::Subscribe { topic, from, epoch } => {
+                let past = AskedPast { from, epoch };
+                self.subscribe(envelope.id, topic, past);
+            }
             Request::Unsubscribe { topic } => {
                 if self.outlet.contains(topic) {
                     self.unsubscribe(topic);
@@ -287,7 +290,7 @@ impl Connection {
         }
     }
 
-    fn subscribe(&mut self, id: Option<Box<str>>, topic: Topic, from: Option<String>) {
+    fn subscribe(&mut self, id: Option<Box<str>>, topic: Topic, past: AskedPast) {
         let Some(generation) = self.outlet.begin(topic) else {
             let failure = Failure::bad_request("too many subscriptions on one connection");
             return self.refuse(RequestKind::Subscribe, id.as_deref(), failure);
@@ -298,7 +301,7 @@ impl Connection {
             request_id: id,
         };
         let shared = Arc::clone(&self.shared);
-        let work = work::subscribe(shared, subscriber, topic, from, generation);
+        let work = work::subscribe(shared, subscriber, topic, past, generation);
         self.in_flight.push(Box::pin(work));
     }
 
