@@ -26,6 +26,7 @@ use crate::limits::{
     SHUTDOWN_TIMEOUT_MS,
 };
 use crate::state::Shared;
+use crate::waiting;
 use crate::ws::ConnectionPermit;
 
 /// The whole answer to a connection beyond `connections_max`.
@@ -116,6 +117,13 @@ impl Gateway {
             u64::from_le_bytes(seed),
         ));
         hub::follow_all(&shared);
+        let positions = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                () = positions.stopping.cancelled() => {}
+                () = waiting::tell_positions(&positions) => {}
+            }
+        });
         let acceptor = Arc::clone(&shared);
         shared.tasks.spawn(async move {
             tokio::select! {

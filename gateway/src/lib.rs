@@ -27,11 +27,13 @@ mod layout;
 mod limits;
 mod observe;
 mod operations;
+mod pages;
 mod protocol;
 mod refusals;
 mod retelling;
 mod state;
 mod tickets;
+mod waiting;
 mod ws;
 
 pub use admin_token::{AdminToken, AdminTokenError};

@@ -96,6 +96,21 @@ pub(crate) const HISTORY_CHUNKS_MAX: usize = 4;
 /// A client that takes nothing of its history for this long gets no more of it.
 pub(crate) const HISTORY_STALL_TIMEOUT_MS: u64 = 30_000;
 
+/// Events that are remembered to have a waiting room.
+pub(crate) const ROOMS_CACHED_MAX: usize = 4_096;
+/// How far apart the rounds are in which those who wait are told where they are.
+pub(crate) const QUEUE_ROUND_MS: u64 = 1_000;
+/// Whoever is near the front is told no more often than this...
+pub(crate) const TOLD_NEAR_MS: u64 = 900;
+/// ... whoever is farther away ...
+pub(crate) const TOLD_MIDDLE_MS: u64 = 5_000;
+/// ... and whoever is far away.
+pub(crate) const TOLD_FAR_MS: u64 = 15_000;
+/// People of one room that a round tells; the others are told in the next.
+pub(crate) const TELLS_PER_ROUND_MAX: usize = 4_000;
+/// People of one room about whom a round asks the partition.
+pub(crate) const PLACES_PER_ROUND_MAX: usize = 10_000;
+
 /// A bucket of message tokens: refilled with time, one taken a message.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {

@@ -23,6 +23,8 @@ pub(crate) enum RequestKind {
     HoldSeats,
     ConfirmHold,
     ReleaseHold,
+    JoinQueue,
+    LeaveQueue,
     Ping,
     Unreadable,
     HttpRead,
@@ -30,7 +32,7 @@ pub(crate) enum RequestKind {
 }
 
 impl RequestKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Subscribe,
         Self::Unsubscribe,
         Self::PlaceBid,
@@ -38,6 +40,8 @@ impl RequestKind {
         Self::HoldSeats,
         Self::ConfirmHold,
         Self::ReleaseHold,
+        Self::JoinQueue,
+        Self::LeaveQueue,
         Self::Ping,
         Self::Unreadable,
         Self::HttpRead,
@@ -53,6 +57,8 @@ impl RequestKind {
             Self::HoldSeats => "hold_seats",
             Self::ConfirmHold => "confirm_hold",
             Self::ReleaseHold => "release_hold",
+            Self::JoinQueue => "join_queue",
+            Self::LeaveQueue => "leave_queue",
             Self::Ping => "ping",
             Self::Unreadable => "unreadable",
             Self::HttpRead => "http_read",

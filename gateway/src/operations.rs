@@ -64,7 +64,7 @@ fn minted_id(key: IdempotencyKey, purpose: &[u8]) -> Uuid {
 ///
 /// The fingerprint is over the parts of the client's request, each with its length, so that no two
 /// requests read alike.
-struct Operation<'a> {
+pub(crate) struct Operation<'a> {
     shared: &'a Shared,
     key: IdempotencyKey,
     partition: PartitionId,
@@ -97,16 +97,21 @@ impl<'a> Operation<'a> {
     }
 
     /// Does something to an entity that is there.
-    fn on(shared: &'a Shared, asker: Asker<'_>, name: &str, entity: Uuid) -> Result<Self, Failure> {
+    pub(crate) fn on(
+        shared: &'a Shared,
+        asker: Asker<'_>,
+        name: &str,
+        entity: Uuid,
+    ) -> Result<Self, Failure> {
         Ok(Self::new(shared, asker.key(shared)?, name, entity).id(entity))
     }
 
-    fn draining(mut self) -> Self {
+    pub(crate) fn draining(mut self) -> Self {
         self.class = CommandClass::Draining;
         self
     }
 
-    fn text(mut self, part: &str) -> Self {
+    pub(crate) fn text(mut self, part: &str) -> Self {
         self.fingerprint.update(&(part.len() as u64).to_le_bytes());
         self.fingerprint.update(part.as_bytes());
         self
@@ -117,13 +122,16 @@ impl<'a> Operation<'a> {
         self
     }
 
-    fn number(mut self, number: i64) -> Self {
+    pub(crate) fn number(mut self, number: i64) -> Self {
         self.fingerprint.update(&number.to_le_bytes());
         self
     }
 
     /// The hasher's buffers are not kept while the grid works.
-    fn execute(self, command: Command) -> impl Future<Output = Result<Reply, Failure>> + use<'a> {
+    pub(crate) fn execute(
+        self,
+        command: Command,
+    ) -> impl Future<Output = Result<Reply, Failure>> + use<'a> {
         let fingerprint = self.fingerprint.digest();
         self.shared
             .execute(self.class, self.partition, self.key, fingerprint, command)
@@ -140,7 +148,7 @@ impl<'a> Operation<'a> {
             match executing.await? {
                 Reply::Auction(Ok(reply)) => Ok(reply),
                 Reply::Auction(Err(refusal)) => Err(refusals::auction_refusal(&refusal, currency)),
-                Reply::BoxOffice(_) => Err(Failure::unexpected("another domain's reply")),
+                _ => Err(Failure::unexpected("another domain's reply")),
             }
         }
     }
@@ -154,7 +162,7 @@ impl<'a> Operation<'a> {
             match executing.await? {
                 Reply::BoxOffice(Ok(reply)) => Ok(reply),
                 Reply::BoxOffice(Err(refusal)) => Err(refusals::box_office_refusal(refusal)),
-                Reply::Auction(_) => Err(Failure::unexpected("another domain's reply")),
+                _ => Err(Failure::unexpected("another domain's reply")),
             }
         }
     }

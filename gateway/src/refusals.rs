@@ -70,6 +70,13 @@ pub(crate) fn box_office_refusal(refusal: box_office::Refusal) -> Failure {
         Refusal::HoldNotFound => (ErrorCode::HoldNotFound, None),
         Refusal::HoldExpired => (ErrorCode::HoldExpired, None),
         Refusal::Invalid(_) => (ErrorCode::BadRequest, None),
+        Refusal::WaitingRoomRequired => {
+            let reason = "not_admitted";
+            (
+                ErrorCode::WaitingRoomRequired,
+                Some(Detail::Reason { reason }),
+            )
+        }
     };
     Failure {
         code,

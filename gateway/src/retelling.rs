@@ -75,6 +75,8 @@ impl Retelling {
                     debug_assert_eq!(*event_id, change.event_id(), "one event at a time");
                     messages.extend(self.seats(index, change, seats)?);
                 }
+                // A subscriber is told nothing of it.
+                Change::WaitingRoom(_) => {}
             }
         }
         if let (Some(Of::Event(board, _)), Some((event_id, seats))) = (&self.of, touched)

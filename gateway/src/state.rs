@@ -30,6 +30,7 @@ use crate::limits::{
 use crate::observe::{Metrics, MetricsText};
 use crate::refusals;
 use crate::tickets::TicketSigner;
+use crate::waiting::Lobby;
 use crate::ws::{Connections, Ending};
 
 /// The gateway's shared state; one a gateway, behind an `Arc`.
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) admin: AdminGate,
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
+    /// Who waits in waiting rooms.
+    pub(crate) lobby: Lobby,
     pub(crate) connections: Connections,
     /// Writes the process's metrics, once there is somebody who can.
     pub(crate) metrics_text: MetricsText,
@@ -79,6 +82,7 @@ impl Shared {
             admin: AdminGate::new(admin_token),
             metrics: Metrics::new(),
             hub: Hub::new(layout),
+            lobby: Lobby::default(),
             connections: Connections::default(),
             metrics_text: MetricsText::default(),
             admission: Admission::new(settings.work_max, settings.work_bytes_max),
@@ -165,7 +169,7 @@ impl Shared {
             .map_err(|error| refusals::grid_error(&error))
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         partition: PartitionId,
         query: Query,
@@ -188,7 +192,7 @@ impl Shared {
     ) -> Result<(box_office::Answer, Cursor), Failure> {
         match self.ask(partition, Query::BoxOffice(query), read).await? {
             (Answer::BoxOffice(answer), position) => Ok((answer, position)),
-            (Answer::Auction(_), _) => Err(Failure::unexpected("another domain's answer")),
+            _ => Err(Failure::unexpected("another domain's answer")),
         }
     }
 
@@ -201,7 +205,7 @@ impl Shared {
     ) -> Result<(auction::Answer, Cursor), Failure> {
         match self.ask(partition, Query::Auction(query), read).await? {
             (Answer::Auction(answer), position) => Ok((answer, position)),
-            (Answer::BoxOffice(_), _) => Err(Failure::unexpected("another domain's answer")),
+            _ => Err(Failure::unexpected("another domain's answer")),
         }
     }
 

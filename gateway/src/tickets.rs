@@ -37,6 +37,17 @@ impl TicketSigner {
         URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes())
     }
 
+    /// Signs other bytes, which must not begin with [`CODE_VERSION`].
+    pub(crate) fn sign(&self, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.key.sign(bytes).to_bytes()
+    }
+
+    /// Whether it was this key that signed.
+    pub(crate) fn is_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| self.key.verifying_key().verify(bytes, &signature).is_ok())
+    }
+
     /// The code of a ticket.
     pub(crate) fn code(&self, ticket_id: Uuid, event_id: Uuid, seat: &str) -> String {
         let mut bytes = Vec::with_capacity(SEAT_START + seat.len() + SIGNATURE_BYTES);

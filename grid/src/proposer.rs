@@ -1,12 +1,14 @@
 //! The leader's side of a partition: packs waiting commands into entries and proposes them.
 //!
 //! One task a replica. It takes everything that waits, up to a bound, stamps it with time and entropy
-//! and hands it to the group, a few entries in flight at a time; while those are being synced the next
-//! batch gathers. When a deadline in the state is due it proposes a tick.
+//! and hands it to the group, a few entries in flight at a time; meanwhile the next batch gathers (see
+//! [`gathering`]). When a deadline in the state is due it proposes a tick.
 //!
 //! Invariants: a command whose caller no longer waits is not proposed; a command that is not proposed
 //! here is answered so, certainly not carried out; nothing is proposed before the time is known, and the
 //! time is the grid's ([`GridClock`]), not this machine's.
+
+mod gathering;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -18,6 +20,8 @@ use grid_core::{CommandRecord, Entry, IdempotencyKey, Outcome, Space, Timestamp}
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use gathering::{ENTRIES_IN_FLIGHT_MAX, entry_spacing, gather};
+
 use crate::admission::Admission;
 use crate::client::{Leadership, REQUEST_LOG};
 use crate::clock::GridClock;
@@ -25,12 +29,6 @@ use crate::platform::{monotonic_now, random};
 use crate::raft::{Group, Outcomes, ProposalError};
 use crate::replica::ReplicaState;
 
-/// Entries proposed and not yet applied.
-const ENTRIES_IN_FLIGHT_MAX: usize = 4;
-/// While an entry is in flight the next one waits until this many commands have gathered (or the
-/// flight has ended): each entry has a fixed cost on every replica, and many small ones are paid for
-/// with throughput.
-const PIPELINED_COMMANDS_MIN: usize = 128;
 /// The most bytes of commands in one entry; a single larger command still gets its own.
 const ENTRY_BYTES_MAX: usize = 4 << 20;
 /// A tick that did not take effect is proposed again after this.
@@ -191,6 +189,7 @@ impl<S: Space> Proposer<S> {
         let mut deadline = self.replica.deadline();
         let mut waiting: Vec<Submission<S::Reply>> = Vec::new();
         let mut ticked: Option<(Timestamp, Instant)> = None;
+        let mut not_before = None;
         loop {
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
                 return;
@@ -210,7 +209,7 @@ impl<S: Space> Proposer<S> {
                         if taken == 0 {
                             return;
                         }
-                        self.count_out(&waiting);
+                        count_out(&self.admission, &self.metrics, &waiting);
                     }
                     () = until_due(&self.clock, due, ticked) => tick = is_due(&self.clock, due),
                 }
@@ -232,57 +231,16 @@ impl<S: Space> Proposer<S> {
                 }
                 continue;
             }
-            if !self.gather(&mut waiting, &in_flight).await {
+            let taken = |taken: &[_]| count_out(&self.admission, &self.metrics, taken);
+            let submissions = &mut self.submissions;
+            if !gather(submissions, &mut waiting, &in_flight, not_before, taken).await {
                 return;
             }
             let batch = take_batch(&mut waiting);
+            let delay = self.replica.commit_delay().present();
+            not_before = entry_spacing(batch.len(), delay).map(|pause| monotonic_now() + pause);
             self.propose(batch, permit).await;
         }
-    }
-
-    /// Tells admission what has left the queue.
-    fn count_out(&self, taken: &[Submission<S::Reply>]) {
-        let (mut commands, mut bytes) = (0, 0);
-        let mut oldest = None;
-        for submission in taken {
-            if let Submission::Command { body, queued, .. } = submission {
-                commands += 1;
-                bytes += body.len();
-                oldest.get_or_insert(*queued);
-            }
-        }
-        if let Some(oldest) = oldest {
-            let now = monotonic_now();
-            let waited = now.saturating_duration_since(oldest);
-            self.metrics
-                .queue_delay_seconds
-                .record(waited.as_secs_f64());
-            self.admission.taken(commands, bytes, oldest, now);
-        }
-    }
-
-    /// Waits for more commands as long as entries are in flight and few wait. `false` when stopped.
-    async fn gather(
-        &mut self,
-        waiting: &mut Vec<Submission<S::Reply>>,
-        in_flight: &Arc<Semaphore>,
-    ) -> bool {
-        // One permit is this entry's own.
-        let all_others = ENTRIES_IN_FLIGHT_MAX as u32 - 1;
-        while waiting.len() < PIPELINED_COMMANDS_MIN {
-            let (known, room) = (waiting.len(), ENTRY_COMMANDS_MAX - waiting.len());
-            tokio::select! {
-                biased;
-                landed = in_flight.acquire_many(all_others) => return landed.is_ok(),
-                taken = self.submissions.recv_many(waiting, room) => {
-                    if taken == 0 {
-                        return false;
-                    }
-                    self.count_out(&waiting[known..]);
-                }
-            }
-        }
-        true
     }
 
     /// Proposes what was taken; nothing, for a tick. Where nobody waits for any of it any more, there is no
@@ -412,6 +370,25 @@ fn refuse<R>(submissions: impl Iterator<Item = Submission<R>>, leader: Option<u6
             Submission::Command { decided, .. } => decided(Err(ProposalError::NotLeader(leader))),
             Submission::Pumped { decided, .. } => decided(Err(ProposalError::NotLeader(leader))),
         }
+    }
+}
+
+/// Tells admission what has left the queue.
+fn count_out<R>(admission: &Admission, metrics: &ProposerMetrics, taken: &[Submission<R>]) {
+    let (mut commands, mut bytes) = (0, 0);
+    let mut oldest = None;
+    for submission in taken {
+        if let Submission::Command { body, queued, .. } = submission {
+            commands += 1;
+            bytes += body.len();
+            oldest.get_or_insert(*queued);
+        }
+    }
+    if let Some(oldest) = oldest {
+        let now = monotonic_now();
+        let waited = now.saturating_duration_since(oldest);
+        metrics.queue_delay_seconds.record(waited.as_secs_f64());
+        admission.taken(commands, bytes, oldest, now);
     }
 }
 

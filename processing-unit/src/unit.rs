@@ -1,17 +1,27 @@
 //! The unit: every domain's space side by side in one partition.
 //!
-//! A slot's section is the format version, then each domain's part in turn. Deadlines of all domains
-//! fire in the order of time; of equal ones auctions go first.
+//! A slot's section is the format version, then each domain's part in turn; the waiting rooms' part is there
+//! where the slot has any, which the version says. Deadlines of all domains fire in the order of time; of equal
+//! ones auctions go first, then holds, then waiting rooms.
+//!
+//! The rules: 1 are auctions and the box office; since 2 ([`RULES_WAITING_ROOM`]) there are waiting rooms, and
+//! whoever holds seats of an event that has one needs a pass. Under older rules no command makes a room, so
+//! old logs and snapshots mean what they meant.
 
 use grid_core::entry::RULES_FIRST;
 use grid_core::{ApplyContext, CodecError, Slot, SlotMap, Space, SpaceView, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::slots::encode_slot;
-use crate::{auction, box_office};
+use crate::{auction, box_office, waiting_room};
 
-/// The version of a slot's encoding, its first field.
+/// The rules since which there are waiting rooms.
+pub const RULES_WAITING_ROOM: u16 = RULES_FIRST + 1;
+
+/// The version of a slot's encoding, its first field: of a slot without waiting rooms.
 const SLOT_FORMAT: u16 = 1;
+/// Of a slot with waiting rooms: their part comes last.
+const SLOT_FORMAT_ROOMS: u16 = 2;
 
 /// A command to one of the domains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +29,7 @@ const SLOT_FORMAT: u16 = 1;
 pub enum Command {
     Auction(auction::Command),
     BoxOffice(box_office::Command),
+    WaitingRoom(waiting_room::Command),
 }
 
 /// A domain's reply; a refusal is one too.
@@ -27,6 +38,7 @@ pub enum Command {
 pub enum Reply {
     Auction(Result<auction::Reply, auction::Refusal>),
     BoxOffice(Result<box_office::Reply, box_office::Refusal>),
+    WaitingRoom(Result<waiting_room::Reply, waiting_room::Refusal>),
 }
 
 /// A domain's change.
@@ -35,6 +47,7 @@ pub enum Reply {
 pub enum Change {
     Auction(auction::Change),
     BoxOffice(box_office::Change),
+    WaitingRoom(waiting_room::Change),
 }
 
 /// A question to one of the domains.
@@ -43,6 +56,7 @@ pub enum Change {
 pub enum Query {
     Auction(auction::Query),
     BoxOffice(box_office::Query),
+    WaitingRoom(waiting_room::Query),
 }
 
 /// A domain's answer.
@@ -51,6 +65,7 @@ pub enum Query {
 pub enum Answer {
     Auction(auction::Answer),
     BoxOffice(box_office::Answer),
+    WaitingRoom(waiting_room::Answer),
 }
 
 impl From<auction::Change> for Change {
@@ -65,11 +80,71 @@ impl From<box_office::Change> for Change {
     }
 }
 
+impl From<waiting_room::Change> for Change {
+    fn from(change: waiting_room::Change) -> Self {
+        Self::WaitingRoom(change)
+    }
+}
+
 /// The state of one partition: auctions and events whose keys lie in its slots.
 #[derive(Debug, Default)]
 pub struct Unit {
     auctions: auction::AuctionSpace,
     box_office: box_office::BoxOfficeSpace,
+    waiting_rooms: waiting_room::WaitingRoomSpace,
+}
+
+/// Which domain's deadline comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Domain {
+    Auctions,
+    BoxOffice,
+    WaitingRooms,
+}
+
+impl Unit {
+    fn next_due(&self) -> Option<(Timestamp, Domain)> {
+        let deadlines = [
+            (self.auctions.next_deadline(), Domain::Auctions),
+            (self.box_office.next_deadline(), Domain::BoxOffice),
+            (self.waiting_rooms.next_deadline(), Domain::WaitingRooms),
+        ];
+        let due = |(at, domain): (Option<Timestamp>, Domain)| Some((at?, domain));
+        deadlines.into_iter().filter_map(due).min()
+    }
+
+    fn apply_box_office(
+        &mut self,
+        context: &mut ApplyContext<'_, Change>,
+        command: box_office::Command,
+    ) -> Result<box_office::Reply, box_office::Refusal> {
+        use box_office::Command;
+
+        let bought = match &command {
+            Command::HoldSeats {
+                event_id, buyer, ..
+            }
+            | Command::HoldBestAvailable {
+                event_id, buyer, ..
+            } => {
+                let now = context.now();
+                if !self.waiting_rooms.may_hold(*event_id, *buyer, now) {
+                    return Err(box_office::Refusal::WaitingRoomRequired);
+                }
+                None
+            }
+            Command::Confirm {
+                event_id, buyer, ..
+            } => Some((*event_id, *buyer)),
+            Command::CreateEvent { .. } | Command::Release { .. } => None,
+        };
+        let reply = self.box_office.apply(context, command)?;
+        if let Some((event_id, buyer)) = bought {
+            self.waiting_rooms
+                .bought(context, &self.box_office, event_id, buyer);
+        }
+        Ok(reply)
+    }
 }
 
 /// A view of a [`Unit`].
@@ -77,6 +152,7 @@ pub struct Unit {
 pub struct UnitView {
     auctions: SlotMap<auction::AuctionSlot>,
     box_office: SlotMap<box_office::BoxOfficeSlot>,
+    waiting_rooms: SlotMap<waiting_room::RoomSlot>,
 }
 
 impl SpaceView for UnitView {
@@ -90,14 +166,25 @@ impl SpaceView for UnitView {
     }
 
     fn encode_slot(&self, slot: Slot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        codec::encode_into(&SLOT_FORMAT, out)?;
+        // A room is for an event of its slot, so `slots` needs not ask for rooms.
+        let rooms = self.waiting_rooms.get(slot);
+        let has_rooms = rooms.is_some_and(|rooms| !rooms.is_empty());
+        let format = match has_rooms {
+            true => SLOT_FORMAT_ROOMS,
+            false => SLOT_FORMAT,
+        };
+        codec::encode_into(&format, out)?;
         encode_slot(&self.auctions, slot, out)?;
-        encode_slot(&self.box_office, slot, out)
+        encode_slot(&self.box_office, slot, out)?;
+        match has_rooms {
+            true => encode_slot(&self.waiting_rooms, slot, out),
+            false => Ok(()),
+        }
     }
 }
 
 impl Space for Unit {
-    const RULES: u16 = RULES_FIRST;
+    const RULES: u16 = RULES_WAITING_ROOM;
     type Command = Command;
     type Reply = Reply;
     type Change = Change;
@@ -105,36 +192,39 @@ impl Space for Unit {
     type Answer = Answer;
     type View = UnitView;
 
+    fn is_known(rules: u16, command: &Command) -> bool {
+        match command {
+            Command::Auction(_) | Command::BoxOffice(_) => true,
+            Command::WaitingRoom(_) => rules >= RULES_WAITING_ROOM,
+        }
+    }
+
     fn apply(&mut self, context: &mut ApplyContext<'_, Change>, command: Command) -> Reply {
         match command {
             Command::Auction(command) => Reply::Auction(self.auctions.apply(context, command)),
             Command::BoxOffice(command) => {
-                Reply::BoxOffice(self.box_office.apply(context, command))
+                Reply::BoxOffice(self.apply_box_office(context, command))
+            }
+            Command::WaitingRoom(command) => {
+                let sales = &self.box_office;
+                Reply::WaitingRoom(self.waiting_rooms.apply(context, sales, command))
             }
         }
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        let deadlines = [
-            self.auctions.next_deadline(),
-            self.box_office.next_deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
+        self.next_due().map(|(at, _)| at)
     }
 
     fn fire_due(&mut self, context: &mut ApplyContext<'_, Change>, limit: usize) {
         for _ in 0..limit {
-            let auctions_first = match (
-                self.auctions.next_deadline(),
-                self.box_office.next_deadline(),
-            ) {
-                (Some(auction), Some(hold)) => auction <= hold,
-                (auction, _) => auction.is_some(),
-            };
-            let fired = if auctions_first {
-                self.auctions.fire_next(context)
-            } else {
-                self.box_office.fire_next(context)
+            let fired = match self.next_due() {
+                Some((_, Domain::Auctions)) => self.auctions.fire_next(context),
+                Some((_, Domain::BoxOffice)) => self.box_office.fire_next(context),
+                Some((_, Domain::WaitingRooms)) => {
+                    self.waiting_rooms.fire_next(context, &self.box_office)
+                }
+                None => false,
             };
             if !fired {
                 return;
@@ -146,6 +236,9 @@ impl Space for Unit {
         match query {
             Query::Auction(query) => Answer::Auction(self.auctions.query(query)),
             Query::BoxOffice(query) => Answer::BoxOffice(self.box_office.query(query)),
+            Query::WaitingRoom(query) => {
+                Answer::WaitingRoom(self.waiting_rooms.query(&self.box_office, query))
+            }
         }
     }
 
@@ -153,19 +246,25 @@ impl Space for Unit {
         UnitView {
             auctions: self.auctions.view(),
             box_office: self.box_office.view(),
+            waiting_rooms: self.waiting_rooms.view(),
         }
     }
 
     fn restore_slot(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), CodecError> {
         let (format, rest): (u16, _) = codec::decode_prefix(bytes)?;
-        if format != SLOT_FORMAT {
+        if !(SLOT_FORMAT..=SLOT_FORMAT_ROOMS).contains(&format) {
             return Err(CodecError::Version {
                 found: format,
-                supported: SLOT_FORMAT,
+                supported: SLOT_FORMAT_ROOMS,
             });
         }
         let rest = self.auctions.restore_slot(slot, rest)?;
-        let rest = self.box_office.restore_slot(slot, rest)?;
+        let mut rest = self.box_office.restore_slot(slot, rest)?;
+        if format == SLOT_FORMAT_ROOMS {
+            rest = self
+                .waiting_rooms
+                .restore_slot(&self.box_office, slot, rest)?;
+        }
         match rest.len() {
             0 => Ok(()),
             left => Err(CodecError::Trailing(left)),
@@ -174,6 +273,7 @@ impl Space for Unit {
 
     fn check_invariants(&self) -> Result<(), String> {
         self.auctions.check_invariants()?;
-        self.box_office.check_invariants()
+        self.box_office.check_invariants()?;
+        self.waiting_rooms.check_invariants(&self.box_office)
     }
 }

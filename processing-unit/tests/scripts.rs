@@ -22,11 +22,13 @@ struct Runner {
     state: PartitionState<Unit>,
     now: Timestamp,
     names: Names,
+    rules: u16,
 }
 
 impl Runner {
     fn new() -> Self {
         Self {
+            rules: Unit::RULES,
             state: PartitionState::new(PartitionId(0)),
             now: Timestamp::ZERO,
             names: Names::default(),
@@ -40,6 +42,7 @@ impl Runner {
         let index = self.state.applied_index() + 1;
         let body = command.map(codec::encode).transpose()?;
         let mut entry = Entry::tick(self.now, u128::from(index));
+        entry.rules = self.rules;
         entry
             .commands
             .extend(body.as_deref().map(|body| CommandRecord {
@@ -57,6 +60,8 @@ impl Runner {
                 Outcome::Reply { reply, .. } => match reply {
                     Reply::Auction(Ok(reply)) => format!("{reply:?}"),
                     Reply::BoxOffice(Ok(reply)) => format!("{reply:?}"),
+                    Reply::WaitingRoom(Ok(reply)) => format!("{reply:?}"),
+                    Reply::WaitingRoom(Err(refusal)) => format!("refused: {refusal:?}"),
                     Reply::Auction(Err(refusal)) => format!("refused: {refusal:?}"),
                     Reply::BoxOffice(Err(refusal)) => format!("refused: {refusal:?}"),
                 },
@@ -68,6 +73,7 @@ impl Runner {
             let change = match change {
                 processing_unit::Change::Auction(change) => format!("{change:?}"),
                 processing_unit::Change::BoxOffice(change) => format!("{change:?}"),
+                processing_unit::Change::WaitingRoom(change) => format!("{change:?}"),
             };
             output.push_str(&format!("  * {}\n", self.names.shorten(&change)));
         }
@@ -88,6 +94,10 @@ impl goldenscript::Runner for Runner {
                 self.now = now;
                 Ok(String::new())
             }
+            Request::Rules(rules) => {
+                self.rules = rules;
+                Ok(String::new())
+            }
             Request::Tick(now) => {
                 self.now = now;
                 let applied = self.apply(None)?;
@@ -101,6 +111,7 @@ impl goldenscript::Runner for Runner {
                 let answer = match self.state.space().query(&query) {
                     processing_unit::Answer::Auction(answer) => format!("{answer:?}"),
                     processing_unit::Answer::BoxOffice(answer) => format!("{answer:?}"),
+                    processing_unit::Answer::WaitingRoom(answer) => format!("{answer:?}"),
                 };
                 Ok(format!(
                     "{} = {}\n",
@@ -173,4 +184,9 @@ fn auction_rules() {
 #[test]
 fn box_office_rules() {
     run_all("box_office");
+}
+
+#[test]
+fn waiting_room_rules() {
+    run_all("waiting_room");
 }

@@ -28,6 +28,7 @@ mod sqlstate;
 mod statements;
 mod status;
 mod telling;
+mod thread;
 mod trail;
 mod trouble;
 mod writer;
@@ -48,6 +49,8 @@ mod planner_tests;
 mod report_fixtures;
 #[cfg(test)]
 mod report_tests;
+#[cfg(test)]
+mod waiting_room_tests;
 #[cfg(test)]
 mod writer_tests;
 
@@ -71,6 +74,7 @@ pub use dead_letters::{
 use lane::{Lane, Shared};
 pub use resync::{EntityKind, Remade};
 pub use status::{FenceOutcomes, LaneState, LaneStatus};
+use thread::PumpThread;
 pub use trouble::LaneTrouble;
 #[cfg(test)]
 pub(crate) use writer::Place;
@@ -110,6 +114,9 @@ pub enum PumpError {
     /// The URL cannot be read. Correct it.
     #[error("the database URL is wrong: {0}")]
     Url(#[source] sqlx::Error),
+    /// The system has no thread to give. Try again when it has.
+    #[error("the pump has no thread: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// A running pump.
@@ -121,6 +128,7 @@ pub struct Pump {
     reporter: JoinHandle<()>,
     statuses: Statuses,
     connections: Arc<Connections>,
+    thread: PumpThread,
 }
 
 #[derive(Clone, Debug)]
@@ -134,8 +142,10 @@ impl Pump {
     /// affair, and they wait for a database that is away.
     ///
     /// # Errors
-    /// [`PumpError::Url`].
+    /// [`PumpError`].
     pub fn start(options: PumpOptions) -> Result<Self, PumpError> {
+        let thread = PumpThread::start().map_err(PumpError::Thread)?;
+        let entered = thread.handle().enter();
         let connections = Connections::new(
             &options.database_url,
             options.single_connection,
@@ -171,6 +181,7 @@ impl Pump {
         };
         let reporter = tokio::spawn(publish_lag(statuses.clone()));
         lanes.spawn(archiving::run(Arc::clone(&shared)));
+        drop(entered);
         Ok(Self {
             shared,
             stop,
@@ -178,6 +189,7 @@ impl Pump {
             reporter,
             statuses,
             connections,
+            thread,
         })
     }
 
@@ -211,6 +223,7 @@ impl Pump {
         Drained {
             shared: self.shared,
             connections: self.connections,
+            thread: self.thread,
         }
     }
 }
@@ -220,6 +233,8 @@ impl Pump {
 pub struct Drained {
     shared: Arc<Shared>,
     connections: Arc<Connections>,
+    /// Serves the connections until they are closed.
+    thread: PumpThread,
 }
 
 impl Drained {
@@ -237,6 +252,7 @@ impl Drained {
 
     async fn close(self) {
         self.connections.close().await;
+        drop(self.thread);
     }
 }
 

@@ -82,6 +82,11 @@ pub(super) fn currency_from(code: &str) -> Result<Currency, Failure> {
         .ok_or_else(|| Failure::bad_request("`currency` is no known ISO 4217 code"))
 }
 
+/// When a waiting room opens.
+pub(crate) fn room_time(text: &str) -> Result<Timestamp, Failure> {
+    time_from(text, "opens_at")
+}
+
 pub(super) fn time_from(text: &str, field: &str) -> Result<Timestamp, Failure> {
     text.parse::<jiff::Timestamp>()
         .ok()

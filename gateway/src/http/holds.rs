@@ -14,6 +14,7 @@ use crate::operations;
 use crate::protocol::body::{ConfirmBody, HoldBody};
 use crate::protocol::message::seat_choice;
 use crate::state::Shared;
+use crate::waiting;
 
 pub(super) async fn hold(
     State(shared): State<Arc<Shared>>,
@@ -25,6 +26,7 @@ pub(super) async fn hold(
     let body = extract::json::<HoldBody>(&shared, body).await?;
     let choice = seat_choice(body.seats, body.section, body.quantity, body.best_available)
         .map_err(Failure::bad_request)?;
+    waiting::check_pass(&shared, known.asker(), id, body.pass.as_deref())?;
     created(&operations::hold_seats(&shared, known.asker(), id, choice).await?)
 }
 

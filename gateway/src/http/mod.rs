@@ -11,6 +11,7 @@ mod items;
 mod me;
 mod probes;
 pub(crate) mod problem;
+mod queue;
 mod route;
 mod scatter;
 
@@ -74,6 +75,16 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/v1/events/{id}/holds/{hold_id}/confirm",
             post(holds::confirm),
         )
+        .route(
+            "/v1/events/{id}/queue",
+            post(queue::join).get(queue::place).delete(queue::leave),
+        )
+        .route(
+            "/v1/events/{id}/waiting-room",
+            post(queue::create).get(queue::show),
+        )
+        .route("/v1/events/{id}/waiting-room/order", get(queue::order))
+        .route("/v1/events/{id}/waiting-room/{step}", post(queue::step))
         .route("/v1/me/holds", get(me::holds))
         .route("/v1/me/tickets", get(me::tickets))
         .route("/v1/me/bids", get(me::bids))
@@ -88,6 +99,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/ws", any(ws::upgrade))
         .route("/ws", any(ws::upgrade))
         .merge(observed)
+        .merge(crate::pages::router())
         .with_state(shared)
 }
 
@@ -153,7 +165,7 @@ fn class_of(method: &Method, path: &str) -> CommandClass {
     let mut parts = path.split('/').skip(2);
     let route = (parts.next(), parts.nth(1), parts.nth(1));
     let is_draining = match route {
-        (Some("events"), Some("holds"), None) => *method == Method::DELETE,
+        (Some("events"), Some("holds" | "queue"), None) => *method == Method::DELETE,
         (Some("events"), Some("holds"), Some("confirm")) => *method == Method::POST,
         (Some("auctions"), Some("close" | "cancel"), None) => *method == Method::POST,
         _ => false,
@@ -231,6 +243,7 @@ mod tests {
     fn only_what_leaves_less_to_do_is_let_in_first() {
         let draining = [
             (Method::DELETE, "/v1/events/e/holds/h"),
+            (Method::DELETE, "/v1/events/e/queue"),
             (Method::POST, "/v1/events/e/holds/h/confirm"),
             (Method::POST, "/v1/auctions/a/close"),
             (Method::POST, "/v1/auctions/a/cancel"),

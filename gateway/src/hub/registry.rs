@@ -281,6 +281,8 @@ impl Registry {
                         self.dispatch_auction(change, cursor, batch.at.as_millis());
                     }
                     Change::BoxOffice(change) => self.dispatch_box_office(change, cursor),
+                    // Whoever waits is told by the lobby, from the room's marker.
+                    Change::WaitingRoom(_) => {}
                 }
             }
         }

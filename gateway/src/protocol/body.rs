@@ -112,6 +112,8 @@ pub(crate) struct HoldBody {
     pub(crate) section: Option<String>,
     pub(crate) quantity: Option<u32>,
     pub(crate) best_available: Option<bool>,
+    /// Of the event's waiting room, if it has one.
+    pub(crate) pass: Option<String>,
 }
 
 /// `POST /v1/events/{id}/holds/{hold_id}/confirm`.

@@ -17,6 +17,10 @@ pub(crate) enum ErrorCode {
     TooManySeats,
     NotEnoughSeats,
     OnSaleClosed,
+    WaitingRoomRequired,
+    WaitingRoomFull,
+    WaitingRoomState,
+    SoldOut,
     IdempotencyConflict,
     MembershipRefused,
     RateLimited,
@@ -28,7 +32,7 @@ pub(crate) enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tables.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -43,6 +47,10 @@ impl ErrorCode {
         Self::TooManySeats,
         Self::NotEnoughSeats,
         Self::OnSaleClosed,
+        Self::WaitingRoomRequired,
+        Self::WaitingRoomFull,
+        Self::WaitingRoomState,
+        Self::SoldOut,
         Self::IdempotencyConflict,
         Self::MembershipRefused,
         Self::RateLimited,
@@ -69,6 +77,10 @@ impl ErrorCode {
             Self::TooManySeats => "too_many_seats",
             Self::NotEnoughSeats => "not_enough_seats",
             Self::OnSaleClosed => "on_sale_closed",
+            Self::WaitingRoomRequired => "waiting_room_required",
+            Self::WaitingRoomFull => "waiting_room_full",
+            Self::WaitingRoomState => "waiting_room_state",
+            Self::SoldOut => "sold_out",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::MembershipRefused => "membership_refused",
             Self::RateLimited => "rate_limited",
@@ -84,7 +96,7 @@ impl ErrorCode {
         match self {
             Self::BadRequest => 400,
             Self::Unauthenticated => 401,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::WaitingRoomRequired => 403,
             Self::NotFound | Self::HoldNotFound => 404,
             Self::HoldExpired => 410,
             Self::BidTooLow
@@ -95,6 +107,9 @@ impl ErrorCode {
             | Self::TooManySeats
             | Self::NotEnoughSeats
             | Self::OnSaleClosed
+            | Self::WaitingRoomFull
+            | Self::WaitingRoomState
+            | Self::SoldOut
             | Self::IdempotencyConflict
             | Self::MembershipRefused => 409,
             Self::MessageTooLarge => 413,

@@ -33,6 +33,14 @@ pub(crate) enum Request {
     HoldSeats {
         event_id: Uuid,
         choice: SeatChoice,
+        /// Of the event's waiting room, if it has one.
+        pass: Option<String>,
+    },
+    JoinQueue {
+        event_id: Uuid,
+    },
+    LeaveQueue {
+        event_id: Uuid,
     },
     ConfirmHold {
         event_id: Uuid,
@@ -105,6 +113,8 @@ struct Fields<'a> {
     best_available: Option<bool>,
     #[serde(borrow)]
     payment_reference: Option<Text<'a>>,
+    #[serde(borrow)]
+    pass: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +191,13 @@ impl Fields<'_> {
                     self.quantity,
                     self.best_available,
                 )?,
+                pass: self.pass.map(Text::into_string),
+            },
+            "join_queue" => Request::JoinQueue {
+                event_id: required(self.event_id, "event_id")?,
+            },
+            "leave_queue" => Request::LeaveQueue {
+                event_id: required(self.event_id, "event_id")?,
             },
             "confirm_hold" => Request::ConfirmHold {
                 event_id: required(self.event_id, "event_id")?,

@@ -4,6 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::amount::MoneyView;
+use crate::waiting::{QueueView, RoomStateView};
 
 /// The data of a positive reply, the same over HTTP and WebSocket.
 #[derive(Debug, Serialize)]
@@ -45,6 +46,12 @@ pub(crate) enum ReplyData {
     },
     Released {
         released: u32,
+    },
+    Queue(Box<QueueView>),
+    Room(Box<RoomStateView>),
+    RoomChanged {
+        phase: &'static str,
+        paused: bool,
     },
     Pong {
         timestamp: u64,

@@ -42,6 +42,7 @@ use crate::protocol::frame;
 use crate::protocol::message::{Envelope, Request, Topic};
 use crate::protocol::view::ReplyData;
 use crate::state::Shared;
+use crate::waiting::Queues;
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -59,6 +60,7 @@ struct Connection {
     bucket: TokenBucket,
     heard: Instant,
     pinged: Instant,
+    queues: Queues,
     /// Since when the client takes nothing.
     blocked: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -102,6 +104,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, read: Vec<u8>, c
         heard: now,
         pinged: now,
         blocked: None,
+        queues: Queues::default(),
         shared,
     };
     let ending = poll_fn(|cx| connection.poll_run(cx)).await;
@@ -111,9 +114,11 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, read: Vec<u8>, c
         socket,
         outlet,
         in_flight,
+        queues,
         ..
     } = connection;
     drop(in_flight);
+    queues.leave_all(&shared.lobby, (caller.user, number));
     // From here on nothing is written but what is in hand, unless the client is too slow for it, and the
     // goodbye.
     outlet.end(match ending {
@@ -157,6 +162,13 @@ impl Connection {
             while let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(cx) {
                 moved = true;
                 self.finish(done);
+            }
+            self.queues.register(cx.waker());
+            while self.blocked.is_none()
+                && let Some(message) = self.queues.take()
+            {
+                moved = true;
+                self.out.push_back(message);
             }
             moved |= self.take_events();
             let was_blocked = self.blocked.is_some();
@@ -283,6 +295,10 @@ impl Connection {
                         return self.refuse(kind, envelope.id.as_deref(), failure);
                     }
                 };
+                if let Request::JoinQueue { event_id } = envelope.request {
+                    let key = (self.caller.user, self.number);
+                    self.queues.enter(&self.shared.lobby, event_id, key);
+                }
                 let shared = Arc::clone(&self.shared);
                 let work = work::command(shared, self.caller, envelope, permit);
                 self.in_flight.push(Box::pin(work));

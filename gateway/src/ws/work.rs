@@ -17,6 +17,7 @@ use crate::protocol::frame;
 use crate::protocol::message::{Envelope, Request, Topic};
 use crate::protocol::view::ReplyData;
 use crate::state::Shared;
+use crate::waiting;
 
 /// What came of a request.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) fn kind_of(request: &Request) -> RequestKind {
         Request::HoldSeats { .. } => RequestKind::HoldSeats,
         Request::ConfirmHold { .. } => RequestKind::ConfirmHold,
         Request::ReleaseHold { .. } => RequestKind::ReleaseHold,
+        Request::JoinQueue { .. } => RequestKind::JoinQueue,
+        Request::LeaveQueue { .. } => RequestKind::LeaveQueue,
         Request::Ping => RequestKind::Ping,
     }
 }
@@ -47,7 +50,9 @@ pub(crate) fn kind_of(request: &Request) -> RequestKind {
 /// Whether a request begins something, or ends what was begun.
 pub(crate) fn class_of(request: &Request) -> CommandClass {
     match request {
-        Request::ConfirmHold { .. } | Request::ReleaseHold { .. } => CommandClass::Draining,
+        Request::ConfirmHold { .. } | Request::ReleaseHold { .. } | Request::LeaveQueue { .. } => {
+            CommandClass::Draining
+        }
         _ => CommandClass::New,
     }
 }
@@ -87,9 +92,16 @@ async fn dispatch(
         Request::WithdrawBid { auction_id, bid_id } => {
             operations::withdraw_bid(shared, asker, auction_id, bid_id).await
         }
-        Request::HoldSeats { event_id, choice } => {
+        Request::HoldSeats {
+            event_id,
+            choice,
+            pass,
+        } => {
+            waiting::check_pass(shared, asker, event_id, pass.as_deref())?;
             operations::hold_seats(shared, asker, event_id, choice).await
         }
+        Request::JoinQueue { event_id } => waiting::join(shared, asker, event_id).await,
+        Request::LeaveQueue { event_id } => waiting::leave(shared, asker, event_id).await,
         Request::ConfirmHold {
             event_id,
             hold_id,

@@ -204,6 +204,30 @@ async fn errors_are_problem_documents() {
 }
 
 #[tokio::test]
+async fn pages_come_with_their_policy_and_are_not_sent_twice() {
+    let grid = Grid::start().await;
+    let event = format!("/event/{}", person(1));
+    for path in ["/", &event, "/web/spacegrid.js", "/openapi.json"] {
+        let sent = grid.http.get(grid.url(path)).send().await.expect("sent");
+        assert_eq!(sent.status(), StatusCode::OK, "{path}");
+        let headers = sent.headers();
+        let policy = headers["content-security-policy"].to_str().expect("text");
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["cache-control"], "no-cache");
+        let again = grid.http.get(grid.url(path));
+        let again = again.header("if-none-match", &headers["etag"]).send().await;
+        let again = again.expect("sent");
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{path}");
+        assert_eq!(again.text().await.expect("a body"), "");
+    }
+    let (status, _) = grid.get("/web/Cargo.toml").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    grid.stop().await;
+}
+
+#[tokio::test]
 async fn a_read_says_what_it_reflects_and_is_as_fresh_as_it_is_asked_to_be() {
     let grid = Grid::start().await;
     let event = grid.event(60).await;

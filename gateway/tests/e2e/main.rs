@@ -3,7 +3,9 @@
 mod bad_input;
 mod bidding;
 mod closing;
+mod described;
 mod fan_out;
 mod harness;
 mod http;
 mod selling;
+mod waiting;

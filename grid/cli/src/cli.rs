@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::commands::{
     auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
-    replay, report, restart, restore, sample, snapshot, status, up, upgrade, verify,
+    replay, report, restart, restore, sample, snapshot, status, up, upgrade, verify, waitingroom,
 };
 use crate::failure::EXIT_CODES;
 
@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Sales of seats
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// The waiting room before a sale: people gather, a lottery orders them, passes let them in
+    #[command(subcommand, name = "waitingroom")]
+    WaitingRoom(waitingroom::WaitingRoomCommand),
     /// Auctions
     #[command(subcommand)]
     Auction(auction::AuctionCommand),

@@ -19,6 +19,7 @@ mod commands;
 mod context;
 mod data_dir;
 mod doctor;
+mod draw;
 mod failure;
 mod import;
 mod load;

@@ -83,6 +83,7 @@ fn the_pure_crates_have_no_way_to_the_outside() {
         "rustc-hash",
         "serde",
         "serde_bytes",
+        "sha2",
         "smallvec",
         "thiserror",
         "uuid",

@@ -25,7 +25,7 @@ pub enum Outcome<R> {
     },
     /// The key was used before for another request; nothing was done.
     IdempotencyConflict,
-    /// The command's bytes are not one of the space's commands; nothing was done.
+    /// The command's bytes are not one of the commands that the space has under these rules; nothing was done.
     Malformed,
 }
 
@@ -324,7 +324,8 @@ fn apply_command<S: Space>(
         }
         Seen::Never => {}
     }
-    let Ok(command) = codec::decode::<S::Command>(record.body) else {
+    let command = codec::decode::<S::Command>(record.body).ok();
+    let Some(command) = command.filter(|command| S::is_known(context.rules(), command)) else {
         outputs.push(b'?');
         return Ok(Outcome::Malformed);
     };

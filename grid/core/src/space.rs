@@ -37,6 +37,13 @@ pub trait Space: Default + Send + Sync + 'static {
     /// An immutable view of the whole space, cheap to take.
     type View: SpaceView;
 
+    /// Whether these rules know the command. One that came with newer rules is malformed to them, as it is to
+    /// a build that does not know it, and never gets to [`Self::apply`].
+    fn is_known(rules: u16, command: &Self::Command) -> bool {
+        let _ = (rules, command);
+        true
+    }
+
     /// Carries out one command.
     fn apply(
         &mut self,

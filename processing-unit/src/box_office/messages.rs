@@ -173,6 +173,10 @@ pub enum Refusal {
     /// A request or terms that make no sense; the text names the field.
     #[error("{0}")]
     Invalid(String),
+    /// The buyer has no open pass. The unit says so, which knows the rooms; since
+    /// [`crate::RULES_WAITING_ROOM`].
+    #[error("the event has a waiting room: join it, and hold seats when you are admitted")]
+    WaitingRoomRequired,
 }
 
 /// Why a hold's seats came back.

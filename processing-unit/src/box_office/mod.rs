@@ -39,7 +39,7 @@ mod state;
 mod terms;
 
 pub use messages::*;
-pub use space::BoxOfficeSpace;
+pub use space::{BoxOfficeSpace, SaleFacts};
 pub use state::EXPIRED_HOLDS_KEPT;
 
 pub(crate) use state::BoxOfficeSlot;

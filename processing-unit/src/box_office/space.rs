@@ -26,6 +26,17 @@ pub struct BoxOfficeSpace {
     pub(super) expiries: BTreeSet<(Timestamp, EventId, HoldId)>,
 }
 
+/// How a sale stands, for the waiting room before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in NewEvent")]
+pub struct SaleFacts {
+    pub host: UserId,
+    pub on_sale_at: Timestamp,
+    pub seats_per_buyer: u32,
+    /// Seats that are free or on hold.
+    pub unsold: u32,
+}
+
 /// An event for writing, with its index and the expiries.
 pub(super) struct EventWriter<'a> {
     pub(super) event: &'a mut Event,
@@ -163,6 +174,19 @@ impl BoxOfficeSpace {
         }
         *self.slots.get_mut(slot) = state;
         Ok(rest)
+    }
+
+    /// What a waiting room needs to know of its sale.
+    #[must_use]
+    pub fn sale_facts(&self, event_id: EventId) -> Option<SaleFacts> {
+        let (event, index) = self.event(event_id)?;
+        let counters = index.sections.iter();
+        Some(SaleFacts {
+            host: event.host,
+            on_sale_at: event.terms.on_sale_at,
+            seats_per_buyer: event.terms.max_seats_per_buyer,
+            unsold: counters.map(|section| section.free + section.held).sum(),
+        })
     }
 
     pub(super) fn event(&self, event_id: EventId) -> Option<(&Event, &EventIndex)> {

@@ -49,6 +49,7 @@ impl Model {
                 Command::BoxOffice(command) => {
                     Reply::BoxOffice(self.box_office.apply(&mut context, command))
                 }
+                Command::WaitingRoom(_) => unreachable!("rooms have a model of their own"),
             })
             .collect();
         (replies, changes)

@@ -4,6 +4,8 @@
 //! Written ids are names (`alice`, `lamp`); ids that the grid mints are named by kind in the order of
 //! their appearance (`bid1`, `hold1`, `ticket1`).
 
+mod rooms;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 
@@ -20,6 +22,8 @@ use uuid::Uuid;
 pub(crate) enum Request {
     /// Later entries carry this time; nothing is applied yet.
     Clock(Timestamp),
+    /// Later entries follow these rules.
+    Rules(u16),
     /// A tick at this time.
     Tick(Timestamp),
     Command(Box<Command>),
@@ -149,6 +153,15 @@ pub(crate) fn read_request(
         "at" => Request::Tick(time(args.next("time")?)?),
         "clock" => Request::Clock(time(args.next("time")?)?),
         "deadline" => Request::Deadline,
+        "rules" => Request::Rules(args.next("rules")?.parse()?),
+        "room" | "join" | "leave" | "open" | "pause" | "resume" | "rate" => {
+            let read = rooms::read_command(&command.name, args, names)?;
+            Request::Command(Box::new(Command::WaitingRoom(read)))
+        }
+        "place" | "marker" | "order" => {
+            let query = rooms::read_query(&command.name, args, names)?;
+            Request::Query(Query::WaitingRoom(query))
+        }
         "item" | "auction" | "start" | "close" | "cancel" | "bid" | "withdraw" => {
             let read = read_auction_command(&command.name, args, now, names)?;
             Request::Command(Box::new(Command::Auction(read)))

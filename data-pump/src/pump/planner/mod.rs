@@ -48,6 +48,8 @@ pub(super) fn plan(changes: &[PlacedChange<'_>]) -> RowSets {
         match placed.change {
             Change::Auction(change) => auction::plan_auction(&mut rows, placed, change),
             Change::BoxOffice(change) => box_office::plan_box_office(&mut rows, placed, change),
+            // Views read them from the log of changes.
+            Change::WaitingRoom(_) => {}
         }
     }
     rows
@@ -94,6 +96,23 @@ pub(crate) fn kind_and_entity(change: &Change) -> (&'static str, Uuid) {
                 C::SeatsHeld { .. } => "seats_held",
                 C::SeatsReleased { .. } => "seats_released",
                 C::SeatsSold { .. } => "seats_sold",
+            };
+            (kind, change.event_id().0)
+        }
+        Change::WaitingRoom(change) => {
+            use processing_unit::waiting_room::Change as C;
+            let kind = match change {
+                C::RoomCreated { .. } => "room_created",
+                C::Joined { .. } => "room_joined",
+                C::Left { .. } => "room_left",
+                C::Sealed { .. } => "room_sealed",
+                C::Opened { .. } => "room_opened",
+                C::Admitted { .. } => "room_admitted",
+                C::PassesExpired { .. } => "room_passes_expired",
+                C::PassEnded { .. } => "room_pass_ended",
+                C::Paused { .. } => "room_paused",
+                C::Resumed { .. } => "room_resumed",
+                C::RateChanged { .. } => "room_rate_changed",
             };
             (kind, change.event_id().0)
         }

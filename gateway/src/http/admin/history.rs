@@ -104,6 +104,8 @@ fn concerns(change: &Change, id: Uuid) -> bool {
     match change {
         Change::Auction(change) => change.auction_id() == Some(AuctionId(id)),
         Change::BoxOffice(change) => change.event_id() == EventId(id),
+        // A history tells the sale; how people came to it is the waiting room's to tell.
+        Change::WaitingRoom(_) => false,
     }
 }
 

@@ -173,6 +173,7 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
         None => None,
     };
     let node_args = NodeArgs {
+        threads: None,
         grid_id: file.grid_id,
         node_id,
         members: file.members,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::pump_loads::{self, DatabaseAwayArgs, PumpFaultsArgs, PumpLagArgs};
+use super::rush::RushArgs;
 use super::scenarios::{self, FaultsArgs, RecoveryArgs, RestartArgs, ScaleArgs, SnapshotArgs};
 use super::watch::{self, BareWriterArgs, StormArgs, WatchArgs, WatchersArgs};
 use crate::api::{Api, random_uuid};
@@ -29,6 +30,9 @@ pub(crate) enum LoadCommand {
     /// Buyers of seats. With --rate: hold, pay or let go, sold out over the run; without: each
     /// connection holds fresh seats as fast as it can
     Onsale(OnsaleArgs),
+    /// People who arrive all at once in the waiting room of a sale and buy when they are admitted: whether a
+    /// place is lost, whether the order is the lottery's, how fast the admitted get their seats
+    Rush(RushArgs),
     /// Far more requests than the grid can do: what it still does, what it refuses, and how soon it is
     /// well again
     Overload(OverloadArgs),
@@ -213,7 +217,7 @@ impl LoadCommand {
             Self::Faults(args) => args.common.threads,
             Self::Restart(args) => args.common.threads,
             Self::Scale(args) => args.common.threads,
-            Self::Idle(_) | Self::Watch(_) | Self::Storm(_) => 1,
+            Self::Idle(_) | Self::Rush(_) | Self::Watch(_) | Self::Storm(_) => 1,
             Self::Watchers(_) | Self::BareWriter(_) => 1,
             Self::Snapshot(args) => args.common.threads,
             Self::Recovery(args) => args.threads,
@@ -271,6 +275,7 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
     let report = match &command {
         LoadCommand::Onsale(args) => run_onsale(context, &api, args).await?,
         LoadCommand::Bidding(args) => run_bidding(context, &api, args).await?,
+        LoadCommand::Rush(args) => return super::rush::run(context, args).await,
         LoadCommand::Overload(args) => return run_overload(context, &api, args).await,
         LoadCommand::Faults(args) => return scenarios::faults(context, args).await,
         LoadCommand::Restart(args) => return scenarios::restart(context, args).await,

@@ -1,5 +1,6 @@
 //! `grid node`: the nodes of a running grid; orders about one of them.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -101,6 +102,12 @@ impl NodeCommand {
     /// Whether it runs a node in this process.
     pub(crate) fn runs_a_node(&self) -> bool {
         matches!(self.action, None | Some(NodeAction::Join(_)))
+    }
+
+    /// How many threads it was given; `None` for one a core.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        let args = self.run.as_ref()?;
+        args.threads.map(NonZeroUsize::get)
     }
 
     /// Whether its log is for programs.

@@ -20,6 +20,7 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod restore;
+pub(crate) mod rush;
 pub(crate) mod sample;
 pub(crate) mod scenarios;
 pub(crate) mod snapshot;
@@ -27,6 +28,7 @@ pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 pub(crate) mod verify;
+pub(crate) mod waitingroom;
 pub(crate) mod watch;
 
 use crate::cli::Command;
@@ -52,6 +54,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
         Command::Import(command) => import::run(&context, command).await,
         Command::Sample(command) => sample::run(context.output, command),
         Command::Event(command) => event::run(&context, command).await,
+        Command::WaitingRoom(command) => waitingroom::run(&context, command).await,
         Command::Auction(command) => auction::run(&context, command).await,
         Command::Report(args) => report::run(&context, args).await,
         Command::Replay(args) => replay::run(&context, args).await,
@@ -65,7 +68,7 @@ impl Command {
     pub(crate) fn worker_threads(&self) -> Option<usize> {
         match self {
             Self::Load(command) => Some(command.threads()),
-            Self::Node(command) if command.runs_a_node() => None,
+            Self::Node(command) if command.runs_a_node() => command.threads(),
             _ => Some(2),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,9 @@ pub(crate) struct NodeArgs {
     /// Write to no database, and keep no log for one
     #[arg(long)]
     pub(super) no_database: bool,
+    /// Threads for clients and replication, instead of one a core; the pump has its own
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
     /// Read orders from standard input and stop at its end, as under `grid up`
     #[arg(long)]
     pub(super) supervised: bool,

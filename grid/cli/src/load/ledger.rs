@@ -1,7 +1,7 @@
 //! What the grid acknowledged, kept by those who were told, for the check afterwards.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ pub(crate) struct Ledger {
     /// Who holds or has each seat: a connection's number plus one, or 0.
     holders: Vec<AtomicU64>,
     sold: Vec<AtomicBool>,
+    /// How many of them are not known to be sold.
+    unsold: AtomicUsize,
     held_twice: AtomicU64,
     holds: AtomicU64,
     tickets: Mutex<Vec<Sold>>,
@@ -49,6 +51,7 @@ impl Ledger {
         Self {
             holders: (0..seats).map(|_| AtomicU64::new(0)).collect(),
             sold: (0..seats).map(|_| AtomicBool::new(false)).collect(),
+            unsold: AtomicUsize::new(seats),
             held_twice: AtomicU64::new(0),
             holds: AtomicU64::new(0),
             tickets: Mutex::default(),
@@ -81,9 +84,7 @@ impl Ledger {
 
     /// A ticket was acknowledged.
     pub(super) fn sold(&self, ticket: Sold) {
-        if let Some(sold) = self.sold.get(ticket.seat as usize) {
-            sold.store(true, Ordering::Relaxed);
-        }
+        self.mark_sold(ticket.seat);
         push(&self.tickets, [ticket]);
     }
 
@@ -94,11 +95,18 @@ impl Ledger {
             .is_some_and(|sold| sold.load(Ordering::Relaxed))
     }
 
-    /// Buyers see the seat as sold from the start.
+    /// From now on buyers see the seat as sold.
     pub(super) fn mark_sold(&self, seat: u32) {
-        if let Some(sold) = self.sold.get(seat as usize) {
-            sold.store(true, Ordering::Relaxed);
+        if let Some(sold) = self.sold.get(seat as usize)
+            && !sold.swap(true, Ordering::Relaxed)
+        {
+            self.unsold.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether buyers see every seat as sold.
+    pub(super) fn is_sold_out(&self) -> bool {
+        self.unsold.load(Ordering::Relaxed) == 0
     }
 
     /// Nobody was told what became of these.

@@ -18,6 +18,7 @@
 pub(crate) mod bidding;
 pub(crate) mod check;
 pub(crate) mod compare;
+pub(crate) mod crowd;
 pub(crate) mod facts;
 pub(crate) mod fault;
 pub(crate) mod idle;

@@ -101,6 +101,9 @@ impl Sale {
                 return;
             }
         }
+        if self.ledger.is_sold_out() {
+            return;
+        }
         // Little is left: any seat will do, if there is one.
         let seats = self.map.len() as u64;
         let from = sequence.below(seats);

@@ -67,6 +67,7 @@ impl<W: Write> Telling for Picture<W> {
                     picture.step(entry.at, change, is_shown);
                     self.told += u64::from(is_shown);
                 }
+                (Change::WaitingRoom(_), _) => {}
                 (Change::Auction(_) | Change::BoxOffice(_), _) => {
                     return Err(gateway::NoBeginning.into());
                 }

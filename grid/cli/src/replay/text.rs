@@ -58,6 +58,7 @@ impl<W: Write> Text<W> {
             }
             (Change::Auction(change), Some(Of::Auction(text))) => Ok(text.line(entry.at, change)),
             (Change::BoxOffice(change), Some(Of::Event(text))) => Ok(text.line(entry.at, change)),
+            (Change::WaitingRoom(_), _) => Ok(None),
             (Change::Auction(_) | Change::BoxOffice(_), _) => Err(gateway::NoBeginning.into()),
         }
     }

@@ -35,3 +35,4 @@ mod snapshots;
 mod sql_proxy;
 mod support;
 mod tracing;
+mod waiting;

@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod ready;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -242,6 +243,9 @@ fn start_nodes(
         .as_ref()
         .map(std::fs::canonicalize)
         .transpose()?;
+    // They share the machine: with a thread a core each, they mostly take the cores from each other.
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = (cores / grid.nodes.len().max(1)).max(1);
     grid.nodes
         .iter()
         .map(|node| {
@@ -258,6 +262,7 @@ fn start_nodes(
                 format!("--node-dir={}", text(directory.clone())?),
                 format!("--ticket-key={}", text(context.data_dir.ticket_key_path())?),
                 format!("--audit-key={}", text(context.data_dir.audit_key_path())?),
+                format!("--threads={threads}"),
             ];
             if !seeds.is_empty() {
                 arguments.push(format!("--seed={seeds}"));

@@ -9,10 +9,8 @@ use crate::api::Api;
 use crate::cluster::{self, ClusterStatus};
 use crate::failure::Failure;
 
-/// How often it is looked.
-pub(super) const LOOK_PERIOD: Duration = Duration::from_millis(100);
-/// The same while something is awaited.
-const AWAIT_PERIOD: Duration = Duration::from_millis(250);
+/// How often it is looked; each look asks every node about every partition.
+pub(super) const LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// A pump is level when its oldest change waits no longer than this.
 const LEVEL_MS: u64 = 1_000;
 /// It must be so in this many looks running.
@@ -88,7 +86,7 @@ async fn await_lanes(
             );
             return Err(Failure::Database(text).into());
         }
-        tokio::time::sleep(AWAIT_PERIOD).await;
+        tokio::time::sleep(LOOK_PERIOD).await;
     }
 }
 

@@ -1,0 +1,247 @@
+//! The web pages, the JavaScript client and the descriptions of the interface: files of `gateway/web/`, part
+//! of the program, served as they are.
+//!
+//! A page is the same for everybody and holds no data: its script reads the address and asks the gateway
+//! like any other client. That is why nothing here needs to know who asks.
+//!
+//! Invariants: every file has an `ETag` and a type that browsers may not guess away; no page may run a script
+//! or a style that is not one of these files, be framed, or reach another host.
+//!
+//! What it deliberately does not do: read from disk, compress, or serve anything that is not in the table.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::failure::Failure;
+use crate::http::problem::Problem;
+
+/// What pages may load: their own files and the gateway itself, nothing inline.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Sent with every file.
+const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+];
+
+/// A file of the program.
+#[derive(Debug)]
+struct File {
+    name: &'static str,
+    kind: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! file {
+    ($name:literal, $kind:literal) => {
+        File {
+            name: $name,
+            kind: $kind,
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/web/", $name)),
+        }
+    };
+}
+
+/// Every file; what is not here is not served.
+static FILES: [File; 18] = [
+    file!("index.html", "text/html; charset=utf-8"),
+    file!("auction.html", "text/html; charset=utf-8"),
+    file!("event.html", "text/html; charset=utf-8"),
+    file!("style.css", "text/css; charset=utf-8"),
+    file!("icon.svg", "image/svg+xml"),
+    file!("spacegrid.js", "text/javascript; charset=utf-8"),
+    file!("spacegrid.d.ts", "text/plain; charset=utf-8"),
+    file!("identity.js", "text/javascript; charset=utf-8"),
+    file!("page.js", "text/javascript; charset=utf-8"),
+    file!("money.js", "text/javascript; charset=utf-8"),
+    file!("home.js", "text/javascript; charset=utf-8"),
+    file!("auction.js", "text/javascript; charset=utf-8"),
+    file!("event.js", "text/javascript; charset=utf-8"),
+    file!("basket.js", "text/javascript; charset=utf-8"),
+    file!("seatmap.js", "text/javascript; charset=utf-8"),
+    file!("venue.js", "text/javascript; charset=utf-8"),
+    file!("openapi.json", "application/json"),
+    file!("asyncapi.json", "application/json"),
+];
+
+/// The files' entity tags, in the table's order.
+static ETAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| FILES.iter().map(etag).collect());
+
+fn etag(file: &File) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{:032x}\"", xxh3_128(file.bytes)))
+        .expect("hexadecimal digits in quotes are a header's value")
+}
+
+/// The pages' addresses.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route(
+            "/",
+            get(async |headers: HeaderMap| page("index.html", &headers)),
+        )
+        .route(
+            "/auction/{id}",
+            get(async |headers: HeaderMap| page("auction.html", &headers)),
+        )
+        .route(
+            "/event/{id}",
+            get(async |headers: HeaderMap| page("event.html", &headers)),
+        )
+        .route("/web/{file}", get(file))
+        .route(
+            "/openapi.json",
+            get(async |headers: HeaderMap| page("openapi.json", &headers)),
+        )
+        .route(
+            "/asyncapi.json",
+            get(async |headers: HeaderMap| page("asyncapi.json", &headers)),
+        )
+}
+
+async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    page(&name, &headers)
+}
+
+/// The file of that name, or only its tag where the browser has it.
+fn page(name: &str, request: &HeaderMap) -> Response {
+    let Some(place) = FILES.iter().position(|file| file.name == name) else {
+        return Problem::from(Failure::not_found("there is no such file")).into_response();
+    };
+    let (file, etag) = (&FILES[place], &ETAGS[place]);
+    let mut response = if is_known(request, etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let kind = HeaderValue::from_static(file.kind);
+        ([(header::CONTENT_TYPE, kind)], file.bytes).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag.clone());
+    // Kept, but asked about each time: a new program's files fit together.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    for (name, value) in &SECURITY_HEADERS {
+        headers.insert(name.clone(), HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Whether `If-None-Match` names the tag; a weak one counts, as RFC 9110 wants it.
+fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
+    let tags = request.get_all(header::IF_NONE_MATCH).iter();
+    tags.filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| {
+            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> &'static str {
+        let file = FILES.iter().find(|file| file.name == name);
+        std::str::from_utf8(file.expect("in the table").bytes).expect("text")
+    }
+
+    #[test]
+    fn a_browser_that_has_the_file_gets_its_tag_alone() {
+        let first = page("style.css", &HeaderMap::new());
+        assert_eq!(first.status(), StatusCode::OK);
+        let etag = first.headers()[header::ETAG].clone();
+        let mut request = HeaderMap::new();
+        for known in [
+            etag.to_str().expect("text").to_owned(),
+            format!("\"other\", W/{}", etag.to_str().expect("text")),
+        ] {
+            request.insert(header::IF_NONE_MATCH, known.parse().expect("a header"));
+            let again = page("style.css", &request);
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+            assert_eq!(again.headers()[header::ETAG], etag);
+        }
+        request.insert(header::IF_NONE_MATCH, HeaderValue::from_static("\"other\""));
+        assert_eq!(page("style.css", &request).status(), StatusCode::OK);
+        assert_ne!(page("page.js", &request).headers()[header::ETAG], etag);
+    }
+
+    #[test]
+    fn only_the_files_of_the_table_are_served() {
+        for name in ["", "..", "../Cargo.toml", "STYLE.CSS", "style.css "] {
+            let response = page(name, &HeaderMap::new());
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_file_is_in_the_table() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
+        let mut there: Vec<String> = std::fs::read_dir(folder)
+            .expect("the folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .map(|name| name.into_string().expect("a plain name"))
+            .collect();
+        let mut served: Vec<&str> = FILES.iter().map(|file| file.name).collect();
+        there.sort();
+        served.sort_unstable();
+        assert_eq!(there, served);
+    }
+
+    #[test]
+    fn pages_keep_to_their_own_policy() {
+        for name in FILES
+            .iter()
+            .filter(|file| file.kind.starts_with("text/html"))
+            .map(|file| file.name)
+        {
+            let text = named(name);
+            for forbidden in [
+                " style=",
+                " onclick=",
+                "<style",
+                "javascript:",
+                "src=\"http",
+            ] {
+                assert!(!text.contains(forbidden), "{name} has {forbidden}");
+            }
+            for script in text.split("<script").skip(1) {
+                assert!(script.starts_with(" type=\"module\" src=\"/web/"), "{name}");
+                assert!(script.contains("></script>"), "{name} has a script inside");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_file_imports_or_links_is_served() {
+        for file in FILES.iter().filter(|file| file.kind != "application/json") {
+            let text = named(file.name);
+            let imports = text.split("from \"./").skip(1);
+            let links = text.split("\"/web/").skip(1);
+            for rest in imports.chain(links) {
+                let wanted = rest.split('"').next().unwrap_or_default();
+                let is_there = FILES.iter().any(|file| file.name == wanted);
+                assert!(is_there, "{} wants {wanted}", file.name);
+            }
+        }
+    }
+}
