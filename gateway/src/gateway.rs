@@ -120,13 +120,6 @@ impl Gateway {
         ));
         hub::follow_all(&shared);
         identity::serve(&shared);
-        let teller = Arc::clone(&shared);
-        shared.tasks.spawn(async move {
-            tokio::select! {
-                () = teller.stopping.cancelled() => {}
-                () = hub::tell_seats(&teller) => {}
-            }
-        });
         let positions = Arc::clone(&shared);
         shared.tasks.spawn(async move {
             tokio::select! {

@@ -48,6 +48,8 @@ pub(crate) const RECONNECT_MS_SPREAD_MIN: u64 = 50;
 pub(crate) const RETRY_AFTER_MS_MIN: u64 = 250;
 /// ... and this much later at the latest, by chance, so that not all come at once.
 pub(crate) const RETRY_AFTER_MS_SPREAD: u64 = 2_000;
+/// The most gateways that a client is told of.
+pub(crate) const ROUTE_GATEWAYS_MAX: usize = 16;
 /// What a client is told to wait when the gateway has too much to do.
 pub(crate) const WORK_RETRY_AFTER_MS: u64 = 250;
 /// All connections together get this long to end when the gateway stops.
@@ -60,6 +62,17 @@ pub(crate) const REPLAY_ENTRIES_MAX: u64 = 1_000_000;
 pub(crate) const REPLAY_TIMEOUT_MS: u64 = 5_000;
 /// A cursor ahead of this node may be caught up with in this time, else it is of another history.
 pub(crate) const CATCH_UP_TIMEOUT_MS: u64 = 2_000;
+/// The last events of an auction that are kept for clients that come back.
+pub(crate) const RING_EVENTS_MAX: usize = 256;
+/// The last holds of an event that ran out, kept for their buyers in case they come back.
+pub(crate) const EXPIRED_HOLDS_MAX: usize = 1_024;
+/// Auctions and events of one partition that nobody watches any more and that are kept for those who come
+/// back; the one left longest goes first.
+pub(crate) const IDLE_TOPICS_MAX: usize = 64;
+/// And for how long they are kept.
+pub(crate) const IDLE_TOPIC_MS_MAX: u64 = 120_000;
+/// A follower gives way to other work after so many deliveries, each of which is at most one write.
+pub(crate) const DELIVERIES_PER_TURN_MAX: usize = 64;
 /// Seat changes that wait while an event's board is being loaded.
 pub(crate) const BOARD_BACKLOG_MAX: usize = 65_536;
 /// What a client is told to wait when an event's board cannot be had just now.

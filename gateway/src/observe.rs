@@ -2,6 +2,7 @@
 //!
 //! `gateway_connections` (gauge), `gateway_requests_total{type,code}`, `gateway_request_seconds{type}`
 //! (histogram), `gateway_slow_disconnects_total`, `gateway_refused_connections_total`,
+//! `gateway_deliveries_total` (events, times those who get them), `gateway_resumes_total{from}`,
 //! `gateway_admin_refused_total{reason}`.
 
 use std::sync::OnceLock;
@@ -93,6 +94,29 @@ impl MetricsText {
     }
 }
 
+/// What a client that came back with a cursor was served from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResumedFrom {
+    /// The gateway's own memory.
+    Gateway,
+    /// The grid told the past again.
+    Grid,
+    /// The past could not be told: a snapshot instead.
+    Snapshot,
+}
+
+impl ResumedFrom {
+    const ALL: [Self; 3] = [Self::Gateway, Self::Grid, Self::Snapshot];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Grid => "grid",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
 struct PerKind {
     ok: Counter,
     failed: Vec<Counter>,
@@ -103,6 +127,8 @@ struct PerKind {
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) slow_disconnects: Counter,
+    pub(crate) deliveries: Counter,
+    resumes: [Counter; 3],
     pub(crate) refused_connections: Counter,
     kinds: Vec<PerKind>,
 }
@@ -131,8 +157,18 @@ impl Metrics {
         Self {
             connections: gauge!("gateway_connections"),
             slow_disconnects: counter!("gateway_slow_disconnects_total"),
+            deliveries: counter!("gateway_deliveries_total"),
+            resumes: ResumedFrom::ALL
+                .map(|from| counter!("gateway_resumes_total", "from" => from.as_str())),
             refused_connections: counter!("gateway_refused_connections_total"),
             kinds: RequestKind::ALL.into_iter().map(per_kind).collect(),
+        }
+    }
+
+    /// Counts a client that came back with a cursor.
+    pub(crate) fn resumed(&self, from: ResumedFrom) {
+        if let Some(counter) = self.resumes.get(from as usize) {
+            counter.increment(1);
         }
     }
 
@@ -175,6 +211,9 @@ mod tests {
     fn tables_are_in_the_order_of_their_enums() {
         for (place, kind) in RequestKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, place);
+        }
+        for (place, from) in ResumedFrom::ALL.into_iter().enumerate() {
+            assert_eq!(from as usize, place);
         }
         for (place, code) in ErrorCode::ALL.into_iter().enumerate() {
             assert_eq!(code as usize, place);

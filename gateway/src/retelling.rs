@@ -73,7 +73,7 @@ impl Retelling {
                     let (event_id, seats) =
                         touched.get_or_insert_with(|| (change.event_id(), BTreeSet::new()));
                     debug_assert_eq!(*event_id, change.event_id(), "one event at a time");
-                    messages.extend(self.seats(change, seats)?);
+                    messages.extend(self.seats(index, change, seats)?);
                 }
                 // A subscriber is told nothing of it.
                 Change::WaitingRoom(_) => {}
@@ -111,6 +111,7 @@ impl Retelling {
 
     fn seats(
         &mut self,
+        index: u64,
         change: &box_office::Change,
         touched: &mut BTreeSet<SeatIndex>,
     ) -> Result<Option<Bytes>, NoBeginning> {
@@ -129,7 +130,7 @@ impl Retelling {
             return Err(NoBeginning);
         };
         convert::each_seat(change, |seat, state| {
-            board.set(seat, state);
+            board.set(index, seat, state);
             touched.insert(seat);
         });
         let expired = hold_expired_frame(change, layout);

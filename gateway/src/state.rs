@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) client: GridClient<Unit>,
     pub(crate) settings: GatewaySettings,
     pub(crate) layout: SlotLayout,
+    /// Stands for the grid's history, without which a cursor means nothing.
+    pub(crate) epoch: String,
     pub(crate) signer: TicketSigner,
     pub(crate) admin: AdminGate,
     pub(crate) identity: Identity,
@@ -76,6 +78,7 @@ impl Shared {
     ) -> Self {
         let layout = client.layout();
         Self {
+            epoch: epoch(client.grid_id()),
             client,
             layout,
             signer: TicketSigner::new(ticket_key),
@@ -267,6 +270,11 @@ impl Shared {
             _ => Err(Failure::unexpected("a layout was asked for")),
         }
     }
+}
+
+/// A short name for a grid: one that was made again from a backup or from SQL is another grid.
+fn epoch(grid_id: u128) -> String {
+    format!("{:016x}", xxh3::xxh3_64(&grid_id.to_le_bytes()))
 }
 
 /// Over how long the clients of a stopping gateway come back.

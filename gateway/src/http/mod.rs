@@ -13,6 +13,7 @@ mod me;
 mod probes;
 pub(crate) mod problem;
 mod queue;
+mod route;
 mod scatter;
 mod sessions;
 
@@ -53,6 +54,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/ticket-key", get(probes::ticket_key))
         .route("/v1/ws-tickets", post(sessions::ticket))
         .route("/v1/logout", post(sessions::logout))
+        .route("/v1/route", get(route::route))
         .route("/v1/items", post(items::create))
         .route("/v1/items/{id}", get(items::show))
         .route("/v1/auctions", post(auctions::create).get(auctions::list))

@@ -38,6 +38,8 @@ pub(crate) struct Board {
     states: String,
     counts: Vec<Counts>,
     touched: BTreeSet<SeatIndex>,
+    /// The index of the log entry that changed each seat last, as far as it was seen here.
+    changed_at: Vec<u64>,
 }
 
 impl Board {
@@ -53,16 +55,35 @@ impl Board {
                 *counts.of(*state) += 1;
             }
         }
+        let changed_at = vec![0; layout.len()];
         Some(Self {
             states: String::from_utf8(seats.states).ok()?,
             layout,
             counts,
             touched: BTreeSet::new(),
+            changed_at,
         })
     }
 
-    /// Puts a seat into a state.
-    pub(crate) fn set(&mut self, seat: SeatIndex, state: u8) {
+    /// Notes that the entry at `index` put a seat into the state it has.
+    pub(super) fn touch(&mut self, index: u64, seat: SeatIndex) {
+        if let Some(changed_at) = self.changed_at.get_mut(seat as usize) {
+            *changed_at = index.max(*changed_at);
+            self.touched.insert(seat);
+        }
+    }
+
+    /// The seats that were changed by entries after `index`.
+    pub(super) fn changed_since(&self, index: u64) -> BTreeSet<SeatIndex> {
+        let seats = (0..).zip(&self.changed_at);
+        seats
+            .filter(|(_, changed_at)| **changed_at > index)
+            .map(|(seat, _)| seat)
+            .collect()
+    }
+
+    /// Puts a seat into a state, by the entry at `index`.
+    pub(crate) fn set(&mut self, index: u64, seat: SeatIndex, state: u8) {
         let place = seat as usize;
         let (Some(&old), Some(section)) = (
             self.states.as_bytes().get(place),
@@ -79,7 +100,7 @@ impl Board {
         let counts = &mut self.counts[section];
         *counts.of(old) -= 1;
         *counts.of(state) += 1;
-        self.touched.insert(seat);
+        self.touch(index, seat);
     }
 
     /// The seats that changed since this was last asked.
@@ -159,10 +180,12 @@ mod tests {
     #[test]
     fn an_update_has_the_latest_state_of_each_changed_seat_and_its_section() {
         let mut board = board();
-        board.set(0, b'h');
-        board.set(0, b's');
-        board.set(2, b'a');
-        board.set(99, b's');
+        board.set(7, 0, b'h');
+        board.set(8, 0, b's');
+        board.set(9, 2, b'a');
+        board.set(9, 99, b's');
+        assert_eq!(board.changed_since(8), BTreeSet::from([2]));
+        assert_eq!(board.changed_since(7), BTreeSet::from([0, 2]));
         let touched = board.take_touched();
         assert_eq!(
             json(&board.update(&touched)),

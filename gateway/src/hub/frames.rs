@@ -26,7 +26,7 @@ pub(crate) fn auction_frame(
     let topic = Topic::Auction(change.auction_id()?.0);
     let (kind, data) = convert::auction_event(change, currency, own)?;
     let cursor = Some(cursor.to_string());
-    Some(frame::topic(kind, None, topic, &data, cursor, Some(at_ms)))
+    Some(frame::topic(kind, topic, &data, cursor, Some(at_ms)))
 }
 
 /// Tells a buyer that their hold has run out, if that is what the change is. It has no cursor: seats may
@@ -50,7 +50,7 @@ pub(crate) fn hold_expired_frame(
         seats: seats.iter().map(|seat| layout.label(*seat)).collect(),
     };
     let of = Topic::Event(event_id.0);
-    let frame = frame::topic("hold_expired", None, of, &data, None, None);
+    let frame = frame::topic("hold_expired", of, &data, None, None);
     Some((*buyer, frame))
 }
 
@@ -65,5 +65,5 @@ pub(crate) fn seats_frame(
     let of = Topic::Event(event_id);
     let update = board.update(seats);
     let cursor = Some(cursor.to_string());
-    frame::topic("seats_changed", None, of, &update, cursor, at_ms)
+    frame::topic("seats_changed", of, &update, cursor, at_ms)
 }

@@ -1,25 +1,40 @@
-//! One partition's subscribers and the dispatch of its changes to them.
+//! One partition's subscribers and what its changes are for them.
 //!
 //! All of a registry is behind one lock, taken once a batch: a subscriber that registers knows exactly
-//! which entries were dispatched before it.
+//! which entries were dispatched before it. Dispatching makes [`Parcel`]s, each a message with those who
+//! get it; delivering them is the follower's, without the lock.
+//!
+//! What was watched stays for a while when nobody watches it any more, so that everybody who is cut off at
+//! once and comes back finds the recent past here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use grid_core::{ChangeBatch, Cursor, PartitionId};
-use processing_unit::box_office::{self, SeatStates};
-use processing_unit::{Change, Currency, auction};
+use processing_unit::auction::AuctionView;
+use processing_unit::box_office::{self, SeatIndex, SeatStates};
+use processing_unit::{Change, Currency, UserId, auction};
 use uuid::Uuid;
 
 use super::board::Board;
 use super::frames::{auction_frame, hold_expired_frame, seats_frame};
-use super::topic::{
-    AuctionTopic, EventTopic, NoBoard, SubscriberKey, Subscribers, connections_of, is_among,
-};
+use super::ring::Told;
+use super::topic::{AuctionTopic, Audience, EventTopic, NoBoard, SubscriberKey, Subscribers};
 use crate::convert;
 use crate::layout::EventLayout;
+use crate::limits::{IDLE_TOPIC_MS_MAX, IDLE_TOPICS_MAX};
+use crate::protocol::event::Encoded;
 use crate::protocol::message::Topic;
 use crate::ws::{Delivery, EndReason, Outlet};
+
+/// A message and those who get it.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) audience: Audience,
+}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -31,6 +46,8 @@ pub(crate) struct Registry {
     events: BTreeMap<Uuid, EventTopic>,
     /// Events whose boards have untold changes.
     untold: BTreeSet<Uuid>,
+    /// Made, and not yet taken to be delivered.
+    parcels: Vec<Parcel>,
 }
 
 impl Registry {
@@ -41,6 +58,7 @@ impl Registry {
             auctions: BTreeMap::new(),
             events: BTreeMap::new(),
             untold: BTreeSet::new(),
+            parcels: Vec::new(),
         }
     }
 
@@ -60,10 +78,11 @@ impl Registry {
         let all = auctions
             .map(|topic| topic.subscribers)
             .chain(events.map(|topic| topic.subscribers));
-        for outlet in all.flat_map(Subscribers::into_values) {
+        for outlet in all.flat_map(Subscribers::into_outlets) {
             outlet.end(EndReason::Resync);
         }
         self.untold.clear();
+        self.parcels.clear();
         self.position = index;
     }
 
@@ -75,15 +94,13 @@ impl Registry {
         key: SubscriberKey,
         outlet: Arc<Outlet>,
     ) -> Cursor {
+        let position = self.cursor();
         self.auctions
             .entry(auction_id)
-            .or_insert_with(|| AuctionTopic {
-                currency,
-                subscribers: Subscribers::new(),
-            })
+            .or_insert_with(|| AuctionTopic::new(currency, position))
             .subscribers
             .insert(key, outlet);
-        self.cursor()
+        position
     }
 
     /// Returns the cursor after which the subscriber gets every event, and whether the board is there.
@@ -105,24 +122,127 @@ impl Registry {
     }
 
     pub(crate) fn unregister(&mut self, topic: Topic, key: SubscriberKey) {
-        match topic {
-            Topic::Auction(id) => {
-                if let Some(topic) = self.auctions.get_mut(&id) {
-                    topic.subscribers.remove(&key);
-                    if topic.subscribers.is_empty() {
-                        self.auctions.remove(&id);
-                    }
-                }
-            }
-            Topic::Event(id) => {
-                if let Some(topic) = self.events.get_mut(&id) {
-                    topic.subscribers.remove(&key);
-                    if topic.subscribers.is_empty() {
-                        self.events.remove(&id);
-                    }
-                }
+        let subscribers = match topic {
+            Topic::Auction(id) => self
+                .auctions
+                .get_mut(&id)
+                .map(|topic| &mut topic.subscribers),
+            Topic::Event(id) => self.events.get_mut(&id).map(|topic| &mut topic.subscribers),
+        };
+        let Some(subscribers) = subscribers else {
+            return;
+        };
+        subscribers.remove(key);
+        if subscribers.idle_since().is_some() {
+            self.forget_idle();
+        }
+    }
+
+    /// Lets go of what nobody has watched for long, and of what was left first where that is too much.
+    fn forget_idle(&mut self) {
+        let now = Instant::now();
+        let is_kept = |since: Option<Instant>| {
+            since.is_none_or(|since| {
+                now.duration_since(since) < Duration::from_millis(IDLE_TOPIC_MS_MAX)
+            })
+        };
+        self.auctions
+            .retain(|_, topic| is_kept(topic.subscribers.idle_since()));
+        self.events
+            .retain(|_, topic| is_kept(topic.subscribers.idle_since()));
+        let auctions = self
+            .auctions
+            .iter()
+            .filter_map(|(id, topic)| Some((topic.subscribers.idle_since()?, Topic::Auction(*id))));
+        let events = self
+            .events
+            .iter()
+            .filter_map(|(id, topic)| Some((topic.subscribers.idle_since()?, Topic::Event(*id))));
+        let mut idle: Vec<(Instant, Topic)> = auctions.chain(events).collect();
+        if idle.len() <= IDLE_TOPICS_MAX {
+            return;
+        }
+        idle.sort_unstable();
+        for (_, topic) in idle.iter().take(idle.len() - IDLE_TOPICS_MAX) {
+            match topic {
+                Topic::Auction(id) => drop(self.auctions.remove(id)),
+                Topic::Event(id) => drop(self.events.remove(id)),
             }
         }
+    }
+
+    /// The events of an auction after a cursor, as that person gets them, and the cursor up to which that
+    /// is all; `None` when this gateway does not have them all.
+    pub(crate) fn auction_since(
+        &self,
+        auction_id: Uuid,
+        from: Cursor,
+        user: UserId,
+    ) -> Option<(Vec<Bytes>, Cursor)> {
+        let present = self.cursor();
+        if from > present {
+            return None;
+        }
+        let events = self.auctions.get(&auction_id)?.ring.since(from)?;
+        Some((events.map(|told| told.payload_for(user)).collect(), present))
+    }
+
+    /// Takes what the grid told of an auction's past: every event after `from` and up to `upto`.
+    pub(super) fn extend_back(
+        &mut self,
+        auction_id: Uuid,
+        (from, upto): (Cursor, Cursor),
+        older: &[Told],
+    ) {
+        if let Some(topic) = self.auctions.get_mut(&auction_id) {
+            topic.ring.extend_back(from, upto, older);
+        }
+    }
+
+    /// Keeps an auction as it stood at a cursor, for the next who subscribes.
+    pub(crate) fn keep_view(&mut self, auction_id: Uuid, view: Arc<AuctionView>, position: Cursor) {
+        if let Some(topic) = self.auctions.get_mut(&auction_id) {
+            topic.keep_view(view, position);
+        }
+    }
+
+    /// An auction as it stands at a cursor, if that is known here.
+    pub(crate) fn view(&self, auction_id: Uuid) -> Option<(Arc<AuctionView>, Cursor)> {
+        let (view, position) = self.auctions.get(&auction_id)?.view()?;
+        Some((view, position.max(self.cursor())))
+    }
+
+    /// The seats of an event after a cursor: a message about those that changed, as they stand at the
+    /// returned cursor, and what that person was told in between. `None` when that is not known here.
+    pub(crate) fn event_since(
+        &self,
+        event_id: Uuid,
+        from: Cursor,
+        user: UserId,
+    ) -> Option<(Vec<Bytes>, Cursor)> {
+        let topic = self.events.get(&event_id)?;
+        let (seats, mut messages) = topic.since(from, user)?;
+        let board = topic.board.as_ref()?;
+        let present = self.board_cursor(topic);
+        if !seats.is_empty() {
+            let update = seats_frame(event_id, board, &seats, present, None);
+            messages.insert(0, update);
+        }
+        Some((messages, present))
+    }
+
+    /// What a slow subscriber has missed of an event's seats, as one message; it goes on from there.
+    pub(crate) fn catch_up(&self, event_id: Uuid, outlet: &Outlet) -> Option<Bytes> {
+        let topic = self.events.get(&event_id)?;
+        let board = topic.board.as_ref()?;
+        let present = self.board_cursor(topic);
+        let since = outlet.catch_up(Topic::Event(event_id), present)?;
+        let seats = board.changed_since(since);
+        Some(seats_frame(event_id, board, &seats, present, None))
+    }
+
+    fn board_cursor(&self, topic: &EventTopic) -> Cursor {
+        Cursor::after_entry(self.partition, self.position.max(topic.loaded_at))
     }
 
     /// Gives an event its board: `seats` as they stood at `position`, then what waited.
@@ -144,8 +264,7 @@ impl Registry {
     ) -> Result<T, NoBoard> {
         let topic = self.events.get(&event_id).ok_or(NoBoard)?;
         let board = topic.board.as_ref().ok_or(NoBoard)?;
-        let index = self.position.max(topic.loaded_at);
-        Ok(read(board, Cursor::after_entry(self.partition, index)))
+        Ok(read(board, self.board_cursor(topic)))
     }
 
     /// Dispatches a batch. Returns whether there is an update to tell (see [`Self::tell`]).
@@ -171,33 +290,37 @@ impl Registry {
         !self.untold.is_empty()
     }
 
+    /// What is to be delivered, in this order.
+    pub(super) fn take_parcels(&mut self) -> Vec<Parcel> {
+        std::mem::take(&mut self.parcels)
+    }
+
     fn dispatch_auction(&mut self, change: &auction::Change, cursor: Cursor, at_ms: u64) {
         let Some(auction_id) = change.auction_id() else {
             return;
         };
-        let Some(topic) = self.auctions.get(&auction_id.0) else {
+        let Some(topic) = self.auctions.get_mut(&auction_id.0) else {
             return;
         };
-        let of = Topic::Auction(auction_id.0);
-        let delivery = |own| {
-            let frame = auction_frame(change, topic.currency, cursor, at_ms, own)?;
-            Some(Arc::new(Delivery {
-                topic: of,
-                cursor,
-                frame,
-            }))
-        };
-        let Some(shared) = delivery(false) else {
+        topic.change(cursor);
+        let Some(told) = told(change, topic.currency, cursor, at_ms) else {
             return;
         };
-        let owner = convert::owner(change).filter(|owner| is_among(&topic.subscribers, *owner));
-        let own = owner.and_then(|owner| Some((owner, delivery(true)?)));
-        for ((user, _), outlet) in &topic.subscribers {
-            match &own {
-                Some((owner, own)) if owner == user => outlet.push(Arc::clone(own)),
-                _ => outlet.push(Arc::clone(&shared)),
-            }
+        topic.ring.push(told.clone());
+        if topic.subscribers.idle_since().is_some() {
+            return;
         }
+        // Their own comes first, after which the one for everybody is nothing new to them.
+        if let Some((owner, own)) = told.own {
+            self.parcels.push(Parcel {
+                delivery: own,
+                audience: topic.subscribers.of(owner),
+            });
+        }
+        self.parcels.push(Parcel {
+            delivery: told.shared,
+            audience: topic.subscribers.all(),
+        });
     }
 
     fn dispatch_box_office(&mut self, change: &box_office::Change, cursor: Cursor) {
@@ -208,28 +331,33 @@ impl Registry {
         if matches!(change, box_office::Change::EventCreated { .. }) {
             return;
         }
-        convert::each_seat(change, |seat, state| topic.set(cursor.index, seat, state));
+        convert::each_seat(change, |seat: SeatIndex, state| {
+            topic.set(cursor.index, seat, state);
+        });
         if let Some((buyer, frame)) = hold_expired_frame(change, &topic.layout) {
-            let delivery = Arc::new(Delivery {
-                topic: Topic::Event(event_id.0),
-                cursor,
-                frame,
+            self.parcels.push(Parcel {
+                delivery: Arc::new(Delivery {
+                    topic: Topic::Event(event_id.0),
+                    cursor,
+                    message: Encoded::text(&frame),
+                    merges: false,
+                }),
+                audience: topic.subscribers.of(buyer),
             });
-            for (_, outlet) in topic.subscribers.range(connections_of(buyer)) {
-                outlet.push(Arc::clone(&delivery));
-            }
+            topic.expire(cursor, buyer, frame);
         }
-        if topic.board.is_some() {
+        if topic.board.is_some() && topic.subscribers.idle_since().is_none() {
             self.untold.insert(event_id.0);
         }
     }
 
-    /// Tells the subscribers of every changed event where its seats stand now: one frame an event.
+    /// Tells the subscribers of every changed event where its seats stand now: one message an event.
     pub(crate) fn tell(&mut self) {
         for event_id in std::mem::take(&mut self.untold) {
             let Some(topic) = self.events.get_mut(&event_id) else {
                 continue;
             };
+            let cursor = Cursor::after_entry(self.partition, self.position.max(topic.loaded_at));
             let Some(board) = &mut topic.board else {
                 continue;
             };
@@ -237,17 +365,41 @@ impl Registry {
             if touched.is_empty() {
                 continue;
             }
-            let cursor = Cursor::after_entry(self.partition, self.position.max(topic.loaded_at));
-            let delivery = Arc::new(Delivery {
-                topic: Topic::Event(event_id),
-                cursor,
-                frame: seats_frame(event_id, board, &touched, cursor, None),
+            let message = seats_frame(event_id, board, &touched, cursor, None);
+            self.parcels.push(Parcel {
+                delivery: Arc::new(Delivery {
+                    topic: Topic::Event(event_id),
+                    cursor,
+                    message: Encoded::text(&message),
+                    merges: true,
+                }),
+                audience: topic.subscribers.all(),
             });
-            for outlet in topic.subscribers.values() {
-                outlet.push(Arc::clone(&delivery));
-            }
         }
     }
+}
+
+/// An auction's change as its subscribers are told; `None` when they are not.
+pub(super) fn told(
+    change: &auction::Change,
+    currency: Currency,
+    cursor: Cursor,
+    at_ms: u64,
+) -> Option<Told> {
+    let topic = Topic::Auction(change.auction_id()?.0);
+    let delivery = |is_own| {
+        let json = auction_frame(change, currency, cursor, at_ms, is_own)?;
+        Some(Arc::new(Delivery {
+            topic,
+            cursor,
+            message: Encoded::text(&json),
+            merges: false,
+        }))
+    };
+    Some(Told {
+        shared: delivery(false)?,
+        own: convert::owner(change).and_then(|owner| Some((owner, delivery(true)?))),
+    })
 }
 
 #[cfg(test)]
@@ -310,12 +462,28 @@ mod tests {
 
     fn taken(outlet: &Outlet) -> Vec<Value> {
         std::iter::from_fn(|| outlet.take())
-            .map(|delivery| serde_json::from_slice(&delivery.frame).expect("JSON"))
+            .map(|delivery| serde_json::from_slice(&delivery.message.payload()).expect("JSON"))
             .collect()
     }
 
+    /// The outlet of somebody who watches both topics from the beginning.
     fn outlet() -> Arc<Outlet> {
-        Arc::new(Outlet::new(16))
+        let outlet = Arc::new(Outlet::detached(16));
+        for topic in [Topic::Auction(ID), Topic::Event(ID)] {
+            let generation = outlet.begin(topic).expect("room");
+            let start = Cursor::after_entry(PartitionId(0), 0);
+            outlet.opened(topic, generation, start).expect("current");
+        }
+        assert!(outlet.rest_pen());
+        outlet
+    }
+
+    fn deliver(registry: &mut Registry) {
+        for parcel in registry.take_parcels() {
+            for outlet in parcel.audience.iter() {
+                outlet.push(&parcel.delivery);
+            }
+        }
     }
 
     fn states(letters: &str) -> SeatStates {
@@ -337,6 +505,7 @@ mod tests {
         registry.register_auction(ID, euro, (BEN, 2), Arc::clone(&ben));
         let other = Uuid::from_u128(2);
         registry.dispatch(&batch(8, vec![bid(other), bid(ID)]));
+        deliver(&mut registry);
         let (for_anna, for_ben) = (taken(&anna), taken(&ben));
         assert_eq!(for_anna[0]["data"]["own"], true);
         assert_eq!(for_ben[0]["data"].get("own"), None);
@@ -345,6 +514,7 @@ mod tests {
 
         registry.unregister(Topic::Auction(ID), (BEN, 2));
         registry.dispatch(&batch(9, vec![bid(ID)]));
+        deliver(&mut registry);
         assert_eq!((taken(&anna).len(), taken(&ben).len()), (1, 0));
         assert_eq!(registry.cursor().index, 9);
     }
@@ -363,6 +533,7 @@ mod tests {
         registry.dispatch(&batch(1, vec![held(0), held(1)]));
         assert!(registry.dispatch(&batch(2, vec![expired(0)])));
         registry.tell();
+        deliver(&mut registry);
         let for_ben = taken(&ben);
         assert_eq!(for_ben.len(), 1);
         assert_eq!(
@@ -373,8 +544,14 @@ mod tests {
             .iter()
             .map(|message| message["type"].to_string())
             .collect();
-        assert_eq!(kinds, [r#""hold_expired""#, r#""seats_changed""#]);
+        assert_eq!(kinds, [r#""hold_expired""#]);
+        assert_eq!(
+            anna.behind(),
+            Some(Topic::Event(ID)),
+            "her seats follow what waited"
+        );
         registry.tell();
+        deliver(&mut registry);
         assert!(taken(&ben).is_empty());
     }
 
@@ -433,5 +610,87 @@ mod tests {
         registry.restart(100);
         assert_eq!(anna.ended(), Some(EndReason::Resync));
         assert_eq!(registry.cursor().index, 100);
+    }
+
+    #[test]
+    fn those_who_come_back_find_the_recent_past_though_everybody_was_gone() {
+        let mut registry = Registry::new(PartitionId(0));
+        let euro = Currency::from_code("EUR").expect("known");
+        let from = registry.register_auction(ID, euro, (BEN, 1), outlet());
+        registry.dispatch(&batch(1, vec![bid(ID)]));
+        registry.unregister(Topic::Auction(ID), (BEN, 1));
+        registry.dispatch(&batch(2, vec![bid(ID)]));
+        assert_eq!(registry.take_parcels().len(), 2, "nobody gets the second");
+        registry.register_auction(ID, euro, (ANNA, 2), outlet());
+        let (events, upto) = registry.auction_since(ID, from, ANNA).expect("known");
+        assert_eq!((events.len(), upto.index), (2, 2));
+        let event: Value = serde_json::from_slice(&events[1]).expect("JSON");
+        assert_eq!(event["data"]["own"], true, "as Anna gets it");
+        let before = Cursor::after_entry(PartitionId(0), 0);
+        let unknown = Cursor { seq: 0, ..before };
+        assert_eq!(registry.auction_since(ID, unknown, ANNA), None);
+    }
+
+    #[test]
+    fn what_nobody_watches_is_kept_within_bounds() {
+        let mut registry = Registry::new(PartitionId(0));
+        let euro = Currency::from_code("EUR").expect("known");
+        for number in 0..IDLE_TOPICS_MAX as u128 + 2 {
+            let id = Uuid::from_u128(100 + number);
+            registry.register_auction(id, euro, (ANNA, 1), outlet());
+            registry.unregister(Topic::Auction(id), (ANNA, 1));
+        }
+        assert_eq!(registry.auctions.len(), IDLE_TOPICS_MAX);
+        assert!(!registry.auctions.contains_key(&Uuid::from_u128(100)));
+    }
+
+    #[test]
+    fn a_slow_watcher_gets_one_update_about_all_it_missed() {
+        let mut registry = Registry::new(PartitionId(0));
+        let layout = Arc::new(two_sections());
+        let ben = outlet();
+        let (from, _) = registry.register_event(ID, &layout, (BEN, 1), Arc::clone(&ben));
+        registry
+            .load_board(ID, states("aaaaa"), from)
+            .expect("complete");
+        let told = |registry: &mut Registry, index, change| {
+            registry.dispatch(&batch(index, vec![change]));
+            registry.tell();
+            deliver(registry);
+        };
+        told(&mut registry, 1, held(0));
+        told(&mut registry, 2, held(1));
+        told(&mut registry, 3, expired(1));
+        assert_eq!(taken(&ben).len(), 1, "the first waits in its queue");
+        assert_eq!(ben.behind(), Some(Topic::Event(ID)));
+        let merged = registry.catch_up(ID, &ben).expect("behind");
+        let merged: Value = serde_json::from_slice(&merged).expect("JSON");
+        assert_eq!(
+            merged["data"]["seats"],
+            serde_json::json!([["A-1-2", "available"]])
+        );
+        assert_eq!(merged["cursor"], "0:3:4294967295");
+        assert!(ben.rest_pen());
+        told(&mut registry, 4, held(2));
+        assert_eq!(taken(&ben).len(), 1);
+    }
+
+    #[test]
+    fn a_buyer_who_comes_back_is_told_of_the_seats_and_of_the_hold() {
+        let mut registry = Registry::new(PartitionId(0));
+        let layout = Arc::new(two_sections());
+        let (from, _) = registry.register_event(ID, &layout, (BEN, 1), outlet());
+        assert_eq!(registry.event_since(ID, from, ANNA), None, "no board yet");
+        registry
+            .load_board(ID, states("aaaaa"), from)
+            .expect("complete");
+        registry.dispatch(&batch(1, vec![held(0), held(1)]));
+        registry.dispatch(&batch(2, vec![expired(0)]));
+        let (messages, upto) = registry.event_since(ID, from, ANNA).expect("known");
+        assert_eq!((messages.len(), upto.index), (2, 2));
+        let (messages, _) = registry.event_since(ID, from, BEN).expect("known");
+        assert_eq!(messages.len(), 1);
+        let (messages, _) = registry.event_since(ID, upto, BEN).expect("known");
+        assert!(messages.is_empty());
     }
 }

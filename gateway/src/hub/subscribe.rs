@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use grid::{FeedError, Read};
 use grid_core::{ChangeBatch, Cursor};
+use processing_unit::auction::AuctionView;
 use processing_unit::box_office::{self, SeatIndex};
-use processing_unit::{AuctionId, Change, EventId, Query, UserId, auction};
+use processing_unit::{AuctionId, Change, Currency, EventId, Query, UserId, auction};
 use uuid::Uuid;
 
 use super::board::Board;
-use super::frames::{auction_frame, hold_expired_frame, seats_frame};
+use super::frames::{hold_expired_frame, seats_frame};
+use super::registry::told;
 use super::topic::{NoBoard, SubscriberKey};
 use crate::convert;
 use crate::failure::{Detail, Failure};
@@ -24,6 +26,7 @@ use crate::limits::{
     BOARD_RETRY_AFTER_MS, CATCH_UP_TIMEOUT_MS, REPLAY_ENTRIES_MAX, REPLAY_EVENTS_MAX,
     REPLAY_TIMEOUT_MS,
 };
+use crate::observe::ResumedFrom;
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame;
 use crate::protocol::message::Topic;
@@ -57,6 +60,44 @@ impl Subscriber {
     }
 }
 
+/// What a client says of what it has seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AskedPast {
+    /// A cursor ...
+    pub(crate) from: Option<String>,
+    /// ... of this history.
+    pub(crate) epoch: Option<String>,
+}
+
+/// What a subscription begins with.
+#[derive(Clone, Copy, Debug)]
+enum Past {
+    /// A snapshot.
+    Unasked,
+    /// What has happened since.
+    Since(Cursor),
+    /// A snapshot in place of that: the cursor is of another history.
+    Lost,
+}
+
+impl AskedPast {
+    fn read(&self, shared: &Shared, topic: Topic) -> Result<Past, Failure> {
+        let Some(from) = &self.from else {
+            return Ok(Past::Unasked);
+        };
+        let is_of_another = |epoch: &String| *epoch != shared.epoch;
+        if self.epoch.as_ref().is_some_and(is_of_another) {
+            return Ok(Past::Lost);
+        }
+        let partition = shared.hub.partition_of(topic);
+        let cursor = from.parse::<Cursor>().ok();
+        cursor
+            .filter(|cursor| cursor.partition == partition)
+            .map(Past::Since)
+            .ok_or_else(|| Failure::bad_request("`from` is no cursor of this topic"))
+    }
+}
+
 /// The past since a cursor cannot be had; the client gets a snapshot instead.
 #[derive(Debug)]
 struct NoReplay;
@@ -66,19 +107,12 @@ pub(crate) async fn open(
     shared: &Shared,
     subscriber: &Subscriber,
     topic: Topic,
-    from: Option<&str>,
+    past: &AskedPast,
 ) -> Result<Opening, Failure> {
-    let from = from
-        .map(|text| {
-            text.parse::<Cursor>()
-                .ok()
-                .filter(|cursor| cursor.partition == shared.hub.partition_of(topic))
-                .ok_or_else(|| Failure::bad_request("`from` is no cursor of this topic"))
-        })
-        .transpose()?;
+    let past = past.read(shared, topic)?;
     match topic {
-        Topic::Auction(id) => open_auction(shared, subscriber, id, from).await,
-        Topic::Event(id) => open_event(shared, subscriber, id, from).await,
+        Topic::Auction(id) => open_auction(shared, subscriber, id, past).await,
+        Topic::Event(id) => open_event(shared, subscriber, id, past).await,
     }
 }
 
@@ -86,7 +120,7 @@ async fn open_auction(
     shared: &Shared,
     subscriber: &Subscriber,
     id: Uuid,
-    from: Option<Cursor>,
+    past: Past,
 ) -> Result<Opening, Failure> {
     let topic = Topic::Auction(id);
     let currency = shared.auction_currency(AuctionId(id)).await?;
@@ -97,44 +131,35 @@ async fn open_auction(
         Arc::clone(&subscriber.outlet),
     );
     let mut frames = Vec::new();
-    if let Some(from) = from {
-        let mut events = Vec::new();
-        let replayed = replay(shared, topic, from, registered, |cursor, batch, change| {
-            let Change::Auction(change) = change else {
-                return true;
-            };
-            if change.auction_id() != Some(AuctionId(id)) {
-                return true;
-            }
-            let own = convert::owner(change) == Some(subscriber.user());
-            let at_ms = batch.at.as_millis();
-            events.extend(auction_frame(change, currency, cursor, at_ms, own));
-            events.len() <= REPLAY_EVENTS_MAX
-        });
-        match replayed.await {
-            Ok(live_after) => {
-                frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
+    let resumed_frame = |mode| frame::resumed(subscriber.id(), topic, mode, &shared.epoch);
+    let mut is_lost = matches!(past, Past::Lost);
+    if let Past::Since(from) = past {
+        let resumed = resume_auction(shared, (id, currency), from, registered, subscriber.user());
+        match resumed.await {
+            Ok((mut events, live_after)) => {
+                frames.push(resumed_frame("replayed"));
                 frames.append(&mut events);
                 return Ok(Opening { frames, live_after });
             }
-            Err(NoReplay) => frames.push(frame::resumed(subscriber.id(), topic, "snapshot")),
+            Err(NoReplay) => is_lost = true,
         }
     }
-    let (view, position) = shared
-        .auction(AuctionId(id), Read::AtLeast(registered))
-        .await?;
+    if is_lost {
+        shared.metrics.resumed(ResumedFrom::Snapshot);
+        frames.push(resumed_frame("snapshot"));
+    }
+    let (view, position) = present_auction(shared, id, registered).await?;
+    let view = AuctionView::clone(&view);
     let mut view = convert::auction(view, Some(subscriber.user()));
     // A snapshot goes to whoever watches; the host asks over HTTP.
     view.reserve_price = None;
-    let id = subscriber.id();
-    let cursor = Some(position.to_string());
-    frames.push(frame::topic(
-        "snapshot",
-        id,
+    let head = (now_ms(), shared.epoch.as_str());
+    frames.push(frame::snapshot(
+        subscriber.id(),
         topic,
         &view,
-        cursor,
-        Some(now_ms()),
+        position,
+        head,
     ));
     Ok(Opening {
         frames,
@@ -142,11 +167,77 @@ async fn open_auction(
     })
 }
 
+/// The events of an auction after `from`, as that person gets them: from this gateway's memory, or from the
+/// grid, whose answer is remembered for the next who comes back.
+async fn resume_auction(
+    shared: &Shared,
+    (id, currency): (Uuid, Currency),
+    from: Cursor,
+    registered: Cursor,
+    user: UserId,
+) -> Result<(Vec<Bytes>, Cursor), NoReplay> {
+    let topic = Topic::Auction(id);
+    let known = || {
+        let known = shared.hub.registry_of(id).auction_since(id, from, user)?;
+        shared.metrics.resumed(ResumedFrom::Gateway);
+        Some(known)
+    };
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let _turn = shared.hub.turn_of(id).await;
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let mut events = Vec::new();
+    let replayed = replay(shared, topic, from, registered, |cursor, batch, change| {
+        let Change::Auction(change) = change else {
+            return true;
+        };
+        if change.auction_id() == Some(AuctionId(id)) {
+            events.extend(told(change, currency, cursor, batch.at.as_millis()));
+        }
+        events.len() <= REPLAY_EVENTS_MAX
+    });
+    let live_after = replayed.await?;
+    shared.metrics.resumed(ResumedFrom::Grid);
+    shared
+        .hub
+        .registry_of(id)
+        .extend_back(id, (from, live_after), &events);
+    let events = events.iter().map(|told| told.payload_for(user));
+    Ok((events.collect(), live_after))
+}
+
+/// An auction as it stands at or after `registered`: as it was last read, where nothing has happened since.
+async fn present_auction(
+    shared: &Shared,
+    id: Uuid,
+    registered: Cursor,
+) -> Result<(Arc<AuctionView>, Cursor), Failure> {
+    let known = || shared.hub.registry_of(id).view(id);
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let _turn = shared.hub.turn_of(id).await;
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let read = Read::AtLeast(registered);
+    let (view, position) = shared.auction(AuctionId(id), read).await?;
+    let view = Arc::new(view);
+    shared
+        .hub
+        .registry_of(id)
+        .keep_view(id, Arc::clone(&view), position);
+    Ok((view, position))
+}
+
 async fn open_event(
     shared: &Shared,
     subscriber: &Subscriber,
     id: Uuid,
-    from: Option<Cursor>,
+    past: Past,
 ) -> Result<Opening, Failure> {
     let topic = Topic::Event(id);
     let layout = shared.event_layout(EventId(id)).await?;
@@ -157,10 +248,26 @@ async fn open_event(
         Arc::clone(&subscriber.outlet),
     );
     if !has_board {
-        load_board(shared, id, registered).await?;
+        let _turn = shared.hub.turn_of(id).await;
+        let is_loaded = shared.hub.registry_of(id).with_board(id, |_, _| ()).is_ok();
+        if !is_loaded {
+            load_board(shared, id, registered).await?;
+        }
     }
     let mut frames = Vec::new();
-    if let Some(from) = from {
+    let resumed_frame = |mode| frame::resumed(subscriber.id(), topic, mode, &shared.epoch);
+    let mut is_lost = matches!(past, Past::Lost);
+    if let Past::Since(from) = past {
+        let known = shared
+            .hub
+            .registry_of(id)
+            .event_since(id, from, subscriber.user());
+        if let Some((mut messages, live_after)) = known {
+            shared.metrics.resumed(ResumedFrom::Gateway);
+            frames.push(resumed_frame("replayed"));
+            frames.append(&mut messages);
+            return Ok(Opening { frames, live_after });
+        }
         let mut seats: BTreeSet<SeatIndex> = BTreeSet::new();
         let mut expired = Vec::new();
         let replayed = replay(shared, topic, from, registered, |_, _, change| {
@@ -182,7 +289,8 @@ async fn open_event(
         });
         match replayed.await {
             Ok(replayed_to) => {
-                frames.push(frame::resumed(subscriber.id(), topic, "replayed"));
+                shared.metrics.resumed(ResumedFrom::Grid);
+                frames.push(resumed_frame("replayed"));
                 // The seats' present states are sent, but the cursor is that of the replay: what
                 // changed after it comes as events.
                 let read = |board: &Board, _| seats_frame(id, board, &seats, replayed_to, None);
@@ -200,14 +308,16 @@ async fn open_event(
                     live_after: replayed_to,
                 });
             }
-            Err(NoReplay) => frames.push(frame::resumed(subscriber.id(), topic, "snapshot")),
+            Err(NoReplay) => is_lost = true,
         }
     }
+    if is_lost {
+        shared.metrics.resumed(ResumedFrom::Snapshot);
+        frames.push(resumed_frame("snapshot"));
+    }
     let read = |board: &Board, cursor: Cursor| {
-        let text = Some(cursor.to_string());
-        let id = subscriber.id();
-        let data = board.snapshot();
-        let frame = frame::topic("snapshot", id, topic, &data, text, Some(now_ms()));
+        let head = (now_ms(), shared.epoch.as_str());
+        let frame = frame::snapshot(subscriber.id(), topic, &board.snapshot(), cursor, head);
         (frame, cursor)
     };
     let (snapshot, live_after) = shared

@@ -1,6 +1,7 @@
 //! WebSocket messages to the client, serialised.
 
 use bytes::Bytes;
+use grid_core::Cursor;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -46,6 +47,8 @@ struct TopicMessage<'a, T> {
     cursor: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +60,18 @@ struct Mode {
 struct Goodbye {
     reason: &'static str,
     retry_after_ms: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resume: Vec<Resume>,
+}
+
+/// Where a subscription can be taken up again.
+#[derive(Serialize)]
+struct Resume {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auction_id: Option<uuid::Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<uuid::Uuid>,
+    from: String,
 }
 
 /// The id was validated when it came in.
@@ -92,43 +107,93 @@ pub(crate) fn error(id: Option<&str>, failure: &Failure) -> Bytes {
     })
 }
 
-/// A message about a topic: an event, or a snapshot (which carries the request's id).
+/// An event.
 pub(crate) fn topic<T: Serialize>(
     kind: &'static str,
-    id: Option<&str>,
     topic: Topic,
     data: &T,
     cursor: Option<String>,
     timestamp: Option<u64>,
 ) -> Bytes {
-    let (auction_id, event_id) = match topic {
-        Topic::Auction(id) => (Some(id), None),
-        Topic::Event(id) => (None, Some(id)),
-    };
+    let (auction_id, event_id) = ids(topic);
     bytes(&TopicMessage {
         kind,
-        id: raw(id),
+        id: None,
         auction_id,
         event_id,
         data,
         cursor,
         timestamp,
+        epoch: None,
+    })
+}
+
+/// A topic as it stands at a cursor, in the history that the epoch stands for.
+pub(crate) fn snapshot<T: Serialize>(
+    id: Option<&str>,
+    topic: Topic,
+    data: &T,
+    cursor: Cursor,
+    (timestamp, epoch): (u64, &str),
+) -> Bytes {
+    let (auction_id, event_id) = ids(topic);
+    bytes(&TopicMessage {
+        kind: "snapshot",
+        id: raw(id),
+        auction_id,
+        event_id,
+        data,
+        cursor: Some(cursor.to_string()),
+        timestamp: Some(timestamp),
+        epoch: Some(epoch),
     })
 }
 
 /// The answer to a subscription that resumes.
-pub(crate) fn resumed(id: Option<&str>, of: Topic, mode: &'static str) -> Bytes {
-    topic("resumed", id, of, &Mode { mode }, None, None)
+pub(crate) fn resumed(id: Option<&str>, topic: Topic, mode: &'static str, epoch: &str) -> Bytes {
+    let (auction_id, event_id) = ids(topic);
+    bytes(&TopicMessage {
+        kind: "resumed",
+        id: raw(id),
+        auction_id,
+        event_id,
+        data: &Mode { mode },
+        cursor: None,
+        timestamp: None,
+        epoch: Some(epoch),
+    })
 }
 
-/// The last message before the server closes.
-pub(crate) fn goodbye(reason: &'static str, retry_after_ms: u64) -> Bytes {
+/// The last message before the server closes: why, when to come back, and from where the open
+/// subscriptions go on.
+pub(crate) fn goodbye(
+    reason: &'static str,
+    retry_after_ms: u64,
+    cursors: &[(Topic, Option<Cursor>)],
+) -> Bytes {
+    let resume = cursors.iter().filter_map(|(topic, cursor)| {
+        let (auction_id, event_id) = ids(*topic);
+        let from = (*cursor)?.to_string();
+        Some(Resume {
+            auction_id,
+            event_id,
+            from,
+        })
+    });
     bytes(&Reply {
         kind: "goodbye",
         id: None,
         data: &Goodbye {
             reason,
             retry_after_ms,
+            resume: resume.collect(),
         },
     })
+}
+
+fn ids(topic: Topic) -> (Option<uuid::Uuid>, Option<uuid::Uuid>) {
+    match topic {
+        Topic::Auction(id) => (Some(id), None),
+        Topic::Event(id) => (None, Some(id)),
+    }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Request {
     Subscribe {
         topic: Topic,
         from: Option<String>,
+        /// The history that `from` is of.
+        epoch: Option<String>,
     },
     Unsubscribe {
         topic: Topic,
@@ -115,6 +117,8 @@ struct Fields<'a> {
     #[serde(borrow)]
     from: Option<Text<'a>>,
     #[serde(borrow)]
+    epoch: Option<Text<'a>>,
+    #[serde(borrow)]
     amount: Option<&'a RawValue>,
     seats: Option<Vec<String>>,
     #[serde(borrow)]
@@ -181,6 +185,7 @@ impl Fields<'_> {
             "subscribe" => Request::Subscribe {
                 topic: self.topic()?,
                 from: self.from.map(Text::into_string),
+                epoch: self.epoch.map(Text::into_string),
             },
             "unsubscribe" => Request::Unsubscribe {
                 topic: self.topic()?,

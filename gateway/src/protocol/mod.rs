@@ -6,6 +6,7 @@
 pub(crate) mod amount;
 pub(crate) mod body;
 pub(crate) mod code;
+pub(crate) mod event;
 pub(crate) mod frame;
 pub(crate) mod message;
 pub(crate) mod text;

@@ -256,10 +256,10 @@ impl Waiter {
         self.told = Some((state, position, Instant::now()));
         let of = Topic::Event(event_id.0);
         let message = match pass_of(signer, event_id, user, place) {
-            Some(pass) => frame::topic("admitted", None, of, &pass, None, None),
+            Some(pass) => frame::topic("admitted", of, &pass, None, None),
             None => {
                 let data = PositionData { state, position };
-                frame::topic("queue_position", None, of, &data, None, None)
+                frame::topic("queue_position", of, &data, None, None)
             }
         };
         self.mailbox.put(event_id, message);
@@ -290,7 +290,7 @@ impl Waiter {
         self.told = Some((state, position, now));
         let data = PositionData { state, position };
         let of = Topic::Event(event_id.0);
-        let message = frame::topic("queue_position", None, of, &data, None, None);
+        let message = frame::topic("queue_position", of, &data, None, None);
         self.mailbox.put(event_id, message);
         true
     }

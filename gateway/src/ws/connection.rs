@@ -4,6 +4,9 @@
 //! messages that are there, collects all finished work and all queued events, and flushes once. While
 //! the client does not take what is written, nothing more is read from it and nothing is taken from the
 //! hub's queue; that queue is bounded, and a full one ends the connection.
+//!
+//! While the task has nothing to write, the hub writes events to the socket itself (see [`Outlet`]), and
+//! the task sleeps on.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,17 +23,20 @@ use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::farewell::{self, Ending};
 use super::outlet::{EndReason, Outlet};
-use super::subscription::{Subscriptions, Verdict};
+use super::socket::ConnectionSocket;
 use super::work::{self, Done};
 use crate::failure::{Detail, Failure};
-use crate::hub::Subscriber;
+use crate::hub::{AskedPast, Subscriber};
 use crate::identity::Caller;
 use crate::identity::authorisation::Action;
-use crate::limits::{FRAGMENT_BYTES_MAX, TokenBucket, WRITE_TIMEOUT_MS};
+use crate::limits::{
+    FRAGMENT_BYTES_MAX, READ_BUFFER_BYTES, TokenBucket, WRITE_BUFFER_BYTES, WRITE_TIMEOUT_MS,
+};
 use crate::observe::RequestKind;
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame;
@@ -43,11 +49,10 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 struct Connection {
     shared: Arc<Shared>,
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<ConnectionSocket>,
     caller: Caller,
     number: u64,
     outlet: Arc<Outlet>,
-    subscriptions: Subscriptions,
     in_flight: FuturesUnordered<Work>,
     /// Messages to write; bounded by what is in flight and what one opening replays.
     out: VecDeque<Bytes>,
@@ -72,8 +77,24 @@ fn session_end(caller: &Caller, now: Instant) -> Option<Instant> {
 }
 
 /// Serves an upgraded connection until it ends.
-pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>, caller: Caller) {
-    let outlet = Arc::new(Outlet::new(shared.settings.send_queue_max));
+pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, read: Vec<u8>, caller: Caller) {
+    let outlet = Arc::new(Outlet::new(
+        stream,
+        shared.settings.subscriptions_max,
+        shared.settings.send_queue_max,
+    ));
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_message_size(Some(shared.settings.message_bytes_max))
+        .max_frame_size(Some(shared.settings.message_bytes_max));
+    let socket = WebSocketStream::from_partially_read(
+        ConnectionSocket(Arc::clone(&outlet)),
+        read,
+        Role::Server,
+        Some(limits),
+    )
+    .await;
     let number = shared.connections.open(Arc::clone(&outlet), caller);
     // Also where that came to be while the connection was made.
     if shared.identity.is_revoked(&caller) {
@@ -85,10 +106,6 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
     shared.metrics.connections.increment(1.0);
     let now = Instant::now();
     let mut connection = Connection {
-        subscriptions: Subscriptions::new(
-            shared.settings.subscriptions_max,
-            shared.settings.send_queue_max,
-        ),
         timer: Box::pin(tokio::time::sleep_until(now)),
         socket,
         caller,
@@ -110,15 +127,22 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
     let Connection {
         shared,
         socket,
-        subscriptions,
+        outlet,
         in_flight,
         queues,
         ..
     } = connection;
     drop(in_flight);
     queues.leave_all(&shared.lobby, (caller.user, number));
-    for topic in subscriptions.topics() {
-        shared.hub.unregister(topic, (caller.user, number));
+    // From here on nothing is written but what is in hand, unless the client is too slow for it, and the
+    // goodbye.
+    outlet.end(match ending {
+        Ending::SlowConsumer => EndReason::SlowConsumer,
+        _ => EndReason::Draining,
+    });
+    let cursors = outlet.cursors();
+    for (topic, _) in &cursors {
+        shared.hub.unregister(*topic, (caller.user, number));
     }
     shared.connections.close(number);
     shared.metrics.connections.decrement(1.0);
@@ -126,7 +150,9 @@ pub(crate) async fn run(shared: Arc<Shared>, socket: WebSocketStream<TcpStream>,
         shared.metrics.slow_disconnects.increment(1);
     }
     tracing::debug!(user = %caller.user, reason = ending.reason(), "a connection ends");
-    farewell::say(socket, ending, unsent, shared.reconnect_after_ms(ending)).await;
+    let retry_after_ms = shared.reconnect_after_ms(ending);
+    let goodbye = frame::goodbye(ending.reason(), retry_after_ms, &cursors);
+    farewell::say(socket, ending, unsent, goodbye).await;
 }
 
 impl Connection {
@@ -153,9 +179,7 @@ impl Connection {
             }
             while let Poll::Ready(Some(done)) = self.in_flight.poll_next_unpin(cx) {
                 moved = true;
-                if let Err(ending) = self.finish(done) {
-                    return Poll::Ready(ending);
-                }
+                self.finish(done);
             }
             self.queues.register(cx.waker());
             while self.blocked.is_none()
@@ -164,15 +188,12 @@ impl Connection {
                 moved = true;
                 self.out.push_back(message);
             }
-            match self.take_events() {
-                Ok(took) => moved |= took,
-                Err(ending) => return Poll::Ready(ending),
-            }
+            moved |= self.take_events();
             let was_blocked = self.blocked.is_some();
             match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => {
                     self.blocked = None;
-                    moved |= was_blocked;
+                    moved |= was_blocked || !self.outlet.rest_pen();
                     if is_draining && self.in_flight.is_empty() && self.out.is_empty() {
                         return Poll::Ready(Ending::Draining);
                     }
@@ -285,11 +306,16 @@ impl Connection {
                 let data = ReplyData::Pong { timestamp };
                 self.reply(RequestKind::Ping, envelope.id.as_deref(), &data);
             }
-            Request::Subscribe { topic, from } => self.subscribe(envelope.id, topic, from),
+            Request::Subscribe { topic, from, epoch } => {
+                let past = AskedPast { from, epoch };
+                self.subscribe(envelope.id, topic, past);
+            }
             Request::Unsubscribe { topic } => {
-                if self.subscriptions.contains(topic) {
+                if self.outlet.contains(topic) {
                     self.unsubscribe(topic);
                 }
+                // What was queued of the topic goes before the reply.
+                self.drain_queue();
                 let id = envelope.id.as_deref();
                 self.reply(RequestKind::Unsubscribe, id, &ReplyData::Empty {});
             }
@@ -313,8 +339,8 @@ impl Connection {
         }
     }
 
-    fn subscribe(&mut self, id: Option<Box<str>>, topic: Topic, from: Option<String>) {
-        let Some(generation) = self.subscriptions.begin(topic) else {
+    fn subscribe(&mut self, id: Option<Box<str>>, topic: Topic, past: AskedPast) {
+        let Some(generation) = self.outlet.begin(topic) else {
             let failure = Failure::bad_request("too many subscriptions on one connection");
             return self.refuse(RequestKind::Subscribe, id.as_deref(), failure);
         };
@@ -324,12 +350,12 @@ impl Connection {
             request_id: id,
         };
         let shared = Arc::clone(&self.shared);
-        let work = work::subscribe(shared, subscriber, topic, from, generation);
+        let work = work::subscribe(shared, subscriber, topic, past, generation);
         self.in_flight.push(Box::pin(work));
     }
 
     fn unsubscribe(&mut self, topic: Topic) {
-        self.subscriptions.remove(topic);
+        self.outlet.remove(topic);
         self.shared
             .hub
             .unregister(topic, (self.caller.user, self.number));
@@ -359,18 +385,14 @@ impl Connection {
         self.timer.as_mut().reset(Instant::now());
     }
 
-    fn finish(&mut self, done: Done) -> Result<(), Ending> {
+    fn finish(&mut self, done: Done) {
         let (topic, generation, result) = match done {
-            Done::Reply(reply) => {
-                self.out.push_back(reply);
-                return Ok(());
-            }
+            Done::Reply(reply) => return self.out.push_back(reply),
             Done::Renewed { caller, reply } => {
                 if let Some(caller) = caller {
                     self.renewed(caller);
                 }
-                self.out.push_back(reply);
-                return Ok(());
+                return self.out.push_back(reply);
             }
             Done::Opened {
                 topic,
@@ -381,46 +403,53 @@ impl Connection {
         match result {
             Ok(opening) => {
                 // What the hub queued before this belongs before what it will queue after.
-                self.judge_events()?;
-                let due = self
-                    .subscriptions
-                    .opened(topic, generation, opening.live_after);
+                self.drain_queue();
+                let due = self.outlet.opened(topic, generation, opening.live_after);
                 if let Some(due) = due {
                     self.out.extend(opening.frames);
-                    self.out.extend(due.iter().map(|event| event.frame.clone()));
-                    return Ok(());
+                    self.out
+                        .extend(due.iter().map(|event| event.message.payload()));
+                    return;
                 }
             }
             Err(reply) => {
-                self.subscriptions.failed(topic, generation);
+                self.outlet.failed(topic, generation);
                 self.out.push_back(reply);
             }
         }
-        if !self.subscriptions.contains(topic) {
+        if !self.outlet.contains(topic) {
             self.unsubscribe(topic);
         }
-        Ok(())
     }
 
     /// Takes events while the client takes them too.
-    fn take_events(&mut self) -> Result<bool, Ending> {
+    fn take_events(&mut self) -> bool {
         if self.blocked.is_some() {
-            return Ok(false);
+            return false;
         }
-        self.judge_events()
+        let mut took = self.drain_queue();
+        // What merges was left out while something waited; it follows what waited.
+        while let Some(topic) = self.outlet.behind() {
+            took = true;
+            match self.shared.hub.catch_up(topic, &self.outlet) {
+                Some(update) => self.out.push_back(update),
+                None => {
+                    // The hub knows the topic no more: the client must read it anew.
+                    self.outlet.end(EndReason::Resync);
+                    break;
+                }
+            }
+        }
+        took
     }
 
-    fn judge_events(&mut self) -> Result<bool, Ending> {
+    fn drain_queue(&mut self) -> bool {
         let mut took = false;
         while let Some(delivery) = self.outlet.take() {
             took = true;
-            match self.subscriptions.judge(&delivery) {
-                Verdict::Send => self.out.push_back(delivery.frame.clone()),
-                Verdict::Nothing => {}
-                Verdict::TooSlow => return Err(Ending::SlowConsumer),
-            }
+            self.out.push_back(delivery.message.payload());
         }
-        Ok(took)
+        took
     }
 
     /// What must go out before a goodbye: for a slow consumer only the rest of a message that has
@@ -446,6 +475,7 @@ impl Connection {
 
     /// Writes all that waits and flushes. `Pending` means that the client does not take it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.outlet.poll_rest(cx)).map_err(Error::Io)?;
         let mut socket = Pin::new(&mut self.socket);
         while let Some(first) = self.out.front() {
             ready!(socket.as_mut().poll_ready(cx))?;

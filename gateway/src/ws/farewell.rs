@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -15,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::outlet::EndReason;
+use super::socket::ConnectionSocket;
 use crate::failure::Failure;
 use crate::limits::{GOODBYE_TIMEOUT_MS, LINGER_BYTES_MAX, LINGER_TIMEOUT_MS};
 use crate::protocol::code::ErrorCode;
@@ -93,10 +93,10 @@ impl Ending {
 
 /// Ends the connection, in bounded time. `frames` are what must still go out before the goodbye.
 pub(crate) async fn say(
-    mut socket: WebSocketStream<TcpStream>,
+    mut socket: WebSocketStream<ConnectionSocket>,
     ending: Ending,
     frames: Vec<Frame>,
-    retry_after_ms: u64,
+    goodbye: Bytes,
 ) {
     let timeout = Duration::from_millis(GOODBYE_TIMEOUT_MS);
     match ending {
@@ -109,7 +109,7 @@ pub(crate) async fn say(
         }
         _ => {}
     }
-    let goodbye = async {
+    let saying = async {
         for frame in frames {
             socket.feed(Message::Frame(frame)).await?;
         }
@@ -117,15 +117,14 @@ pub(crate) async fn say(
             let failure = Failure::new(ErrorCode::MessageTooLarge, "the message is too large");
             socket.feed(text(frame::error(None, &failure))?).await?;
         }
-        let goodbye = text(frame::goodbye(ending.reason(), retry_after_ms))?;
-        socket.feed(goodbye).await?;
+        socket.feed(text(goodbye)?).await?;
         let close = CloseFrame {
             code: ending.close_code(),
             reason: Utf8Bytes::from_static(ending.reason()),
         };
         socket.send(Message::Close(Some(close))).await
     };
-    if !matches!(tokio::time::timeout(timeout, goodbye).await, Ok(Ok(()))) {
+    if !matches!(tokio::time::timeout(timeout, saying).await, Ok(Ok(()))) {
         return;
     }
     linger(socket.into_inner()).await;
@@ -139,7 +138,7 @@ fn text(frame: Bytes) -> Result<Message, Error> {
 
 /// Closing a socket with unread bytes resets it, which could destroy the goodbye on its way. So the
 /// writing side is shut first, and what still comes is read and dropped for a while.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: ConnectionSocket) {
     if stream.shutdown().await.is_err() {
         return;
     }

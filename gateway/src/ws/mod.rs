@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   socket ──► Envelope::read ──► work (up to N at once, in the same task) ──► replies ─┐
-//!   hub ──► Outlet (bounded) ──► Subscriptions (once, in order) ──► events ─────────────┴─► one flush
+//!   hub ──► Subscriptions (once, in order) ─┬─► Outlet's queue (bounded) ───────────────┴─► one flush
+//!                                           └─► the socket itself, where nothing waits
 //! ```
 //!
 //! Invariants: a connection answers every readable message, or says goodbye; what it holds is bounded by
@@ -11,6 +12,7 @@
 mod connection;
 mod farewell;
 mod outlet;
+mod socket;
 mod subscription;
 mod upgrade;
 mod work;

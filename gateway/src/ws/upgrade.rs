@@ -9,15 +9,12 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::connection;
 use crate::failure::Failure;
 use crate::http::problem::{Problem, problem};
 use crate::identity::PeerAddress;
-use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 use crate::protocol::SUBPROTOCOL;
 use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
@@ -56,19 +53,8 @@ pub(crate) async fn upgrade(
             tracing::error!("an upgraded connection is no TCP connection");
             return;
         };
-        let limits = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(WRITE_BUFFER_BYTES)
-            .max_message_size(Some(shared.settings.message_bytes_max))
-            .max_frame_size(Some(shared.settings.message_bytes_max));
-        let socket = WebSocketStream::from_partially_read(
-            parts.io.into_inner(),
-            parts.read_buf.to_vec(),
-            Role::Server,
-            Some(limits),
-        )
-        .await;
-        connection::run(shared, socket, caller).await;
+        let stream = parts.io.into_inner();
+        connection::run(shared, stream, parts.read_buf.to_vec(), caller).await;
     });
     let mut response = (
         StatusCode::SWITCHING_PROTOCOLS,

@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use crate::admission::WorkPermit;
 use crate::failure::Failure;
-use crate::hub::{self, Opening, Subscriber};
+use crate::hub::{self, AskedPast, Opening, Subscriber};
 use crate::identity::Caller;
 use crate::observe::RequestKind;
 use crate::operations::{self, Asker};
@@ -149,11 +149,11 @@ pub(crate) async fn subscribe(
     shared: Arc<Shared>,
     subscriber: Subscriber,
     topic: Topic,
-    from: Option<String>,
+    past: AskedPast,
     generation: u64,
 ) -> Done {
     let started = Instant::now();
-    let result = hub::open(&shared, &subscriber, topic, from.as_deref()).await;
+    let result = hub::open(&shared, &subscriber, topic, &past).await;
     shared
         .metrics
         .finished(RequestKind::Subscribe, &result, started.elapsed());

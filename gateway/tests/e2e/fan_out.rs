@@ -213,3 +213,76 @@ async fn subscriptions_of_one_connection_are_bounded() {
     assert_eq!(watcher.ask(subscribe(&two)).await["type"], "snapshot");
     grid.stop().await;
 }
+
+#[tokio::test]
+async fn a_cursor_of_another_history_is_known_by_its_epoch() {
+    let grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    let mut watcher = grid.connect(person(3)).await;
+    let snapshot = watcher
+        .ask(json!({"type": "subscribe", "auction_id": auction}))
+        .await;
+    let (from, epoch) = (text(&snapshot["cursor"]), text(&snapshot["epoch"]));
+    let resume = |epoch: &str| json!({"type": "subscribe", "auction_id": auction, "from": from, "epoch": epoch});
+    let resumed = watcher.ask(resume(&epoch)).await;
+    assert_eq!(resumed["data"]["mode"], "replayed", "{resumed}");
+    let resumed = watcher.ask(resume("another")).await;
+    assert_eq!(resumed["data"]["mode"], "snapshot", "{resumed}");
+    assert_eq!(text(&resumed["epoch"]), epoch);
+    assert_eq!(watcher.expect().await["type"], "snapshot");
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn a_goodbye_says_where_to_go_on() {
+    let mut grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    let mut watcher = grid.connect(person(3)).await;
+    watcher
+        .ask(json!({"type": "subscribe", "auction_id": auction}))
+        .await;
+    raise(&grid, &auction, 100, 103).await;
+    let mut cursor = String::new();
+    for _ in 0..3 {
+        cursor = text(&watcher.expect().await["cursor"]);
+    }
+    let gateway = grid.gateway.take().expect("running");
+    let stopping = tokio::spawn(gateway.shutdown());
+    let goodbye = watcher.expect_type("goodbye").await;
+    let resume = &goodbye["data"]["resume"][0];
+    assert_eq!(text(&resume["auction_id"]), auction, "{goodbye}");
+    // Never less than what was seen; entries without events may have followed.
+    let place = |cursor: &str| {
+        let parts: Vec<u64> = cursor
+            .split(':')
+            .map(|part| part.parse().expect("a number"))
+            .collect();
+        (parts[1], parts[2])
+    };
+    assert!(place(&text(&resume["from"])) >= place(&cursor), "{goodbye}");
+    stopping.await.expect("stopped");
+    grid.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_do_not_read_cost_the_others_nothing() {
+    let grid = Grid::with(|settings| settings.send_queue_max = 64).await;
+    let auction = grid.open_auction(person(9)).await;
+    let subscribe = json!({"type": "subscribe", "auction_id": auction});
+    let mut idle = grid.connect(person(3)).await;
+    idle.ask(subscribe.clone()).await;
+    let mut reader = grid.connect(person(4)).await;
+    reader.ask(subscribe).await;
+    let last = 400;
+    let read = async {
+        for expected in 100..last {
+            assert_eq!(amount(&reader.expect().await), expected);
+        }
+    };
+    tokio::join!(raise(&grid, &auction, 100, last), read);
+    // What waited in the sockets is still whole and in order for the one who reads so late.
+    for expected in 100..last {
+        assert_eq!(amount(&idle.expect().await), expected);
+    }
+    grid.stop().await;
+}

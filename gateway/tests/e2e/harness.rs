@@ -53,11 +53,24 @@ impl Grid {
 
     /// Starts with changed gateway settings and waits until it is ready.
     pub(crate) async fn with(change: impl FnOnce(&mut GatewaySettings)) -> Self {
-        Self::in_mode(Mode::Trusted, change).await
+        Self::start_with("", Mode::Trusted, change).await
     }
 
     /// The same in another mode.
     pub(crate) async fn in_mode(mode: Mode, change: impl FnOnce(&mut GatewaySettings)) -> Self {
+        Self::start_with("", mode, change).await
+    }
+
+    /// Starts with an address that clients are told.
+    pub(crate) async fn with_address(gateway_address: &str) -> Self {
+        Self::start_with(gateway_address, Mode::Trusted, |_| ()).await
+    }
+
+    async fn start_with(
+        gateway_address: &str,
+        mode: Mode,
+        change: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         let listener = listen();
@@ -68,7 +81,7 @@ impl Grid {
             members: BTreeMap::from([(1, peers)]),
             seeds: Vec::new(),
             peer_address: None,
-            gateway_address: String::new(),
+            gateway_address: gateway_address.to_owned(),
             listener,
             cluster: ClusterSettings {
                 partitions: 4,

@@ -295,3 +295,25 @@ async fn a_gateway_with_too_much_to_do_says_when_to_come_back() {
     assert_eq!(status, StatusCode::CREATED, "room is given back");
     grid.stop().await;
 }
+
+#[tokio::test]
+async fn clients_are_told_where_to_connect() {
+    let grid = Grid::with_address("http://grid.example:7700").await;
+    let (status, route) = grid.get("/v1/route").await;
+    assert_eq!(status, StatusCode::OK, "{route}");
+    let places =
+        json!([{"url": "http://grid.example:7700", "websocket": "ws://grid.example:7700/v1/ws"}]);
+    assert_eq!(route["gateways"], places);
+    assert!(route["retry_after_ms"].as_u64() >= Some(250), "{route}");
+    let id = person(1);
+    let (status, _) = grid.get(&format!("/v1/route?auction_id={id}")).await;
+    assert_eq!(status, StatusCode::OK);
+    for query in [
+        "auction_id=1".to_owned(),
+        format!("auction_id={id}&event_id={id}"),
+    ] {
+        let (status, problem) = grid.get(&format!("/v1/route?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {problem}");
+    }
+    grid.stop().await;
+}

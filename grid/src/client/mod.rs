@@ -76,6 +76,29 @@ impl<S: Space> GridClient<S> {
         self.members.node
     }
 
+    /// Which grid it is: one that was made again from a backup has another id.
+    #[must_use]
+    pub fn grid_id(&self) -> u128 {
+        self.members.grid_id
+    }
+
+    /// Where clients reach the gateways of the nodes that are there: that of this node, and those of the
+    /// others that it can reach and that are not about to leave. Nodes without a gateway are left out.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<String> {
+        let own = self.members.node;
+        let Some(map) = self.members.present_map() else {
+            return Vec::new();
+        };
+        map.members()
+            .filter(|(node, entry)| {
+                let is_there = *node == own || self.members.transport.is_reachable(*node);
+                is_there && entry.is_eligible() && !entry.gateway_address.is_empty()
+            })
+            .map(|(_, entry)| entry.gateway_address.clone())
+            .collect()
+    }
+
     /// Who leads a partition; changes are seen through the receiver. Of a partition without a replica
     /// on this node the leader is known a little later, and its term not always.
     ///

@@ -274,6 +274,7 @@ impl Walk<'_> {
             "/ready",
             "/metrics",
             "/v1/ticket-key",
+            "/v1/route",
             "/",
             "/openapi.json",
             "/asyncapi.json",

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::pump_loads::{self, DatabaseAwayArgs, PumpFaultsArgs, PumpLagArgs};
 use super::rush::RushArgs;
 use super::scenarios::{self, FaultsArgs, RecoveryArgs, RestartArgs, ScaleArgs, SnapshotArgs};
+use super::watch::{self, BareWriterArgs, StormArgs, WatchArgs, WatchersArgs};
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -60,6 +61,15 @@ pub(crate) enum LoadCommand {
     DatabaseAway(DatabaseAwayArgs),
     /// A node with many seats and a long log is stopped and killed: how long it takes to be back
     Recovery(RecoveryArgs),
+    /// Many who watch one auction: how soon each update is with everybody, and what that costs the gateways
+    Watch(WatchArgs),
+    /// Many who watch one auction are cut off at once and come back: how soon all are, and whether anybody
+    /// misses anything
+    Storm(StormArgs),
+    #[command(hide = true)]
+    Watchers(WatchersArgs),
+    #[command(hide = true)]
+    BareWriter(BareWriterArgs),
 }
 
 /// What both understand.
@@ -207,7 +217,8 @@ impl LoadCommand {
             Self::Faults(args) => args.common.threads,
             Self::Restart(args) => args.common.threads,
             Self::Scale(args) => args.common.threads,
-            Self::Idle(_) | Self::Rush(_) => 1,
+            Self::Idle(_) | Self::Rush(_) | Self::Watch(_) | Self::Storm(_) => 1,
+            Self::Watchers(_) | Self::BareWriter(_) => 1,
             Self::Snapshot(args) => args.common.threads,
             Self::Recovery(args) => args.threads,
             Self::PumpLag(args) => args.common.threads,
@@ -253,6 +264,13 @@ impl CommonArgs {
 
 /// Loads, checks, reports.
 pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Result<()> {
+    match &command {
+        LoadCommand::Watch(args) => return watch::watch(context, args).await,
+        LoadCommand::Storm(args) => return watch::storm(context, args).await,
+        LoadCommand::Watchers(args) => return watch::watchers(args).await,
+        LoadCommand::BareWriter(args) => return watch::bare_writer(args),
+        _ => {}
+    }
     let api = context.api()?;
     let report = match &command {
         LoadCommand::Onsale(args) => run_onsale(context, &api, args).await?,
@@ -268,6 +286,10 @@ pub(crate) async fn run(context: &Context, command: LoadCommand) -> anyhow::Resu
         LoadCommand::PumpLag(args) => return pump_loads::lag(context, args).await,
         LoadCommand::PumpFaults(args) => return pump_loads::faults(context, args).await,
         LoadCommand::DatabaseAway(args) => return pump_loads::away(context, args).await,
+        LoadCommand::Watch(_)
+        | LoadCommand::Storm(_)
+        | LoadCommand::Watchers(_)
+        | LoadCommand::BareWriter(_) => return Ok(()),
     };
     report.print(context.output)?;
     if report.is_ok() {

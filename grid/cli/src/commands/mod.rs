@@ -31,6 +31,7 @@ pub(crate) mod up;
 pub(crate) mod upgrade;
 pub(crate) mod verify;
 pub(crate) mod waitingroom;
+pub(crate) mod watch;
 
 use crate::cli::Command;
 use crate::context::Context;

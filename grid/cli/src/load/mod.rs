@@ -41,6 +41,7 @@ pub(crate) mod snapshots;
 mod socket;
 mod usage;
 pub(crate) mod venue;
+pub(crate) mod watch;
 mod wire;
 
 use std::sync::Arc;
