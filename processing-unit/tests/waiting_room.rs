@@ -157,7 +157,7 @@ impl Driver {
             host: HOST,
             event: Box::new(event),
         })));
-        driver.room(waiting_room::Command::Create {
+        let created = driver.room(waiting_room::Command::Create {
             by: host(),
             room: Box::new(NewRoom {
                 event_id: EVENT,
@@ -170,6 +170,7 @@ impl Driver {
                 salt: [6; 32],
             }),
         });
+        assert!(created.is_ok(), "{created:?}");
         driver
     }
 

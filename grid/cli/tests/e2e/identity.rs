@@ -43,18 +43,18 @@ async fn a_token_buys_a_seat_until_it_is_taken_back_on_every_gateway() {
         "currency": "EUR", "max_seats_per_buyer": 8, "hold_seconds": 60,
         "sections": [{"name": "A", "price": "50.00", "rows": [{"name": "1", "seats": 10}]}]
     });
-    let (status, refused) = call(0, Method::POST, "/v1/events", &token, event.clone()).await;
+    let (status, refused) = call(0, Method::POST, "/v1/events", token, event.clone()).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
     let hosting = text(&hosting["token"]);
-    let (status, made) = call(0, Method::POST, "/v1/events", &hosting, event).await;
+    let (status, made) = call(0, Method::POST, "/v1/events", hosting, event).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     let holds = format!("/v1/events/{}/holds", text(&made["event_id"]));
     let wish = json!({"seats": ["A-1-1"]});
-    let (status, held) = call(1, Method::POST, &holds, &token, wish).await;
+    let (status, held) = call(1, Method::POST, &holds, token, wish).await;
     assert_eq!(status, StatusCode::CREATED, "{held}");
     let confirm = format!("{holds}/{}/confirm", text(&held["hold_id"]));
     let payment = json!({"payment_reference": "card-secret-1"});
-    let (status, bought) = call(1, Method::POST, &confirm, &token, payment).await;
+    let (status, bought) = call(1, Method::POST, &confirm, token, payment).await;
     assert_eq!(status, StatusCode::OK, "{bought}");
 
     let revoked = running.run(&["session", "revoke", "--user", &buyer]).done();
@@ -62,13 +62,13 @@ async fn a_token_buys_a_seat_until_it_is_taken_back_on_every_gateway() {
     for gateway in 0..3 {
         wait_for("the token is refused everywhere", async || {
             let path = "/v1/me/tickets";
-            let (status, problem) = call(gateway, Method::GET, path, &token, json!({})).await;
+            let (status, problem) = call(gateway, Method::GET, path, token, json!({})).await;
             let is_refused = status == StatusCode::UNAUTHORIZED;
             is_refused.then(|| assert_eq!(problem["data"]["reason"], "revoked"))
         })
         .await;
     }
-    let (status, _) = call(2, Method::GET, "/v1/me/tickets", &hosting, json!({})).await;
+    let (status, _) = call(2, Method::GET, "/v1/me/tickets", hosting, json!({})).await;
     assert_eq!(status, StatusCode::OK, "another's session goes on");
 
     // What happened is in the audit log of the node where it did, without secrets.
