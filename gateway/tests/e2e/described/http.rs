@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::document::Document;
 use crate::harness::{ADMIN_TOKEN, Grid, auction_body, event_body, patiently, person, text};
 
-/// Operations that a grid of one node can only refuse.
-const REFUSED_HERE: [&str; 1] = ["rebuild"];
+/// Operations that a grid of one node, or one that takes callers at their word, can only refuse.
+const REFUSED_HERE: [&str; 4] = ["rebuild", "wsTicket", "logout", "revokeSessions"];
 const METHODS: [Method; 5] = [
     Method::GET,
     Method::POST,
@@ -313,6 +313,13 @@ impl Walk<'_> {
             roles: "manager",
             ..by(9)
         };
+        for address in ["/v1/ws-tickets", "/v1/logout"] {
+            self.ask(Method::POST, address, &[], by(1), 400).await;
+        }
+        let revoke = "/admin/v1/sessions/{user}/revoke";
+        let user = person(1).to_string();
+        self.ask(Method::POST, revoke, &[&user], manager(), 400)
+            .await;
         let dry = Asked {
             body: Some(json!({"dry_run": true})),
             ..manager()
@@ -393,6 +400,8 @@ fn routes_in(source: &str) -> Vec<String> {
     let calls = source.split(".route(").skip(1);
     calls
         .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+        // Other text that looks like a call, such as a test's.
+        .filter(|address| address.starts_with('/'))
         .map(str::to_owned)
         .collect()
 }

@@ -181,6 +181,9 @@ async fn every_described_message_is_as_described() {
     talk.waiting_room(&grid).await;
     let mut client = grid.connect(person(1)).await;
     client.assert_alive().await;
+    let authenticate = json!({"type": "authenticate", "token": "none"});
+    let refused = talk.say(&mut client, authenticate).await;
+    assert_eq!(refused["code"], "bad_request", "{refused}");
     let gateway = grid.gateway.take().expect("it runs");
     let stopping = tokio::spawn(gateway.shutdown());
     talk.told(&mut client, "goodbye").await;
