@@ -193,7 +193,9 @@ impl Connection {
             match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => {
                     self.blocked = None;
-                    moved |= was_blocked || !self.outlet.rest_pen();
+                    // Whoever drains keeps the pen, and waits only for what is in flight.
+                    let may_rest = self.outlet.rest_pen();
+                    moved |= was_blocked || !(may_rest || is_draining);
                     if is_draining && self.in_flight.is_empty() && self.out.is_empty() {
                         return Poll::Ready(Ending::Draining);
                     }

@@ -117,6 +117,14 @@ async fn a_retry_after_a_killed_leader_has_one_effect() {
         })
         .await;
     }
+    // A node answers other nodes before its gateway listens.
+    wait_for("the gateway listens", async || {
+        let answer = reqwest::get(format!("{}/ready", grid.gateway(0))).await;
+        answer
+            .is_ok_and(|answer| answer.status() == 200)
+            .then_some(())
+    })
+    .await;
     // A command carried out twice would have taken a second seat.
     let (status, event) = grid
         .call(
