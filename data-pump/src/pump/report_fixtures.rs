@@ -13,7 +13,7 @@ use processing_unit::box_office::{
     self, NewEvent, ReleaseReason, Row, RowSeats, Section, SoldSeat,
 };
 use processing_unit::{
-    AuctionId, BidId, Change, Currency, EventId, HoldId, ItemId, TicketId, UserId,
+    AuctionId, BidId, Change, Currency, EventId, HoldId, ItemId, TicketId, UserId, waiting_room,
 };
 
 use super::fixtures::id;
@@ -326,9 +326,51 @@ fn auctions(log: &mut Log) {
 }
 
 /// Everything, in log order.
+/// Three come to the concert's room within a minute; one leaves, two get in, one of them buys.
+fn waiting_room(log: &mut Log) {
+    let event_id = EventId(id(5));
+    let mut told = |seconds, change| log.add(seconds, Change::WaitingRoom(change));
+    for number in 0..3 {
+        let user = UserId(id(901 + u128::from(number)));
+        let joined = waiting_room::Change::Joined {
+            event_id,
+            user,
+            number,
+        };
+        told(5_000 + u64::from(number), joined);
+    }
+    let left = waiting_room::Change::Left {
+        event_id,
+        user: UserId(id(902)),
+        number: 1,
+    };
+    told(5_010, left);
+    let admitted = waiting_room::Change::Admitted {
+        event_id,
+        first_rank: 0,
+        end_rank: 3,
+        passes: 2,
+        expires_at: at(5_160),
+    };
+    told(5_100, admitted);
+    let bought = waiting_room::Change::PassEnded {
+        event_id,
+        user: UserId(id(901)),
+        number: 0,
+        reason: waiting_room::PassEnd::Bought,
+    };
+    told(5_120, bought);
+    let numbers = [2].into();
+    told(
+        5_160,
+        waiting_room::Change::PassesExpired { event_id, numbers },
+    );
+}
+
 pub(super) fn history() -> Vec<Entry> {
     let mut log = Log(Vec::new());
     sales(&mut log);
     auctions(&mut log);
+    waiting_room(&mut log);
     log.0
 }

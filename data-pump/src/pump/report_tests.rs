@@ -145,6 +145,15 @@ fn expected_sales() -> BTreeMap<&'static str, Vec<&'static str>> {
                 "Zen evening|Floor|1|2|..|2|#6",
             ],
         ),
+        ("waiting_rooms", vec!["Autumn concert|||3|1|2|1|0|1|#5"]),
+        (
+            "waiting_room_minutes",
+            vec![
+                "Autumn concert|10:23:00|3|1|0|0|0|0|#5",
+                "Autumn concert|10:25:00|0|0|2|1|0|0|#5",
+                "Autumn concert|10:26:00|0|0|0|0|0|1|#5",
+            ],
+        ),
         (
             "purchase_log",
             vec![

@@ -60,18 +60,18 @@ async fn a_rooms_facts_are_counted_by_event_and_by_minute() {
         .await
         .expect("written");
     for (column, expected) in [
-        ("SELECT joined FROM waiting_rooms", 4),
-        ("SELECT left_waiting FROM waiting_rooms", 1),
-        ("SELECT admitted FROM waiting_rooms", 3),
-        ("SELECT bought FROM waiting_rooms", 1),
-        ("SELECT given_back FROM waiting_rooms", 0),
-        ("SELECT expired FROM waiting_rooms", 2),
+        ("SELECT joined FROM report_waiting_rooms", 4),
+        ("SELECT left_waiting FROM report_waiting_rooms", 1),
+        ("SELECT admitted FROM report_waiting_rooms", 3),
+        ("SELECT bought FROM report_waiting_rooms", 1),
+        ("SELECT given_back FROM report_waiting_rooms", 0),
+        ("SELECT expired FROM report_waiting_rooms", 2),
         (
-            "SELECT count(*) FROM waiting_room_minutes WHERE admitted = 3",
+            "SELECT count(*) FROM report_waiting_room_minutes WHERE admitted = 3",
             1,
         ),
         (
-            "SELECT count(*) FROM waiting_room_minutes WHERE expired = 2 AND joined = 0",
+            "SELECT count(*) FROM report_waiting_room_minutes WHERE expired = 2 AND joined = 0",
             1,
         ),
     ] {
