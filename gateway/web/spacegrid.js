@@ -150,6 +150,10 @@ export function errorOf(code, message, more) {
   return new Class(code, message, more);
 }
 
+function tooLate(key) {
+  return errorOf("deadline_exceeded", "no answer in time; ask again with the same key", { key });
+}
+
 /** An identity for mode `trusted`: the gateway believes the id. @param {string} userId */
 export function trusted(userId) {
   return {
@@ -381,6 +385,10 @@ export class Spacegrid {
         reject(errorOf("aborted", "the client was closed or the request given up", { key }));
         return;
       }
+      if (deadlineMs <= 0) {
+        reject(tooLate(key));
+        return;
+      }
       if (this._waiting.size >= REQUESTS_WAITING_MAX) {
         reject(errorOf("too_many_requests", "too many requests wait for their answers", { key }));
         return;
@@ -406,8 +414,7 @@ export class Spacegrid {
       const giveUp = () => waiting.fail(errorOf("aborted", "the request was given up", { key }));
       signal?.addEventListener("abort", giveUp);
       waiting.timer = setTimeout(() => {
-        const text = "no answer in time; ask again with the same key";
-        waiting.fail(waiting.lastError ?? errorOf("deadline_exceeded", text, { key }));
+        waiting.fail(waiting.lastError ?? tooLate(key));
       }, deadlineMs);
       this._waiting.set(id, waiting);
       this._wake();
@@ -703,8 +710,11 @@ export class Spacegrid {
   }
 
   async _httpOnce(method, path, body, key, timeoutMs, signal) {
+    if (timeoutMs <= 0) {
+      throw tooLate(key);
+    }
     const control = new AbortController();
-    const timer = setTimeout(() => control.abort(), Math.max(timeoutMs, 0));
+    const timer = setTimeout(() => control.abort(), timeoutMs);
     const giveUp = () => control.abort();
     signal?.addEventListener("abort", giveUp);
     try {
@@ -737,7 +747,7 @@ export class Spacegrid {
       }
       const isLate = control.signal.aborted;
       throw isLate
-        ? errorOf("deadline_exceeded", "no answer in time; ask again with the same key", { key })
+        ? tooLate(key)
         : errorOf("unavailable", "the gateway cannot be reached", { key });
     } finally {
       clearTimeout(timer);
