@@ -18,6 +18,7 @@ use crate::requests::{Fed, Request, Result, Ticket};
 pub(crate) const STEP_MS: u64 = 2;
 /// How long a message takes at most when nothing is wrong.
 const LATENCY_MAX: Duration = Duration::from_millis(6);
+const LATENCY_MIN: Duration = Duration::from_millis(1);
 
 /// How long a message takes when only that is asked for.
 const LATENCY_USUAL: Duration = Duration::from_millis(2);
@@ -41,7 +42,7 @@ impl Cluster<'_> {
             .rng_seed(plan.seed)
             .tick_duration(Duration::from_millis(STEP_MS))
             .simulation_duration(Duration::from_secs(100_000))
-            .min_message_latency(Duration::from_millis(1))
+            .min_message_latency(LATENCY_MIN)
             .max_message_latency(LATENCY_MAX)
             .tcp_capacity(1 << 16)
             .build();
@@ -227,11 +228,12 @@ impl Cluster<'_> {
     }
 
     /// Lets each message between two nodes take up to so long, each its own time, so that they overtake
-    /// each other; `None` for the usual.
+    /// each other; `None` for the usual. A delay of these two ends with it: the least would exceed the most.
     pub(crate) fn jitter(&mut self, a: u64, b: u64, most: Option<Duration>) {
         simulation::trace_note(&format!("jitter {a} {b} {most:?}"));
         let (a, b) = (host_name(a), host_name(b));
         let most = most.unwrap_or(LATENCY_MAX);
+        self.sim.set_link_latency(a.clone(), b.clone(), LATENCY_MIN);
         self.sim.set_link_max_message_latency(a, b, most);
     }
 
