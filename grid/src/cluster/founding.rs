@@ -53,6 +53,8 @@ enum Round {
     Placed(ClusterMap),
     /// Nothing yet.
     Again,
+    /// The grid has removed a node of this number.
+    Removed,
     /// It will never get one.
     Hopeless(String),
 }
@@ -66,6 +68,7 @@ impl Founding {
             match round.await {
                 None => return,
                 Some(Round::Placed(map)) => return members.learn_map(map),
+                Some(Round::Removed) => return members.note_removed(),
                 Some(Round::Hopeless(why)) => {
                     members.opener.failure.send_replace(Some(why));
                     return;
@@ -194,6 +197,7 @@ async fn join<S: Space>(members: &Arc<Members<S>>, address: &str, started: Insta
         {
             Round::Again
         }
+        Some(Joined::Refused(Refusal::Removed { .. })) => Round::Removed,
         Some(Joined::Refused(refusal)) => Round::Hopeless(format!("it cannot join: {refusal}")),
         Some(Joined::NotNow) | None => Round::Again,
     }
