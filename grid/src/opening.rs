@@ -2,7 +2,7 @@
 //!
 //! A replica is opened as its disk has it (see `restoring`), and closed when the cluster map no longer
 //! has it here; then its files and its part of the log go too, so that should it come back it comes as
-//! a learner with nothing.
+//! a learner. What remains is what others may count on: its vote, and how far its log had come.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use grid_config::{ClusterSettings, NodeSettings};
 use grid_core::{PartitionId, Space};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,11 +29,11 @@ use crate::members::Member;
 use crate::node::NodeId;
 use crate::platform::{self, monotonic_now};
 use crate::proposer::{Proposer, ProposerMetrics};
-use crate::raft::{Group, GroupOptions};
+use crate::raft::{Group, GroupOptions, LogStore};
 use crate::restoring::{Restored, Restoring};
 use crate::status::ReplicaRole;
 use crate::transport::Transport;
-use crate::wal::{Recovered, Wal};
+use crate::wal::{Recovered, RecoveredGroup, Wal};
 
 /// What replicas are opened with.
 pub(crate) struct Opener {
@@ -148,6 +148,10 @@ impl Opener {
         let ended = stop.clone();
         self.tasks
             .spawn(async move { ended.run_until_cancelled(promising.keep_promises()).await });
+        let (returned, ended) = (group.clone(), stop.clone());
+        let catching_up = async move { returned.catch_up_with_past().await };
+        self.tasks
+            .spawn(async move { ended.run_until_cancelled(catching_up).await });
         let watched = leadership.subscribe();
         let serving = Arc::new(AtomicBool::new(is_first));
         self.watch(
@@ -236,26 +240,28 @@ impl Opener {
         member
             .replica
             .retire("the replica has moved to another node");
-        self.forget(partition).await
+        let remains = member.group.leave_log().await?;
+        self.forget(partition, remains).await
     }
 
-    /// Removes what is left of a group that is not open.
+    /// Removes what is left of a group that is not open. Returns whether that was anything.
     ///
     /// # Errors
     /// When the log or the files do not let go.
-    pub(crate) async fn forget(&self, partition: PartitionId) -> std::io::Result<()> {
-        let (sender, forgotten) = oneshot::channel();
-        self.wal.forget(
-            partition.0,
-            Box::new(move |result| {
-                // Nobody waits when the node stops meanwhile; it then forgets again.
-                let _ = sender.send(result);
-            }),
-        );
-        forgotten
-            .await
-            .unwrap_or_else(|_| Err(std::io::Error::other("the log's writer has stopped")))?;
-        self.recovered.lock().groups.remove(&partition.0);
+    pub(crate) async fn close_unopened(&self, partition: PartitionId) -> std::io::Result<bool> {
+        let recovered = self.recovered.lock().groups.get(&partition.0).cloned();
+        let log = LogStore::open(Arc::clone(&self.wal), partition.0, recovered.as_ref())?;
+        if log.has_left() {
+            return Ok(false);
+        }
+        let remains = log.leave().await?;
+        self.forget(partition, remains).await?;
+        Ok(true)
+    }
+
+    /// Removes a group's files, and keeps in mind what remains of it in the log.
+    async fn forget(&self, partition: PartitionId, remains: RecoveredGroup) -> std::io::Result<()> {
+        self.recovered.lock().groups.insert(partition.0, remains);
         let directory = self.snapshots(partition);
         let removed = platform::blocking(move || files::remove_all(&directory));
         removed.await.map_err(std::io::Error::other)?

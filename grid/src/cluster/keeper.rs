@@ -301,7 +301,11 @@ async fn close_surplus<S: Space>(members: &Arc<Members<S>>, map: &ClusterMap) {
     }
     for partition in members.opener.unopened() {
         if !is_held(partition) {
-            report(partition, members.opener.forget(partition).await);
+            match members.opener.close_unopened(partition).await {
+                Ok(false) => {}
+                Ok(true) => report(partition, Ok(())),
+                Err(error) => report(partition, Err(error)),
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::error::StartError;
 use crate::snapshot::SnapshotStore;
 use crate::status::ReplicaRole;
 use crate::transport::Transport;
+use crate::wal::RecoveredGroup;
 
 /// The most log entries that go to a peer in one message.
 const APPEND_ENTRIES_MAX: u64 = 256;
@@ -124,6 +125,7 @@ impl<S: Space> Group<S> {
             lease: Arc::new(Lease::new(
                 options.cluster.election_timeout_max_ms,
                 has_voted,
+                log.is_below_floor(),
             )),
             snapshots,
             log,
@@ -270,6 +272,14 @@ impl<S: Space> Group<S> {
     /// Whether a part of the log that was let go of is still to be freed.
     pub(crate) fn is_freeing(&self) -> bool {
         self.log.is_freeing()
+    }
+
+    /// Lets the group's part of the log go, see [`LogStore::leave`]. The group must have been shut down.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub(crate) async fn leave_log(&self) -> io::Result<RecoveredGroup> {
+        self.log.leave().await
     }
 
     /// Stops the group. Other groups go on.

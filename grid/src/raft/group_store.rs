@@ -37,10 +37,10 @@ impl<S: Space> GroupStore<S> {
         let log = LogStore::open(wal, group.0, recovered)
             .map_err(|error| StartError::Damaged(error.to_string()))?;
         Ok(Self {
+            has_voted: log.has_voted(),
             log,
             machine: StateMachine::new(replica, snapshots.clone(), restored),
             snapshots,
-            has_voted: recovered.is_some_and(|group| group.vote.is_some()),
         })
     }
 

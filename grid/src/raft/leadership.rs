@@ -39,6 +39,8 @@ struct Obstacles {
     is_bound: bool,
     /// Its state differs from the others'.
     is_wrong: bool,
+    /// It has less than its node had when the group left it.
+    is_behind: bool,
 }
 
 /// The state of a group's lease, shared by all handles on it.
@@ -56,8 +58,8 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// `election_timeout_max_ms` is how long followers keep their promise; `has_voted` tells a replica
-    /// that may have made one from one that is new.
-    pub(crate) fn new(election_timeout_max_ms: u64, has_voted: bool) -> Self {
+    /// that may have made one from one that is new; `is_behind` one that left and came back.
+    pub(crate) fn new(election_timeout_max_ms: u64, has_voted: bool, is_behind: bool) -> Self {
         let promised = Duration::from_millis(election_timeout_max_ms);
         Self {
             promised,
@@ -65,6 +67,7 @@ impl Lease {
             bound_until: has_voted.then(|| tokio::time::Instant::now() + promised),
             obstacles: Mutex::new(Obstacles {
                 is_bound: has_voted,
+                is_behind,
                 ..Obstacles::default()
             }),
             handed_over_term: AtomicU64::new(0),
@@ -129,7 +132,8 @@ impl<S: Space> Group<S> {
 
     /// Whether this replica takes a leadership that is offered to it.
     pub(super) fn may_lead(&self) -> bool {
-        !self.lease.obstacles.lock().is_wrong
+        let obstacles = *self.lease.obstacles.lock();
+        !obstacles.is_wrong && !obstacles.is_behind
     }
 
     /// Asks the other voters whether they would elect this replica, and stands for election if most of
@@ -139,7 +143,7 @@ impl<S: Space> Group<S> {
         let now = tokio::time::Instant::now();
         let is_bound = self.lease.bound_until.is_some_and(|until| now < until);
         let obstacles = *self.lease.obstacles.lock();
-        if is_bound || obstacles.is_leaving || obstacles.is_wrong {
+        if is_bound || obstacles.is_leaving || obstacles.is_wrong || obstacles.is_behind {
             return;
         }
         if let Err(error) = self.raft.trigger().elect(true).await {
@@ -159,6 +163,18 @@ impl<S: Space> Group<S> {
         let share = f64::from(number) / f64::from(u16::MAX);
         tokio::time::sleep(self.lease.promised.mul_f64(share / STAND_SPREAD_DIVISOR)).await;
         self.change_obstacles(|obstacles| obstacles.is_bound = false);
+    }
+
+    /// Keeps this replica from standing for election until it has all that its node had when the group
+    /// left it: whoever counts on that must not see it led without.
+    pub(crate) async fn catch_up_with_past(&self) {
+        let mut metrics = self.raft.metrics();
+        while self.log.is_below_floor() {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+        self.change_obstacles(|obstacles| obstacles.is_behind = false);
     }
 
     /// Whether this replica leads, nobody else can lead just now, and its state holds every
@@ -193,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_term_in_which_a_handover_was_begun_has_no_lease() {
-        let lease = Lease::new(1_000, false);
+        let lease = Lease::new(1_000, false, false);
         assert_eq!(lease.length, Duration::from_millis(900));
         assert!(!lease.has_ended_for(1));
         lease.end_for(3);
@@ -204,19 +220,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_replica_that_has_voted_before_its_start_is_bound_for_a_while() {
         let started = tokio::time::Instant::now();
-        Lease::new(1_000, false).until_free().await;
+        Lease::new(1_000, false, false).until_free().await;
         assert_eq!(
             started.elapsed(),
             Duration::ZERO,
             "a new one made no promise"
         );
-        Lease::new(1_000, true).until_free().await;
+        Lease::new(1_000, true, false).until_free().await;
         assert!(started.elapsed() >= Duration::from_secs(1));
     }
 
     #[test]
     fn whatever_ends_what_else_keeps_a_replica_from_standing_still_does() {
-        let lease = Lease::new(1_000, true);
+        let lease = Lease::new(1_000, true, true);
         let stands = |change: fn(&mut Obstacles)| {
             let mut stands = None;
             lease.change(change, |now| stands = Some(now));
@@ -228,7 +244,8 @@ mod tests {
             !stands(|obstacles| obstacles.is_bound = false),
             "it differs"
         );
-        assert!(stands(|obstacles| obstacles.is_wrong = false), "rebuilt");
+        assert!(!stands(|obstacles| obstacles.is_wrong = false), "rebuilt");
+        assert!(stands(|obstacles| obstacles.is_behind = false));
         assert!(!stands(|obstacles| obstacles.is_leaving = true));
         assert!(!stands(|obstacles| obstacles.is_wrong = false), "it leaves");
     }

@@ -47,6 +47,7 @@ struct Known {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    floor: Option<LogId>,
 }
 
 fn invalid(error: impl std::fmt::Display) -> io::Error {
@@ -76,6 +77,8 @@ impl LogStore {
             if let Some((index, meta)) = &recovered.purged {
                 known.purged = Some(log_id(*index, meta)?);
             }
+            let floor = recovered.floor.as_deref().map(codec::decode).transpose();
+            known.floor = floor.map_err(invalid)?;
         }
         // The mark goes to the disk with whatever is written next, which may be before the entries that
         // it is about: other replicas had synced those when this one had not. After a power cut it can
@@ -91,6 +94,63 @@ impl LogStore {
             known: Arc::new(Mutex::new(known)),
             delay: Arc::default(),
         })
+    }
+
+    /// Whether this node has given a vote in the group, or followed one who was elected.
+    pub(super) fn has_voted(&self) -> bool {
+        self.known.lock().vote.is_some()
+    }
+
+    /// What this node's replica had come to when the group last left the node, if it did. Others may count
+    /// on its having acknowledged everything up to here, so until it has all that again it must neither
+    /// lead nor help one to lead who has less.
+    pub(super) fn floor(&self) -> Option<LogId> {
+        self.known.lock().floor
+    }
+
+    /// Whether a candidate whose log ends there has less than that, and must not get this node's vote.
+    pub(super) fn outranks(&self, candidate_last: Option<&LogId>) -> bool {
+        candidate_last < self.floor().as_ref()
+    }
+
+    /// Whether this replica has less than that. A log that cannot be read is taken for one.
+    pub(super) fn is_below_floor(&self) -> bool {
+        let floor = self.floor();
+        floor.is_some() && self.last().ok().flatten() < floor
+    }
+
+    /// The last entry that is held, or was purged.
+    pub(super) fn last(&self) -> io::Result<Option<LogId>> {
+        match self.wal.last_entry(self.group).map_err(invalid)? {
+            Some((index, meta)) => Ok(Some(log_id(index, &meta)?)),
+            None => Ok(self.known.lock().purged),
+        }
+    }
+
+    /// Whether nothing is here but what remains of a group that has left.
+    pub(crate) fn has_left(&self) -> bool {
+        let known = self.known.lock();
+        let is_empty = known.purged.is_none() && self.wal.last_index(self.group).is_none();
+        is_empty && known.floor.is_some()
+    }
+
+    /// Lets all entries and marks go, since the group is held here no more. Returns what remains of it in
+    /// the log: the vote and the floor.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub(crate) async fn leave(&self) -> io::Result<RecoveredGroup> {
+        let floor = self.floor().max(self.last()?);
+        let vote = self.known.lock().vote;
+        let remains = RecoveredGroup {
+            vote: encoded(vote.as_ref())?,
+            floor: encoded(floor.as_ref())?,
+            ..RecoveredGroup::default()
+        };
+        let (done, receiver) = completion();
+        self.wal.forget(self.group, &remains, done);
+        completed(receiver).await?;
+        Ok(remains)
     }
 
     /// The group's number.
@@ -190,6 +250,11 @@ impl LogStore {
     }
 }
 
+fn encoded<T: serde::Serialize>(value: Option<&T>) -> io::Result<Option<Bytes>> {
+    let encoded = value.map(codec::encode).transpose().map_err(invalid)?;
+    Ok(encoded.map(Bytes::from))
+}
+
 fn log_id(index: u64, meta: &[u8]) -> io::Result<LogId> {
     let term = meta.get(..8).and_then(|bytes| bytes.try_into().ok());
     let term = term.ok_or_else(|| invalid("an entry's term is missing"))?;
@@ -277,13 +342,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let purged = self.known.lock().purged;
-        let last = match self.wal.last_entry(self.group).map_err(invalid)? {
-            Some((index, meta)) => Some(log_id(index, &meta)?),
-            None => purged,
-        };
         Ok(LogState {
             last_purged_log_id: purged,
-            last_log_id: last,
+            last_log_id: self.last()?,
         })
     }
 
@@ -416,6 +477,45 @@ mod tests {
         let state = store.get_log_state().await.unwrap();
         assert_eq!(state.last_log_id, Some(at(21)));
         assert!(store.limited_get_log_entries(5, 22).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_group_that_left_and_came_back_knows_what_it_had() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = with_entries(directory.path(), 10).await;
+        store.save_vote(&Vote::new(2, 3)).await.unwrap();
+        store.save_committed(Some(at(9))).await.unwrap();
+        assert!(!store.is_below_floor() && !store.has_left());
+        store.leave().await.unwrap();
+        drop(store);
+
+        let mut store = open(directory.path());
+        assert!(store.has_left() && store.is_below_floor());
+        assert!(store.outranks(None) && store.outranks(Some(&at(9))));
+        assert!(!store.outranks(Some(&at(10))));
+        assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new(2, 3)));
+        let state = store.get_log_state().await.unwrap();
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (None, None));
+        assert_eq!(store.read_committed().await.unwrap(), None);
+
+        // It comes back as far as the fourth entry, and leaves again: the floor does not sink.
+        let entry = |index| Entry {
+            log_id: at(index),
+            payload: EntryPayload::Blank,
+        };
+        store.blocking_append((1..=4).map(entry)).await.unwrap();
+        assert!(store.is_below_floor() && !store.has_left());
+        store.leave().await.unwrap();
+        assert_eq!(open_again(store, directory.path()).floor(), Some(at(10)));
+
+        let mut store = open(directory.path());
+        store.blocking_append((1..=10).map(entry)).await.unwrap();
+        assert!(!store.is_below_floor());
+    }
+
+    fn open_again(store: LogStore, directory: &std::path::Path) -> LogStore {
+        drop(store);
+        open(directory)
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ mod types;
 
 pub(crate) use group::{Group, GroupOptions, ReadRefusal};
 pub(crate) use group_store::GroupStore;
+pub(crate) use log_store::LogStore;
 pub(crate) use membership::{MembershipChange, MembershipError};
 pub(crate) use network::{SERVICE_APPEND_STREAM, SERVICE_RAFT, SERVICE_SNAPSHOT, SnapshotHeader};
 pub(crate) use serving::open_envelope;

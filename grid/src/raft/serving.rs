@@ -40,6 +40,12 @@ impl<S: Space> Group<S> {
                 .await
                 .ok()
                 .map(|reply| codec::encode(&reply)),
+            // As one who voted with the entries that it no longer has would, see [`LogStore::floor`].
+            RaftRequest::Vote(request) | RaftRequest::PreVote(request)
+                if self.log.outranks(request.last_log_id.as_ref()) =>
+            {
+                None
+            }
             RaftRequest::Vote(request) => {
                 self.lease.until_free().await;
                 let reply = self.raft.vote(request).await;

@@ -1,4 +1,5 @@
-//! The body of a checkpoint: every group's vote, committed position and purge mark.
+//! The body of a checkpoint: every group's vote, committed position, purge mark and floor; and that of a
+//! record by which a group is forgotten: what is kept of it all the same.
 
 use std::collections::BTreeMap;
 
@@ -36,12 +37,35 @@ pub(super) fn encode(held: &BTreeMap<u32, RecoveredGroup>) -> Vec<u8> {
             .as_ref()
             .map(|(index, meta)| record::encode_purge(*index, meta));
         put_bytes(&mut body, purged.as_deref());
+        put_bytes(&mut body, held.floor.as_deref());
     }
     body
 }
 
-/// Reads it back.
-pub(super) fn decode(body: &[u8]) -> Option<BTreeMap<u32, RecoveredGroup>> {
+/// Lays out what outlives a group that is forgotten: its vote and its floor.
+pub(super) fn encode_remains(remains: &RecoveredGroup) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_bytes(&mut body, remains.vote.as_deref());
+    put_bytes(&mut body, remains.floor.as_deref());
+    body
+}
+
+/// Reads it back; an empty body, of an earlier build, says that nothing is kept.
+pub(super) fn decode_remains(body: &[u8]) -> Option<Option<RecoveredGroup>> {
+    if body.is_empty() {
+        return Some(None);
+    }
+    let mut body = Bytes::copy_from_slice(body);
+    let remains = RecoveredGroup {
+        vote: take_bytes(&mut body)?,
+        floor: take_bytes(&mut body)?,
+        ..RecoveredGroup::default()
+    };
+    body.is_empty().then_some(Some(remains))
+}
+
+/// Reads a checkpoint back; those of an earlier build have no floors.
+pub(super) fn decode(body: &[u8], has_floors: bool) -> Option<BTreeMap<u32, RecoveredGroup>> {
     let mut body = Bytes::copy_from_slice(body);
     let mut groups = BTreeMap::new();
     while !body.is_empty() {
@@ -55,12 +79,18 @@ pub(super) fn decode(body: &[u8]) -> Option<BTreeMap<u32, RecoveredGroup>> {
             Some(bytes) => Some(record::decode_purge(&bytes)?),
             None => None,
         };
+        let floor = if has_floors {
+            take_bytes(&mut body)?
+        } else {
+            None
+        };
         groups.insert(
             group,
             RecoveredGroup {
                 vote,
                 committed,
                 purged,
+                floor,
             },
         );
     }

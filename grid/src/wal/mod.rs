@@ -159,6 +159,8 @@ pub(crate) struct RecoveredGroup {
     pub(crate) committed: Option<Bytes>,
     /// Entries up to this index are gone; with the last one's meta.
     pub(crate) purged: Option<(u64, Bytes)>,
+    /// What the group's replica had come to when it was last forgotten here; opaque to the log.
+    pub(crate) floor: Option<Bytes>,
 }
 
 impl RecoveredGroup {
@@ -375,11 +377,12 @@ impl Wal {
         });
     }
 
-    /// Forgets a group: its entries, vote and marks. Nothing may be appended to it until `done` was
-    /// called.
-    pub(crate) fn forget(&self, group: u32, done: Done) {
+    /// Forgets a group: its entries and marks. What remains is the vote and the floor of `remains`.
+    /// Nothing may be appended to it until `done` was called.
+    pub(crate) fn forget(&self, group: u32, remains: &RecoveredGroup, done: Done) {
+        let body = checkpoint::encode_remains(remains);
         self.submit(Some(done), |_| {
-            vec![Operation::new(Kind::Forget, group, Vec::new())]
+            vec![Operation::new(Kind::Forget, group, body)]
         });
     }
 

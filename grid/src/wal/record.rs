@@ -26,9 +26,11 @@ pub(super) enum Kind {
     Vote,
     Committed,
     PurgeTo,
-    /// Every group's vote, committed position and purge mark, at a segment's beginning.
+    /// What a checkpoint said in an earlier build, before there were floors.
+    CheckpointWithoutFloors,
+    /// Every group's vote, committed position, purge mark and floor, at a segment's beginning.
     Checkpoint,
-    /// The group is held here no more; nothing before counts.
+    /// The group is held here no more; nothing before counts but what the body says.
     Forget,
 }
 
@@ -40,8 +42,9 @@ impl Kind {
             Self::Vote => 3,
             Self::Committed => 4,
             Self::PurgeTo => 5,
-            Self::Checkpoint => 6,
+            Self::CheckpointWithoutFloors => 6,
             Self::Forget => 7,
+            Self::Checkpoint => 8,
         }
     }
 
@@ -52,8 +55,9 @@ impl Kind {
             3 => Self::Vote,
             4 => Self::Committed,
             5 => Self::PurgeTo,
-            6 => Self::Checkpoint,
+            6 => Self::CheckpointWithoutFloors,
             7 => Self::Forget,
+            8 => Self::Checkpoint,
             _ => return None,
         })
     }

@@ -356,11 +356,15 @@ impl Recovery {
                     .push_back(place);
             }
             Kind::Forget => {
-                self.groups.remove(&found.group);
+                match checkpoint::decode_remains(found.body)? {
+                    Some(remains) => self.groups.insert(found.group, remains),
+                    None => self.groups.remove(&found.group),
+                };
                 self.entries.remove(&found.group);
             }
-            Kind::Checkpoint => {
-                self.groups = checkpoint::decode(found.body)?;
+            Kind::Checkpoint | Kind::CheckpointWithoutFloors => {
+                let has_floors = found.kind == Kind::Checkpoint;
+                self.groups = checkpoint::decode(found.body, has_floors)?;
                 self.drop_purged();
             }
         }

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use bytes::Bytes;
 
 use super::segment::{Header, Segment};
-use super::{Done, Recovered, Wal, WalEntry, WalError, WalOptions, record};
+use super::{Done, Recovered, RecoveredGroup, Wal, WalEntry, WalError, WalOptions, record};
 
 const GRID: u128 = 7;
 const NODE: u64 = 3;

@@ -276,7 +276,7 @@ impl Writer {
                 self.shared.index.lock().forget(group);
                 self.shared.pins.lock().forget(group);
             }
-            Kind::Vote | Kind::Committed | Kind::Checkpoint => {}
+            Kind::Vote | Kind::Committed | Kind::Checkpoint | Kind::CheckpointWithoutFloors => {}
         }
         self.put(operation.kind, group, &operation.body);
         Ok(())
@@ -299,7 +299,10 @@ impl Writer {
     fn hold(&mut self, operation: &Operation) {
         let body = || Bytes::copy_from_slice(&operation.body);
         if operation.kind == Kind::Forget {
-            self.held.remove(&operation.group);
+            match checkpoint::decode_remains(&operation.body).flatten() {
+                Some(remains) => self.held.insert(operation.group, remains),
+                None => self.held.remove(&operation.group),
+            };
             return;
         }
         let held = self.held.entry(operation.group).or_default();
@@ -307,7 +310,11 @@ impl Writer {
             Kind::Vote => held.vote = Some(body()),
             Kind::Committed => held.committed = Some(body()),
             Kind::PurgeTo => held.advance_purged(record::decode_purge(&operation.body)),
-            Kind::Entries | Kind::TruncateAfter | Kind::Checkpoint | Kind::Forget => {}
+            Kind::Entries
+            | Kind::TruncateAfter
+            | Kind::Checkpoint
+            | Kind::CheckpointWithoutFloors
+            | Kind::Forget => {}
         }
     }
 

@@ -79,19 +79,35 @@ fn a_forgotten_group_is_gone_and_may_begin_anew() {
     append(&wal, 2, entries(1..2, 10));
     append(&wal, 1, entries(1..200, 100));
     purge(&wal, 1, 150);
-    wait(|done| wal.forget(1, done)).expect("forgotten");
+    let remains = RecoveredGroup {
+        vote: Some(Bytes::from_static(b"one")),
+        floor: Some(Bytes::from_static(b"199")),
+        ..RecoveredGroup::default()
+    };
+    wait(|done| wal.forget(1, &remains, done)).expect("forgotten");
     assert_eq!(wal.last_entry(1).expect("readable"), None);
     drop(wal);
     let (wal, recovered) = open(directory.path());
-    assert!(!recovered.groups.contains_key(&1));
+    assert_eq!(recovered.groups[&1], remains);
     assert_eq!(read_all(&wal, 2, 1), entries(1..2, 10));
     // As a learner that gets everything from the beginning.
     append(&wal, 1, entries(1..5, 10));
     drop(wal);
     let (wal, recovered) = open(directory.path());
-    assert_eq!(recovered.groups[&1].vote, None);
-    assert_eq!(recovered.groups[&1].purged, None);
+    assert_eq!(recovered.groups[&1], remains);
     assert_eq!(read_all(&wal, 1, 1), entries(1..5, 10));
+    // The segments with the record of it go, and checkpoints say it instead.
+    for index in 2..200 {
+        append(&wal, 2, entries(index..index + 1, 1_000));
+    }
+    purge(&wal, 2, 190);
+    purge(&wal, 1, 4);
+    vote(&wal, 1, b"two");
+    drop(wal);
+    let (wal, recovered) = open(directory.path());
+    assert!(wal.stats().segments < 10, "{:?}", wal.stats());
+    assert_eq!(recovered.groups[&1].vote.as_deref(), Some(&b"two"[..]));
+    assert_eq!(recovered.groups[&1].floor, remains.floor);
 }
 
 #[test]
