@@ -188,6 +188,8 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::protocol::code::ErrorCode;
 
@@ -232,16 +234,54 @@ mod tests {
             let described = &document["components"]["schemas"]["Code"]["enum"];
             assert_eq!(described, &serde_json::json!(codes), "{name}");
         }
-        for code in codes {
+        // The client's own ones come after the gateway's.
+        let script = between(named("spacegrid.js"), "const CLASSES = {\n", "};");
+        let classes = script
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "));
+        let known: Vec<&str> = classes.map(|(code, _)| code).collect();
+        assert_eq!(
+            known,
+            [&codes[..], &["deadline_exceeded", "aborted"]].concat()
+        );
+        let types = between(named("spacegrid.d.ts"), "export type Code =\n", ";");
+        let typed: Vec<&str> = types.split('"').skip(1).step_by(2).collect();
+        let own = ["deadline_exceeded", "too_many_requests", "aborted"];
+        assert_eq!(typed, [&codes[..], &own].concat());
+    }
+
+    #[test]
+    fn the_types_name_what_the_client_exports() {
+        let exports = |name: &str| -> BTreeSet<&'static str> {
+            let lines = named(name).lines();
+            lines
+                .filter_map(|line| line.strip_prefix("export "))
+                .filter(|line| !line.starts_with("interface ") && !line.starts_with("type "))
+                .map(|line| {
+                    line.split([' ', '(', '{', ':', '='])
+                        .filter(|word| !word.is_empty())
+                })
+                .map(|mut words| words.nth(1).expect("a name"))
+                .collect()
+        };
+        let exported = exports("spacegrid.js");
+        assert!(exported.contains("Spacegrid") && exported.contains("errorOf"));
+        assert_eq!(exports("spacegrid.d.ts"), exported);
+        let script = between(named("spacegrid.js"), "const CLASSES = {\n", "};");
+        for (code, class) in script
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "))
+        {
             assert!(
-                named("spacegrid.js").contains(&format!("  {code}: ")),
-                "{code}"
-            );
-            assert!(
-                named("spacegrid.d.ts").contains(&format!("\"{code}\"")),
-                "{code}"
+                exported.contains(class.trim_end_matches(',')),
+                "{code}: {class}"
             );
         }
+    }
+
+    fn between<'text>(text: &'text str, from: &str, to: &str) -> &'text str {
+        let (_, rest) = text.split_once(from).expect("its beginning");
+        rest.split_once(to).expect("its end").0
     }
 
     #[test]
