@@ -1,8 +1,9 @@
 //! The web pages, the JavaScript client and the descriptions of the interface: files of `gateway/web/`, part
-//! of the program, served as they are.
+//! of the program, the same for as long as it runs.
 //!
 //! A page is the same for everybody and holds no data: its script reads the address and asks the gateway
-//! like any other client. That is why nothing here needs to know who asks.
+//! like any other client. That is why nothing here needs to know who asks. What all pages share is written
+//! once, in `shell.html`, and put around each page's own part when the first file is asked for.
 //!
 //! Invariants: every file has an `ETag` and a type that browsers may not guess away; no page may run a script
 //! or a style that is not one of these files, be framed, or reach another host.
@@ -16,6 +17,7 @@ use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::failure::Failure;
@@ -50,48 +52,77 @@ const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
 struct File {
     name: &'static str,
     kind: &'static str,
-    bytes: &'static [u8],
+    bytes: Bytes,
+    etag: HeaderValue,
+}
+
+impl File {
+    fn new(name: &'static str, kind: &'static str, bytes: Bytes) -> Self {
+        let etag = HeaderValue::from_str(&format!("\"{:032x}\"", xxh3_128(&bytes)))
+            .expect("hexadecimal digits in quotes are a header's value");
+        Self {
+            name,
+            kind,
+            bytes,
+            etag,
+        }
+    }
+
+    /// A page: the shell around what only this page has.
+    fn page(name: &'static str, title: &str, script: &str, main: &str) -> Self {
+        let whole = SHELL
+            .replacen("{{title}}", title, 1)
+            .replacen("{{script}}", script, 1)
+            .replacen("{{main}}", main, 1);
+        Self::new(name, "text/html; charset=utf-8", whole.into())
+    }
+}
+
+/// The text of a file of `gateway/web/`.
+macro_rules! text {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/web/", $name))
+    };
 }
 
 macro_rules! file {
     ($name:literal, $kind:literal) => {
-        File {
-            name: $name,
-            kind: $kind,
-            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/web/", $name)),
-        }
+        File::new($name, $kind, Bytes::from_static(text!($name).as_bytes()))
     };
 }
 
-/// Every file; what is not here is not served.
-static FILES: [File; 18] = [
-    file!("index.html", "text/html; charset=utf-8"),
-    file!("auction.html", "text/html; charset=utf-8"),
-    file!("event.html", "text/html; charset=utf-8"),
-    file!("style.css", "text/css; charset=utf-8"),
-    file!("icon.svg", "image/svg+xml"),
-    file!("spacegrid.js", "text/javascript; charset=utf-8"),
-    file!("spacegrid.d.ts", "text/plain; charset=utf-8"),
-    file!("identity.js", "text/javascript; charset=utf-8"),
-    file!("page.js", "text/javascript; charset=utf-8"),
-    file!("money.js", "text/javascript; charset=utf-8"),
-    file!("home.js", "text/javascript; charset=utf-8"),
-    file!("auction.js", "text/javascript; charset=utf-8"),
-    file!("event.js", "text/javascript; charset=utf-8"),
-    file!("basket.js", "text/javascript; charset=utf-8"),
-    file!("seatmap.js", "text/javascript; charset=utf-8"),
-    file!("venue.js", "text/javascript; charset=utf-8"),
-    file!("openapi.json", "application/json"),
-    file!("asyncapi.json", "application/json"),
-];
-
-/// The files' entity tags, in the table's order.
-static ETAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| FILES.iter().map(etag).collect());
-
-fn etag(file: &File) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{:032x}\"", xxh3_128(file.bytes)))
-        .expect("hexadecimal digits in quotes are a header's value")
+macro_rules! page {
+    ($name:literal, $title:literal, $script:literal) => {
+        File::page($name, $title, $script, text!($name))
+    };
 }
+
+/// What stands around every page: the head, the visitor's name, the banner about the connection.
+const SHELL: &str = text!("shell.html");
+
+/// Every file; what is not here is not served.
+static FILES: LazyLock<[File; 18]> = LazyLock::new(|| {
+    [
+        page!("index.html", "What is on", "home.js"),
+        page!("auction.html", "Auction", "auction.js"),
+        page!("event.html", "Tickets", "event.js"),
+        file!("style.css", "text/css; charset=utf-8"),
+        file!("icon.svg", "image/svg+xml"),
+        file!("spacegrid.js", "text/javascript; charset=utf-8"),
+        file!("spacegrid.d.ts", "text/plain; charset=utf-8"),
+        file!("identity.js", "text/javascript; charset=utf-8"),
+        file!("page.js", "text/javascript; charset=utf-8"),
+        file!("money.js", "text/javascript; charset=utf-8"),
+        file!("home.js", "text/javascript; charset=utf-8"),
+        file!("auction.js", "text/javascript; charset=utf-8"),
+        file!("event.js", "text/javascript; charset=utf-8"),
+        file!("basket.js", "text/javascript; charset=utf-8"),
+        file!("seatmap.js", "text/javascript; charset=utf-8"),
+        file!("venue.js", "text/javascript; charset=utf-8"),
+        file!("openapi.json", "application/json"),
+        file!("asyncapi.json", "application/json"),
+    ]
+});
 
 /// The pages' addresses.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
@@ -125,18 +156,17 @@ async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
 
 /// The file of that name, or only its tag where the browser has it.
 fn page(name: &str, request: &HeaderMap) -> Response {
-    let Some(place) = FILES.iter().position(|file| file.name == name) else {
+    let Some(file) = FILES.iter().find(|file| file.name == name) else {
         return Problem::from(Failure::not_found("there is no such file")).into_response();
     };
-    let (file, etag) = (&FILES[place], &ETAGS[place]);
-    let mut response = if is_known(request, etag) {
+    let mut response = if is_known(request, &file.etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let kind = HeaderValue::from_static(file.kind);
-        ([(header::CONTENT_TYPE, kind)], file.bytes).into_response()
+        ([(header::CONTENT_TYPE, kind)], file.bytes.clone()).into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, etag.clone());
+    headers.insert(header::ETAG, file.etag.clone());
     // Kept, but asked about each time: a new program's files fit together.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     for (name, value) in &SECURITY_HEADERS {
@@ -158,12 +188,14 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::protocol::code::ErrorCode;
 
     fn named(name: &str) -> &'static str {
         let file = FILES.iter().find(|file| file.name == name);
-        std::str::from_utf8(file.expect("in the table").bytes).expect("text")
+        std::str::from_utf8(&file.expect("in the table").bytes).expect("text")
     }
 
     #[test]
@@ -202,16 +234,54 @@ mod tests {
             let described = &document["components"]["schemas"]["Code"]["enum"];
             assert_eq!(described, &serde_json::json!(codes), "{name}");
         }
-        for code in codes {
+        // The client's own ones come after the gateway's.
+        let script = between(named("spacegrid.js"), "const CLASSES = {\n", "};");
+        let classes = script
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "));
+        let known: Vec<&str> = classes.map(|(code, _)| code).collect();
+        assert_eq!(
+            known,
+            [&codes[..], &["deadline_exceeded", "aborted"]].concat()
+        );
+        let types = between(named("spacegrid.d.ts"), "export type Code =\n", ";");
+        let typed: Vec<&str> = types.split('"').skip(1).step_by(2).collect();
+        let own = ["deadline_exceeded", "too_many_requests", "aborted"];
+        assert_eq!(typed, [&codes[..], &own].concat());
+    }
+
+    #[test]
+    fn the_types_name_what_the_client_exports() {
+        let exports = |name: &str| -> BTreeSet<&'static str> {
+            let lines = named(name).lines();
+            lines
+                .filter_map(|line| line.strip_prefix("export "))
+                .filter(|line| !line.starts_with("interface ") && !line.starts_with("type "))
+                .map(|line| {
+                    line.split([' ', '(', '{', ':', '='])
+                        .filter(|word| !word.is_empty())
+                })
+                .map(|mut words| words.nth(1).expect("a name"))
+                .collect()
+        };
+        let exported = exports("spacegrid.js");
+        assert!(exported.contains("Spacegrid") && exported.contains("errorOf"));
+        assert_eq!(exports("spacegrid.d.ts"), exported);
+        let script = between(named("spacegrid.js"), "const CLASSES = {\n", "};");
+        for (code, class) in script
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "))
+        {
             assert!(
-                named("spacegrid.js").contains(&format!("  {code}: ")),
-                "{code}"
-            );
-            assert!(
-                named("spacegrid.d.ts").contains(&format!("\"{code}\"")),
-                "{code}"
+                exported.contains(class.trim_end_matches(',')),
+                "{code}: {class}"
             );
         }
+    }
+
+    fn between<'text>(text: &'text str, from: &str, to: &str) -> &'text str {
+        let (_, rest) = text.split_once(from).expect("its beginning");
+        rest.split_once(to).expect("its end").0
     }
 
     #[test]
@@ -222,10 +292,35 @@ mod tests {
             .map(|entry| entry.expect("an entry").file_name())
             .map(|name| name.into_string().expect("a plain name"))
             .collect();
+        // The shell is served around the pages only.
         let mut served: Vec<&str> = FILES.iter().map(|file| file.name).collect();
+        served.push("shell.html");
         there.sort();
         served.sort_unstable();
         assert_eq!(there, served);
+    }
+
+    #[test]
+    fn a_page_is_the_shell_around_its_own_part() {
+        for (name, title, script, main) in [
+            ("index.html", "What is on", "home.js", "wide"),
+            ("auction.html", "Auction", "auction.js", "room"),
+            ("event.html", "Tickets", "event.js", "sale"),
+        ] {
+            let whole = named(name);
+            assert!(!whole.contains("{{"), "{name} has a place not filled");
+            for once in [
+                "<!doctype html>\n<html lang=\"en\">\n<head>\n",
+                &format!("<title>{title} · Spacegrid</title>\n"),
+                &format!("src=\"/web/{script}\"></script>\n</head>\n<body>\n"),
+                "<p id=\"connection\" class=\"banner\" role=\"status\" hidden></p>\n",
+                &format!("</noscript>\n<main id=\"main\" class=\"{main}\""),
+                "</main>\n</body>\n</html>\n",
+            ] {
+                assert_eq!(whole.matches(once).count(), 1, "{name}: {once}");
+            }
+            assert!(named(script).contains("from \"./page.js\""), "{script}");
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@ export interface Money {
 export type Code =
   | "bad_request" | "unauthenticated" | "forbidden" | "not_found" | "bid_too_low" | "auction_not_open" | "own_bid_leads"
   | "item_already_on_auction" | "seat_taken" | "hold_expired" | "hold_not_found" | "too_many_seats" | "not_enough_seats"
-  | "on_sale_closed" | "waiting_room_required" | "waiting_room_full" | "waiting_room_state" | "sold_out" | "idempotency_conflict" | "membership_refused" | "rate_limited" | "overloaded" | "unavailable"
+  | "on_sale_closed" | "waiting_room_required" | "waiting_room_full" | "waiting_room_state" | "sold_out"
+  | "idempotency_conflict" | "membership_refused" | "rate_limited" | "overloaded" | "unavailable"
   | "message_too_large" | "internal"
   /** Made by the client: no answer in time, too many requests waiting, given up. */
   | "deadline_exceeded" | "too_many_requests" | "aborted";

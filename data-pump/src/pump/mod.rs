@@ -50,6 +50,8 @@ mod report_fixtures;
 #[cfg(test)]
 mod report_tests;
 #[cfg(test)]
+mod report_view_tests;
+#[cfg(test)]
 mod waiting_room_tests;
 #[cfg(test)]
 mod writer_tests;

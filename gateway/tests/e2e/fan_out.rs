@@ -19,6 +19,33 @@ async fn raise(grid: &Grid, auction: &str, from: u64, to: u64) {
     }
 }
 
+/// An auction that has begun, on a grid of its own.
+async fn open() -> (Grid, String) {
+    let grid = Grid::start().await;
+    let auction = grid.open_auction(person(9)).await;
+    (grid, auction)
+}
+
+fn subscribe(auction: &str) -> Value {
+    json!({"type": "subscribe", "auction_id": auction})
+}
+
+/// Somebody who watches an auction, and the snapshot that began it.
+async fn watch(grid: &Grid, number: u128, auction: &str) -> (Client, Value) {
+    let mut watcher = grid.connect(person(number)).await;
+    let snapshot = watcher.ask(subscribe(auction)).await;
+    assert_eq!(snapshot["type"], "snapshot", "{snapshot}");
+    (watcher, snapshot)
+}
+
+/// Goes on from a cursor, and says how: `replayed` or `snapshot`.
+async fn resume(watcher: &mut Client, auction: &str, from: &str) -> Value {
+    let resume = json!({"type": "subscribe", "auction_id": auction, "from": from});
+    let resumed = watcher.ask(resume).await;
+    assert_eq!(resumed["type"], "resumed", "{resumed}");
+    resumed["data"]["mode"].clone()
+}
+
 fn amount(event: &Value) -> u64 {
     assert_eq!(event["type"], "bid_placed", "{event}");
     let text = text(&event["data"]["amount"]["amount"]);
@@ -27,13 +54,8 @@ fn amount(event: &Value) -> u64 {
 
 #[tokio::test]
 async fn a_watcher_that_is_cut_resumes_exactly_where_it_was() {
-    let grid = Grid::start().await;
-    let auction = grid.open_auction(person(9)).await;
-    let mut watcher = grid.connect(person(3)).await;
-    let snapshot = watcher
-        .ask(json!({"type": "subscribe", "auction_id": auction}))
-        .await;
-    assert_eq!(snapshot["type"], "snapshot");
+    let (grid, auction) = open().await;
+    let (mut watcher, snapshot) = watch(&grid, 3, &auction).await;
 
     raise(&grid, &auction, 100, 110).await;
     let mut seen = Vec::new();
@@ -47,10 +69,7 @@ async fn a_watcher_that_is_cut_resumes_exactly_where_it_was() {
     raise(&grid, &auction, 110, 120).await;
 
     let mut watcher = grid.connect(person(3)).await;
-    let resume = json!({"type": "subscribe", "auction_id": auction, "from": cursor});
-    let resumed = watcher.ask(resume).await;
-    assert_eq!(resumed["type"], "resumed", "{resumed}");
-    assert_eq!(resumed["data"]["mode"], "replayed");
+    assert_eq!(resume(&mut watcher, &auction, &cursor).await, "replayed");
     let live = raise(&grid, &auction, 120, 130);
     let read = async {
         while seen.len() < 30 {
@@ -63,9 +82,7 @@ async fn a_watcher_that_is_cut_resumes_exactly_where_it_was() {
     assert_eq!(seen, (100..130).collect::<Vec<_>>());
 
     // Nothing happened since: resuming at the end replays nothing.
-    let resume = json!({"type": "subscribe", "auction_id": auction, "from": cursor});
-    let resumed = watcher.ask(resume).await;
-    assert_eq!(resumed["data"]["mode"], "replayed");
+    assert_eq!(resume(&mut watcher, &auction, &cursor).await, "replayed");
     raise(&grid, &auction, 130, 131).await;
     assert_eq!(amount(&watcher.expect().await), 130);
     grid.stop().await;
@@ -73,13 +90,10 @@ async fn a_watcher_that_is_cut_resumes_exactly_where_it_was() {
 
 #[tokio::test]
 async fn watchers_that_come_at_any_moment_miss_nothing() {
-    let grid = Grid::start().await;
-    let auction = grid.open_auction(person(9)).await;
+    let (grid, auction) = open().await;
     let last = 160;
-    let watch = async |number: u128| {
-        let mut watcher = grid.connect(person(10 + number)).await;
-        let subscribe = json!({"type": "subscribe", "auction_id": auction});
-        let snapshot = watcher.ask(subscribe).await;
+    let follow = async |number: u128| {
+        let (mut watcher, snapshot) = watch(&grid, 10 + number, &auction).await;
         let current = &snapshot["data"]["current_price"]["amount"];
         let mut next = current.as_str().map_or(100, |price| {
             1 + price
@@ -94,10 +108,10 @@ async fn watchers_that_come_at_any_moment_miss_nothing() {
     };
     let watchers = async {
         for number in 0..12 {
-            watch(number).await;
+            follow(number).await;
         }
     };
-    let others = async { tokio::join!(watch(50), watch(51), watch(52)) };
+    let others = async { tokio::join!(follow(50), follow(51), follow(52)) };
     // The last bid waits until everybody has come, else a late watcher would see it in its snapshot.
     let bids = raise(&grid, &auction, 100, last);
     tokio::join!(bids, watchers, others);
@@ -106,19 +120,12 @@ async fn watchers_that_come_at_any_moment_miss_nothing() {
 
 #[tokio::test]
 async fn cursors_of_another_history_get_a_snapshot() {
-    let grid = Grid::start().await;
-    let auction = grid.open_auction(person(9)).await;
-    let mut watcher = grid.connect(person(3)).await;
-    let snapshot = watcher
-        .ask(json!({"type": "subscribe", "auction_id": auction}))
-        .await;
+    let (grid, auction) = open().await;
+    let (mut watcher, snapshot) = watch(&grid, 3, &auction).await;
     let cursor = text(&snapshot["cursor"]);
     let partition = cursor.split(':').next().expect("a partition");
     let from = format!("{partition}:999999:0");
-    let resume = json!({"type": "subscribe", "auction_id": auction, "from": from});
-    let resumed = watcher.ask(resume).await;
-    assert_eq!(resumed["type"], "resumed", "{resumed}");
-    assert_eq!(resumed["data"]["mode"], "snapshot");
+    assert_eq!(resume(&mut watcher, &auction, &from).await, "snapshot");
     assert_eq!(watcher.expect().await["type"], "snapshot");
     grid.stop().await;
 }
@@ -183,12 +190,8 @@ async fn seat_updates_add_up_to_the_truth_across_a_cut() {
 
 #[tokio::test]
 async fn after_unsubscribing_no_event_comes() {
-    let grid = Grid::start().await;
-    let auction = grid.open_auction(person(9)).await;
-    let mut watcher = grid.connect(person(3)).await;
-    watcher
-        .ask(json!({"type": "subscribe", "auction_id": auction}))
-        .await;
+    let (grid, auction) = open().await;
+    let (mut watcher, _) = watch(&grid, 3, &auction).await;
     watcher
         .data(json!({"type": "unsubscribe", "auction_id": auction}))
         .await;
@@ -204,7 +207,6 @@ async fn subscriptions_of_one_connection_are_bounded() {
     let one = grid.open_auction(person(9)).await;
     let two = grid.open_auction(person(9)).await;
     let mut watcher = grid.connect(person(3)).await;
-    let subscribe = |auction: &str| json!({"type": "subscribe", "auction_id": auction});
     assert_eq!(watcher.ask(subscribe(&one)).await["type"], "snapshot");
     watcher.refused(subscribe(&two), "bad_request").await;
     watcher
@@ -216,12 +218,8 @@ async fn subscriptions_of_one_connection_are_bounded() {
 
 #[tokio::test]
 async fn a_cursor_of_another_history_is_known_by_its_epoch() {
-    let grid = Grid::start().await;
-    let auction = grid.open_auction(person(9)).await;
-    let mut watcher = grid.connect(person(3)).await;
-    let snapshot = watcher
-        .ask(json!({"type": "subscribe", "auction_id": auction}))
-        .await;
+    let (grid, auction) = open().await;
+    let (mut watcher, snapshot) = watch(&grid, 3, &auction).await;
     let (from, epoch) = (text(&snapshot["cursor"]), text(&snapshot["epoch"]));
     let resume = |epoch: &str| json!({"type": "subscribe", "auction_id": auction, "from": from, "epoch": epoch});
     let resumed = watcher.ask(resume(&epoch)).await;
@@ -235,12 +233,8 @@ async fn a_cursor_of_another_history_is_known_by_its_epoch() {
 
 #[tokio::test]
 async fn a_goodbye_says_where_to_go_on() {
-    let mut grid = Grid::start().await;
-    let auction = grid.open_auction(person(9)).await;
-    let mut watcher = grid.connect(person(3)).await;
-    watcher
-        .ask(json!({"type": "subscribe", "auction_id": auction}))
-        .await;
+    let (mut grid, auction) = open().await;
+    let (mut watcher, _) = watch(&grid, 3, &auction).await;
     raise(&grid, &auction, 100, 103).await;
     let mut cursor = String::new();
     for _ in 0..3 {
@@ -268,11 +262,8 @@ async fn a_goodbye_says_where_to_go_on() {
 async fn those_who_do_not_read_cost_the_others_nothing() {
     let grid = Grid::with(|settings| settings.send_queue_max = 64).await;
     let auction = grid.open_auction(person(9)).await;
-    let subscribe = json!({"type": "subscribe", "auction_id": auction});
-    let mut idle = grid.connect(person(3)).await;
-    idle.ask(subscribe.clone()).await;
-    let mut reader = grid.connect(person(4)).await;
-    reader.ask(subscribe).await;
+    let (mut idle, _) = watch(&grid, 3, &auction).await;
+    let (mut reader, _) = watch(&grid, 4, &auction).await;
     let last = 400;
     let read = async {
         for expected in 100..last {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::browser::{Browser, Page, chromium};
 use crate::support::{Grid, kill_at_once, person, sold, text, wait_for};
@@ -66,33 +67,78 @@ async fn assert_usable(page: &mut Page) {
     assert_eq!(page.eval(unnamed).await, json!([]), "without a name");
 }
 
-/// Bids the least amount, by keyboard alone.
-async fn bid(page: &mut Page) {
-    page.tab_to("amount").await;
+/// A grid, a browser to look at it with, and where the grid's data lies; nothing where there is no browser.
+fn stage() -> Option<(TempDir, Grid, Browser)> {
+    let program = chromium()?;
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let grid = Grid::up_with(&folder.path().join("data"), &ARGUMENTS);
+    Some((folder, grid, Browser::start(&program)))
+}
+
+/// Whether an element's text has these words.
+fn says(id: &str, words: &str) -> String {
+    format!("document.getElementById('{id}').textContent.includes('{words}')")
+}
+
+/// Whether the page shows so many elements of a kind.
+fn shows(selector: &str, count: usize) -> String {
+    format!("document.querySelectorAll('{selector}').length === {count}")
+}
+
+/// Waits until bids are taken.
+async fn bidding_is_open(page: &mut Page) {
+    page.until("document.getElementById('bidding').hidden === false")
+        .await;
+}
+
+/// Waits until the front page shows an event.
+async fn an_event_is_listed(page: &mut Page) {
+    page.until("document.querySelector('#events a.card')").await;
+}
+
+/// Waits until the page of an event shows all of it.
+async fn the_sale_is_shown(page: &mut Page) {
+    page.until("document.querySelector('main.sale')?.getAttribute('aria-busy') === 'false'")
+        .await;
+}
+
+/// Goes to a field or button by keyboard alone and presses Enter there.
+async fn enter_at(page: &mut Page, id: &str) {
+    page.tab_to(id).await;
     page.press("Enter").await;
+}
+
+/// Bids the least amount.
+async fn bid(page: &mut Page) {
+    enter_at(page, "amount").await;
+}
+
+/// Waits until the seats are held and the page asks for the payment.
+async fn payment_is_asked(page: &mut Page) {
+    page.until("document.activeElement.id === 'payment'").await;
+}
+
+/// Pays for two seats, where the page asks for it.
+async fn pay(page: &mut Page, reference: &str) {
+    page.write(reference).await;
+    page.press("Enter").await;
+    page.until(&shows("#tickets li", 2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bid_from_another_browser_is_on_the_screen() {
-    let Some(program) = chromium() else {
+    let Some((_folder, grid, browser)) = stage() else {
         return;
     };
-    let folder = tempfile::tempdir().expect("temporary directory");
-    let grid = Grid::up_with(&folder.path().join("data"), &ARGUMENTS);
     let id = auction(&grid).await;
-    let browser = Browser::start(&program);
     let address = |gateway: usize| format!("{}/auction/{id}", grid.gateway(gateway));
     let mut phone = browser.page(&address(0), PHONE).await;
     let mut desktop = browser.page(&address(1), DESKTOP).await;
-    let price =
-        |amount: &str| format!("document.getElementById('price').textContent.includes('{amount}')");
-    let standing = |words: &str| {
-        format!("document.getElementById('standing').textContent.includes('{words}')")
-    };
+    let price = |amount: &str| says("price", amount);
+    let standing = |words: &str| says("standing", words);
     for page in [&mut phone, &mut desktop] {
         page.until(&price("100.00")).await;
-        page.until("document.getElementById('bidding').hidden === false")
-            .await;
+        bidding_is_open(page).await;
         assert_usable(page).await;
     }
     bid(&mut phone).await;
@@ -112,9 +158,7 @@ async fn a_bid_from_another_browser_is_on_the_screen() {
         .eval("document.getElementById('amount').value = '50'")
         .await;
     bid(&mut phone).await;
-    phone
-        .until("document.getElementById('bid-message').textContent.includes('102.00')")
-        .await;
+    phone.until(&says("bid-message", "102.00")).await;
     phone.picture("auction-phone.png").await;
     desktop.picture("auction-desktop.png").await;
     let path = format!("/v1/auctions/{id}/close");
@@ -128,7 +172,7 @@ async fn a_bid_from_another_browser_is_on_the_screen() {
 /// From the front page to the tickets without a mouse.
 async fn buy(grid: &Grid, browser: &Browser, size: (u32, u32), name: &str) {
     let mut page = browser.page(grid.gateway(0), size).await;
-    page.until("document.querySelector('#events a.card')").await;
+    an_event_is_listed(&mut page).await;
     assert_usable(&mut page).await;
     page.picture(&format!("home-{name}.png")).await;
     page.tab_to("query").await;
@@ -143,46 +187,35 @@ async fn buy(grid: &Grid, browser: &Browser, size: (u32, u32), name: &str) {
     page.until("document.activeElement.matches('#events a.card')")
         .await;
     page.press("Enter").await;
-    page.until("document.querySelector('main.sale')?.getAttribute('aria-busy') === 'false'")
-        .await;
-    page.until("document.getElementById('available').textContent.includes('000 seats free')")
-        .await;
+    the_sale_is_shown(&mut page).await;
+    page.until(&says("available", "000 seats free")).await;
     assert_usable(&mut page).await;
     page.picture(&format!("event-{name}.png")).await;
     page.tab_to("seats").await;
     for key in ["PageDown", "ArrowDown", "Enter", "ArrowRight", "Enter"] {
         page.press(key).await;
     }
-    page.until("document.querySelectorAll('#picked li').length === 2")
-        .await;
+    page.until(&shows("#picked li", 2)).await;
     page.picture(&format!("event-{name}-chosen.png")).await;
-    page.tab_to("hold").await;
-    page.press("Enter").await;
-    page.until("document.activeElement.id === 'payment'").await;
+    enter_at(&mut page, "hold").await;
+    payment_is_asked(&mut page).await;
     page.until("/^0[45]:/.test(document.getElementById('hold-clock').textContent)")
         .await;
     assert_usable(&mut page).await;
-    page.write("card-4711").await;
-    page.press("Enter").await;
-    page.until("document.querySelectorAll('#tickets li').length === 2")
-        .await;
+    pay(&mut page, "card-4711").await;
     page.picture(&format!("event-{name}-bought.png")).await;
     // They are still there after a reload: they come from the grid.
     page.eval("location.reload()").await;
-    page.until("document.querySelectorAll('#tickets code').length === 2")
-        .await;
+    page.until(&shows("#tickets code", 2)).await;
     page.assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seats_are_bought_with_the_keyboard_alone() {
-    let Some(program) = chromium() else {
+    let Some((_folder, grid, browser)) = stage() else {
         return;
     };
-    let folder = tempfile::tempdir().expect("temporary directory");
-    let grid = Grid::up_with(&folder.path().join("data"), &ARGUMENTS);
     let event = arena(&grid).await;
-    let browser = Browser::start(&program);
     let mut watcher = browser
         .page(&format!("{}/event/{event}", grid.gateway(1)), DESKTOP)
         .await;
@@ -203,39 +236,30 @@ async fn seats_are_bought_with_the_keyboard_alone() {
 /// The best seats, without the map.
 async fn buy_on_desktop(grid: &Grid, browser: &Browser) {
     let mut page = browser.page(grid.gateway(2), DESKTOP).await;
-    page.until("document.querySelector('#events a.card')").await;
+    an_event_is_listed(&mut page).await;
     page.picture("home-desktop.png").await;
     page.eval("document.querySelector('#events a.card').click()")
         .await;
-    page.until("document.querySelector('main.sale')?.getAttribute('aria-busy') === 'false'")
-        .await;
+    the_sale_is_shown(&mut page).await;
     assert_usable(&mut page).await;
     page.picture("event-desktop.png").await;
-    page.tab_to("quantity").await;
-    page.press("Enter").await;
-    page.until("document.activeElement.id === 'payment'").await;
+    enter_at(&mut page, "quantity").await;
+    payment_is_asked(&mut page).await;
     page.picture("event-desktop-held.png").await;
-    page.write("card-4712").await;
-    page.press("Enter").await;
-    page.until("document.querySelectorAll('#tickets li').length === 2")
-        .await;
+    pay(&mut page, "card-4712").await;
     page.assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_whose_gateway_dies_comes_back_and_misses_nothing() {
-    let Some(program) = chromium() else {
+    let Some((_folder, grid, browser)) = stage() else {
         return;
     };
-    let folder = tempfile::tempdir().expect("temporary directory");
-    let grid = Grid::up_with(&folder.path().join("data"), &ARGUMENTS);
     let id = auction(&grid).await;
-    let browser = Browser::start(&program);
     let mut page = browser
         .page(&format!("{}/auction/{id}", grid.gateway(0)), PHONE)
         .await;
-    page.until("document.getElementById('bidding').hidden === false")
-        .await;
+    bidding_is_open(&mut page).await;
     // What the page notices, however soon it is over.
     page.eval(
         "globalThis.bannerSeen = false;
@@ -255,10 +279,8 @@ async fn a_page_whose_gateway_dies_comes_back_and_misses_nothing() {
         })
         .await;
     }
-    page.until("document.getElementById('price').textContent.includes('110.00')")
-        .await;
-    page.until("document.querySelectorAll('#history li').length === 2")
-        .await;
+    page.until(&says("price", "110.00")).await;
+    page.until(&shows("#history li", 2)).await;
     page.until("document.getElementById('connection').hidden")
         .await;
     assert_eq!(page.eval("globalThis.bannerSeen").await, true);
@@ -268,17 +290,14 @@ async fn a_page_whose_gateway_dies_comes_back_and_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_file_sells_and_bids_in_a_browser() {
-    let Some(program) = chromium() else {
+    let Some((_folder, grid, browser)) = stage() else {
         return;
     };
-    let folder = tempfile::tempdir().expect("temporary directory");
-    let grid = Grid::up_with(&folder.path().join("data"), &ARGUMENTS);
     let (auction, event) = (auction(&grid).await, arena(&grid).await);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/client.js");
     let script = std::fs::read_to_string(script).expect("a script");
-    let browser = Browser::start(&program);
     let mut page = browser.page(grid.gateway(0), DESKTOP).await;
-    page.until("document.querySelector('#events a.card')").await;
+    an_event_is_listed(&mut page).await;
     let done = page
         .eval(&format!("({script})('{auction}', '{event}')"))
         .await;
