@@ -17,6 +17,7 @@ mod admin_token;
 mod admission;
 mod cache;
 mod convert;
+mod edge;
 mod failure;
 mod gateway;
 mod history;

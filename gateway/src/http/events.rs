@@ -20,12 +20,15 @@ use crate::protocol::code::ErrorCode;
 use crate::protocol::view::{OverviewView, Page, SeatsView};
 use crate::state::Shared;
 
+/// Where events are offered and listed.
+pub(super) const COLLECTION: &str = "/v1/events";
+
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     known: Known,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (body, canonical) = extract::json_and_text(&shared, body).await?;
+    let (body, canonical) = extract::long_json_and_text(&shared, body).await?;
     created(&operations::create_event(&shared, known.asker(), body, &canonical).await?)
 }
 

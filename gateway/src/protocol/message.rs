@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::amount::AmountText;
+use super::shape;
 use super::text::Text;
 
 /// The longest request id, in bytes of JSON.
@@ -142,6 +143,10 @@ struct OnlyId<'a> {
 impl Envelope {
     /// Reads a text message. The id of a bad one is read wherever the JSON itself is well-formed.
     pub(crate) fn read(text: &str) -> Result<Self, BadMessage> {
+        shape::check(text.as_bytes()).map_err(|error| BadMessage {
+            id: None,
+            reason: error.to_string(),
+        })?;
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| {
             let id = serde_json::from_str::<OnlyId<'_>>(text)
                 .ok()
@@ -149,7 +154,7 @@ impl Envelope {
                 .and_then(|raw| echoable(raw).ok().flatten());
             BadMessage {
                 id,
-                reason: error.to_string(),
+                reason: shape::reason(&error),
             }
         })?;
         let id = match fields.id.map(echoable) {
