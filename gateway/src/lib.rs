@@ -19,6 +19,8 @@ mod cache;
 mod convert;
 mod edge;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gateway;
 mod history;
 mod http;

