@@ -14,7 +14,7 @@ use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::group_store::GroupStore;
-use super::leadership::Lease;
+use super::leadership::{Lease, Past};
 use super::log_store::LogStore;
 use super::network::PeerNetwork;
 use super::state_machine::StateMachine;
@@ -100,7 +100,6 @@ impl<S: Space> Group<S> {
             log,
             machine,
             snapshots,
-            has_voted,
         } = options.store;
         let config = configuration(options.cluster)
             .validate()
@@ -120,13 +119,22 @@ impl<S: Space> Group<S> {
         )
         .await
         .map_err(|error| StartError::Raft(error.to_string()))?;
+        let voters = raft.with_raft_state(|state| {
+            let membership = state.membership_state.effective();
+            membership.voter_ids().collect::<Vec<_>>()
+        });
+        let voters = voters
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let voted_for = log.voted_for();
+        let past = Past {
+            is_bound: voted_for.is_some(),
+            is_alone: voters == [options.node] && voted_for == Some(options.node),
+            is_behind: log.is_below_floor(),
+        };
         let group = Self {
             raft,
-            lease: Arc::new(Lease::new(
-                options.cluster.election_timeout_max_ms,
-                has_voted,
-                log.is_below_floor(),
-            )),
+            lease: Arc::new(Lease::new(options.cluster.election_timeout_max_ms, past)),
             snapshots,
             log,
             snapshots_ended,

@@ -17,8 +17,6 @@ pub(crate) struct GroupStore<S: Space> {
     pub(super) log: LogStore,
     pub(super) machine: StateMachine<S>,
     pub(super) snapshots: SnapshotStore,
-    /// Whether this node has given a vote in it.
-    pub(super) has_voted: bool,
 }
 
 impl<S: Space> GroupStore<S> {
@@ -37,7 +35,6 @@ impl<S: Space> GroupStore<S> {
         let log = LogStore::open(wal, group.0, recovered)
             .map_err(|error| StartError::Damaged(error.to_string()))?;
         Ok(Self {
-            has_voted: log.has_voted(),
             log,
             machine: StateMachine::new(replica, snapshots.clone(), restored),
             snapshots,

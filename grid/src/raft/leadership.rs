@@ -43,6 +43,17 @@ struct Obstacles {
     is_behind: bool,
 }
 
+/// What a replica brings along when it is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// It has voted, so it may have made a promise.
+    pub(crate) is_bound: bool,
+    /// It is the only voter, and elected itself: the promise is to itself.
+    pub(crate) is_alone: bool,
+    /// It has less than its node had when the group last left it.
+    pub(crate) is_behind: bool,
+}
+
 /// The state of a group's lease, shared by all handles on it.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -51,23 +62,25 @@ pub(crate) struct Lease {
     length: Duration,
     /// Until when a promise from before the start may bind this replica.
     bound_until: Option<tokio::time::Instant>,
+    is_alone: bool,
     obstacles: Mutex<Obstacles>,
     /// The term in which a handover was last begun.
     handed_over_term: AtomicU64,
 }
 
 impl Lease {
-    /// `election_timeout_max_ms` is how long followers keep their promise; `has_voted` tells a replica
-    /// that may have made one from one that is new; `is_behind` one that left and came back.
-    pub(crate) fn new(election_timeout_max_ms: u64, has_voted: bool, is_behind: bool) -> Self {
+    /// `election_timeout_max_ms` is how long followers keep their promise.
+    pub(crate) fn new(election_timeout_max_ms: u64, past: Past) -> Self {
+        let is_bound = past.is_bound && !past.is_alone;
         let promised = Duration::from_millis(election_timeout_max_ms);
         Self {
             promised,
             length: promised - promised / LEASE_DRIFT_DIVISOR,
-            bound_until: has_voted.then(|| tokio::time::Instant::now() + promised),
+            bound_until: is_bound.then(|| tokio::time::Instant::now() + promised),
+            is_alone: past.is_alone,
             obstacles: Mutex::new(Obstacles {
-                is_bound: has_voted,
-                is_behind,
+                is_bound,
+                is_behind: past.is_behind,
                 ..Obstacles::default()
             }),
             handed_over_term: AtomicU64::new(0),
@@ -152,8 +165,12 @@ impl<S: Space> Group<S> {
     }
 
     /// Keeps this replica from standing for election while a promise from before its start may bind it,
-    /// and a little longer, by chance, so that nodes that were started together do not stand together.
+    /// and a little longer, by chance, so that nodes that were started together do not stand together. The
+    /// only voter of a group stands at once.
     pub(crate) async fn keep_promises(&self) {
+        if self.lease.is_alone {
+            return self.stand_if_wanted().await;
+        }
         if self.lease.bound_until.is_none() {
             return;
         }
@@ -207,9 +224,15 @@ impl<S: Space> Group<S> {
 mod tests {
     use super::*;
 
+    const BOUND: Past = Past {
+        is_bound: true,
+        is_alone: false,
+        is_behind: false,
+    };
+
     #[test]
     fn a_term_in_which_a_handover_was_begun_has_no_lease() {
-        let lease = Lease::new(1_000, false, false);
+        let lease = Lease::new(1_000, Past::default());
         assert_eq!(lease.length, Duration::from_millis(900));
         assert!(!lease.has_ended_for(1));
         lease.end_for(3);
@@ -220,19 +243,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_replica_that_has_voted_before_its_start_is_bound_for_a_while() {
         let started = tokio::time::Instant::now();
-        Lease::new(1_000, false, false).until_free().await;
+        Lease::new(1_000, Past::default()).until_free().await;
         assert_eq!(
             started.elapsed(),
             Duration::ZERO,
             "a new one made no promise"
         );
-        Lease::new(1_000, true, false).until_free().await;
+        let alone = Past {
+            is_alone: true,
+            ..BOUND
+        };
+        Lease::new(1_000, alone).until_free().await;
+        assert_eq!(started.elapsed(), Duration::ZERO, "to itself alone");
+        Lease::new(1_000, BOUND).until_free().await;
         assert!(started.elapsed() >= Duration::from_secs(1));
     }
 
     #[test]
     fn whatever_ends_what_else_keeps_a_replica_from_standing_still_does() {
-        let lease = Lease::new(1_000, true, true);
+        let lease = Lease::new(
+            1_000,
+            Past {
+                is_behind: true,
+                ..BOUND
+            },
+        );
         let stands = |change: fn(&mut Obstacles)| {
             let mut stands = None;
             lease.change(change, |now| stands = Some(now));

@@ -96,9 +96,10 @@ impl LogStore {
         })
     }
 
-    /// Whether this node has given a vote in the group, or followed one who was elected.
-    pub(super) fn has_voted(&self) -> bool {
-        self.known.lock().vote.is_some()
+    /// Whom this node voted for in the group, or followed, last; it may be the node itself.
+    pub(super) fn voted_for(&self) -> Option<u64> {
+        let vote = self.known.lock().vote;
+        vote.map(|vote| vote.leader_id.voted_for)
     }
 
     /// What this node's replica had come to when the group last left the node, if it did. Others may count

@@ -96,3 +96,33 @@ pub(super) fn decode(body: &[u8], has_floors: bool) -> Option<BTreeMap<u32, Reco
     }
     Some(groups)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_an_earlier_build_is_read() {
+        let mut body = Vec::new();
+        for group in [4, 7] {
+            body.put_u32_le(group);
+            put_bytes(&mut body, Some(b"vote"));
+            put_bytes(&mut body, None);
+            put_bytes(&mut body, Some(&record::encode_purge(9, b"meta")));
+        }
+        let group = RecoveredGroup {
+            vote: Some(Bytes::from_static(b"vote")),
+            purged: Some((9, Bytes::from_static(b"meta"))),
+            ..RecoveredGroup::default()
+        };
+        let groups = BTreeMap::from([(4, group.clone()), (7, group)]);
+        assert_eq!(decode(&body, false), Some(groups.clone()));
+        assert_eq!(decode(&encode(&groups), true), Some(groups));
+        assert_eq!(decode(&body, true), None, "it is not one of this build");
+        assert_eq!(
+            decode_remains(&[]),
+            Some(None),
+            "an earlier build kept nothing"
+        );
+    }
+}

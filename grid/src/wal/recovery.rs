@@ -336,12 +336,16 @@ impl Recovery {
             }
             Kind::Entries => {
                 let (first_index, count) = record::entries_range(found.body)?;
-                self.truncate(found.group, first_index);
-                let before = self.entries.get(&found.group).and_then(VecDeque::back);
+                // One look-up: a start goes through millions of these.
+                let places = self.entries.entry(found.group).or_default();
+                truncate_places(places, first_index);
+                if places.is_empty() {
+                    self.groups.entry(found.group).or_default();
+                }
+                let before = places.back();
                 if count == 0 || before.is_some_and(|before| before.end() != first_index) {
                     return None;
                 }
-                self.groups.entry(found.group).or_default();
                 let span = u32::try_from(found.span).ok()?;
                 let place = Place {
                     first_index,
@@ -350,10 +354,7 @@ impl Recovery {
                     span,
                     count,
                 };
-                self.entries
-                    .entry(found.group)
-                    .or_default()
-                    .push_back(place);
+                places.push_back(place);
             }
             Kind::Forget => {
                 match checkpoint::decode_remains(found.body)? {

@@ -12,8 +12,9 @@ use crate::platform::fs::{self, File, FileExt as _};
 use crate::platform::random;
 
 const MAGIC: &[u8; 8] = b"SGWAL\r\n\0";
-/// The newest layout that this build reads.
-pub(super) const FORMAT: u32 = 1;
+/// The newest layout, which this build writes; it reads the older ones too. Since 2 there are checkpoints
+/// with floors.
+pub(super) const FORMAT: u32 = 2;
 /// Where the first record begins.
 pub(super) const HEADER_BYTES: u64 = 64;
 
