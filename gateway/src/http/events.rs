@@ -20,9 +20,6 @@ use crate::protocol::code::ErrorCode;
 use crate::protocol::view::{OverviewView, Page, SeatsView};
 use crate::state::Shared;
 
-/// Where events are offered and listed.
-pub(super) const COLLECTION: &str = "/v1/events";
-
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     known: Known,

@@ -70,7 +70,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             get(bids::list).put(bids::place).post(bids::place),
         )
         .route("/v1/auctions/{id}/bids/{bid_id}", delete(bids::withdraw))
-        .route(events::COLLECTION, post(events::create).get(events::list))
+        .route("/v1/events", post(events::create).get(events::list))
         .route("/v1/events/{id}", get(events::show))
         .route("/v1/events/{id}/seats", get(events::overview))
         .route("/v1/events/{id}/seats/{section}", get(events::seats))
@@ -213,7 +213,7 @@ fn admit(shared: &Shared, request: &Request) -> Result<Option<WorkPermit>, Failu
 fn body_bytes_max(shared: &Shared, path: &str) -> usize {
     let longest = shared.settings.body_bytes_max;
     match path {
-        events::COLLECTION => longest,
+        "/v1/events" => longest,
         _ => longest.min(SMALL_BODY_BYTES_MAX),
     }
 }
