@@ -8,10 +8,12 @@
 //! What it deliberately does not do: act on any of it. It reads a file and the environment, nothing
 //! else.
 
+mod edge;
 mod identity;
 mod load;
 mod settings;
 
+pub use edge::EdgeSettings;
 pub use identity::{IdentityMode, IdentitySettings, Network, TokenAlgorithm};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
 pub use settings::{

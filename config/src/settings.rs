@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge::EdgeSettings;
 use crate::identity::IdentitySettings;
 use crate::load::ConfigError;
 
@@ -188,7 +189,8 @@ pub struct GatewaySettings {
     pub connections_max: usize,
     /// The longest WebSocket message from a client, in bytes. Default 64 KiB.
     pub message_bytes_max: usize,
-    /// The longest HTTP body, in bytes. Default 16 MiB (a venue of 200,000 seats).
+    /// The longest HTTP body of a new event, in bytes; others have at most 256 KiB. Default 16 MiB (a venue
+    /// of 200,000 seats).
     pub body_bytes_max: usize,
     /// Messages waiting for one client; beyond it the client is told goodbye. Default 1,024.
     pub send_queue_max: usize,
@@ -216,6 +218,8 @@ pub struct GatewaySettings {
     pub admin_token_file: Option<PathBuf>,
     /// How it knows who is asking.
     pub identity: IdentitySettings,
+    /// What it bears from one address and one user.
+    pub edge: EdgeSettings,
 }
 
 impl Default for GatewaySettings {
@@ -235,6 +239,7 @@ impl Default for GatewaySettings {
             seat_update_interval_ms: 200,
             admin_token_file: None,
             identity: IdentitySettings::default(),
+            edge: EdgeSettings::default(),
         }
     }
 }
@@ -306,7 +311,9 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::Invalid`] with the setting and its bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if let Some((setting, rule)) = self.gateway.identity.mistake() {
+        let gateway = &self.gateway;
+        let mistake = gateway.identity.mistake();
+        if let Some((setting, rule)) = mistake.or_else(|| gateway.edge.mistake()) {
             let setting = setting.to_owned();
             return Err(ConfigError::Invalid { setting, rule });
         }

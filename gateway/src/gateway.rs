@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,23 +19,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::admin_token::AdminToken;
-use crate::http;
+use crate::edge::Peer;
+use crate::failure::{Detail, Failure};
+use crate::http::{self, problem};
 use crate::hub;
 use crate::identity::{self, Identity, KeysError, Mode, PeerAddress};
 use crate::limits::{
-    ACCEPT_RETRY_MS, HEADER_READ_TIMEOUT_MS, HEADERS_MAX, HTTP_BUFFER_BYTES_MAX,
-    SHUTDOWN_TIMEOUT_MS,
+    ACCEPT_RETRY_MS, HEADERS_MAX, HTTP_BUFFER_BYTES_MAX, PLACE_RETRY_AFTER_MS, SHUTDOWN_TIMEOUT_MS,
 };
+use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
 use crate::waiting;
 use crate::ws::ConnectionPermit;
-
-/// The whole answer to a connection beyond `connections_max`.
-const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/problem+json\r\ncontent-length: 118\r\nretry-after: 1\r\n\
-    connection: close\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
-    \"code\":\"overloaded\",\"detail\":\"too many connections\"}\n";
 
 /// What a gateway needs to start.
 #[derive(Debug)]
@@ -186,25 +181,52 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-            shared.metrics.refused_connections.increment(1);
-            refuse(stream).await;
-            continue;
+        let peer = peer.ip();
+        let admitted = match Arc::clone(&places).try_acquire_owned() {
+            Ok(permit) => shared.edge.connect(peer).map(|peer| (permit, peer)),
+            Err(_) => {
+                shared.metrics.refused_connections.increment(1);
+                let retry_after_ms = PLACE_RETRY_AFTER_MS;
+                let failure = Failure::new(ErrorCode::Overloaded, "too many connections");
+                Err(failure.with(Detail::RetryAfter { retry_after_ms }))
+            }
+        };
+        let (permit, peer) = match admitted {
+            Ok(admitted) => admitted,
+            Err(failure) => {
+                refuse(stream, &failure).await;
+                continue;
+            }
         };
         // Replies are small and wanted at once; a failure only costs time.
         let _ = stream.set_nodelay(true);
         let permit = ConnectionPermit(Arc::new(permit));
         let (shared, router) = (Arc::clone(shared), router.clone());
         let tasks = shared.tasks.clone();
-        let peer = PeerAddress(peer.ip());
         tasks.spawn(async move { serve(&shared, router, stream, (permit, peer)).await });
     }
 }
 
-/// The answer fits into an empty socket's buffer, so this does not wait.
-async fn refuse(mut stream: TcpStream) {
-    let _ = stream.try_write(TOO_MANY_CONNECTIONS);
+/// Answers a connection that is not let in, before it has asked for anything. The answer fits into an empty
+/// socket's buffer, so this does not wait.
+async fn refuse(mut stream: TcpStream, failure: &Failure) {
+    let _ = stream.try_write(refusal(failure).as_bytes());
     let _ = stream.shutdown().await;
+}
+
+fn refusal(failure: &Failure) -> String {
+    let (status, body) = problem::document(failure);
+    let wait_ms = match failure.detail {
+        Some(Detail::RetryAfter { retry_after_ms }) => retry_after_ms,
+        _ => PLACE_RETRY_AFTER_MS,
+    };
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+         retry-after: {}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n{}",
+        body.len(),
+        wait_ms.div_ceil(1_000),
+        String::from_utf8_lossy(&body)
+    )
 }
 
 /// Serves one connection's HTTP requests, up to an upgrade.
@@ -212,18 +234,26 @@ async fn serve(
     shared: &Shared,
     router: axum::Router,
     stream: TcpStream,
-    (permit, peer): (ConnectionPermit, PeerAddress),
+    (permit, peer): (ConnectionPermit, Peer),
 ) {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let handshake = shared.edge.handshakes.begin();
+    let is_through = AtomicBool::new(false);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        if !is_through.swap(true, Ordering::Relaxed) {
+            handshake.finish();
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(permit.clone());
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(PeerAddress(peer.address));
+        request.extensions_mut().insert(peer.clone());
         hyper::service::Service::call(&router, request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HEADER_READ_TIMEOUT_MS))
+        .header_read_timeout(Duration::from_millis(
+            shared.settings.edge.header_timeout_ms,
+        ))
         .max_headers(HEADERS_MAX)
         .max_buf_size(HTTP_BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
@@ -231,6 +261,7 @@ async fn serve(
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = handshake.displaced() => return,
         () = shared.stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -247,7 +278,17 @@ mod tests {
 
     #[test]
     fn the_answer_to_too_many_is_well_formed() {
-        let text = std::str::from_utf8(TOO_MANY_CONNECTIONS).expect("text");
+        let retry_after_ms = 1_001;
+        let failure = Failure::new(
+            ErrorCode::RateLimited,
+            "too many connections of your address",
+        );
+        let text = refusal(&failure.with(Detail::RetryAfter { retry_after_ms }));
+        assert!(
+            text.starts_with("HTTP/1.1 429 Too Many Requests\r\n"),
+            "{text}"
+        );
+        assert!(text.contains("\r\nretry-after: 2\r\n"), "{text}");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         let length: usize = head
             .lines()
@@ -256,6 +297,7 @@ mod tests {
             .expect("a length");
         assert_eq!(length, body.len());
         let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
-        assert_eq!(problem["code"], "overloaded");
+        assert_eq!(problem["code"], "rate_limited");
+        assert_eq!(problem["data"]["retry_after_ms"], 1_001);
     }
 }

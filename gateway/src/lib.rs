@@ -17,7 +17,10 @@ mod admin_token;
 mod admission;
 mod cache;
 mod convert;
+mod edge;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gateway;
 mod history;
 mod http;

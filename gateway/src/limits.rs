@@ -6,10 +6,6 @@ use tokio::time::Instant;
 pub(crate) const MESSAGES_PER_S_MAX: u64 = 2_000;
 /// Messages that one connection may send at once after a pause.
 pub(crate) const MESSAGES_BURST_MAX: u64 = 4_000;
-/// A request line with its headers must arrive within this time.
-pub(crate) const HEADER_READ_TIMEOUT_MS: u64 = 10_000;
-/// A request's body must arrive within this time.
-pub(crate) const BODY_READ_TIMEOUT_MS: u64 = 15_000;
 /// Headers of one request.
 pub(crate) const HEADERS_MAX: usize = 64;
 /// Buffer of one HTTP connection, in bytes; also the longest request line with its headers.
@@ -50,6 +46,10 @@ pub(crate) const RETRY_AFTER_MS_MIN: u64 = 250;
 pub(crate) const RETRY_AFTER_MS_SPREAD: u64 = 2_000;
 /// The most gateways that a client is told of.
 pub(crate) const ROUTE_GATEWAYS_MAX: usize = 16;
+/// What a client is told to wait whose address or user has too many connections: one of them may end.
+pub(crate) const PLACE_RETRY_AFTER_MS: u64 = 1_000;
+/// The longest HTTP body but that of a new event, in bytes.
+pub(crate) const SMALL_BODY_BYTES_MAX: usize = 256 << 10;
 /// What a client is told to wait when the gateway has too much to do.
 pub(crate) const WORK_RETRY_AFTER_MS: u64 = 250;
 /// All connections together get this long to end when the gateway stops.

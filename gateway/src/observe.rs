@@ -3,7 +3,8 @@
 //! `gateway_connections` (gauge), `gateway_requests_total{type,code}`, `gateway_request_seconds{type}`
 //! (histogram), `gateway_slow_disconnects_total`, `gateway_refused_connections_total`,
 //! `gateway_deliveries_total` (events, times those who get them), `gateway_resumes_total{from}`,
-//! `gateway_admin_refused_total{reason}`.
+//! `gateway_admin_refused_total{reason}`; in `edge`, `gateway_limited_total{by,what}` and
+//! `gateway_handshakes_displaced_total`.
 
 use std::sync::OnceLock;
 use std::time::Duration;

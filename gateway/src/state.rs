@@ -19,6 +19,7 @@ use xxhash_rust::xxh3;
 use crate::admin_token::AdminToken;
 use crate::admission::Admission;
 use crate::cache::Cache;
+use crate::edge::Edge;
 use crate::failure::Failure;
 use crate::http::admin::AdminGate;
 use crate::hub::Hub;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) signer: TicketSigner,
     pub(crate) admin: AdminGate,
     pub(crate) identity: Identity,
+    /// What one address and one user may do.
+    pub(crate) edge: Edge,
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     /// Who waits in waiting rooms.
@@ -84,6 +87,7 @@ impl Shared {
             signer: TicketSigner::new(ticket_key),
             admin: AdminGate::new(admin_token),
             identity,
+            edge: Edge::new(&settings, seed),
             metrics: Metrics::new(),
             hub: Hub::new(layout),
             lobby: Lobby::default(),

@@ -25,7 +25,7 @@ pub(super) async fn create(
     known: Known,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (body, canonical) = extract::json_and_text(&shared, body).await?;
+    let (body, canonical) = extract::long_json_and_text(&shared, body).await?;
     created(&operations::create_event(&shared, known.asker(), body, &canonical).await?)
 }
 

@@ -16,9 +16,10 @@ use uuid::Uuid;
 use super::problem::Problem;
 use crate::failure::Failure;
 use crate::identity::{Caller, Identified};
-use crate::limits::{BODY_READ_TIMEOUT_MS, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use crate::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, SMALL_BODY_BYTES_MAX};
 use crate::operations::Asker;
 use crate::protocol::code::ErrorCode;
+use crate::protocol::shape;
 use crate::state::Shared;
 
 const KEY_HEADER: &str = "idempotency-key";
@@ -187,9 +188,9 @@ pub(crate) fn partition(text: &str) -> Result<PartitionId, Failure> {
 }
 
 /// Reads a body of bounded length in bounded time.
-async fn read_body(shared: &Shared, body: Body) -> Result<Bytes, Failure> {
-    let timeout = Duration::from_millis(BODY_READ_TIMEOUT_MS);
-    let limit = shared.settings.body_bytes_max;
+async fn read_body(shared: &Shared, body: Body, limit: usize) -> Result<Bytes, Failure> {
+    let timeout = Duration::from_millis(shared.settings.edge.body_timeout_ms);
+    let limit = shared.settings.body_bytes_max.min(limit);
     match tokio::time::timeout(timeout, to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_length_limit(&error) => Err(Failure::new(
@@ -206,24 +207,41 @@ fn is_length_limit(error: &axum::Error) -> bool {
         .is_some_and(|source| source.to_string().contains("length limit"))
 }
 
-fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| Failure::bad_request(error.to_string()))
+/// Reads a JSON document of a harmless shape.
+///
+/// # Errors
+/// `bad_request`, with what is wrong in a few words.
+pub(crate) fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    shape::check(bytes).map_err(|error| Failure::bad_request(error.to_string()))?;
+    serde_json::from_slice(bytes).map_err(|error| Failure::bad_request(shape::reason(&error)))
+}
+
+/// The same with its canonical text for the fingerprint: field order does not matter.
+pub(crate) fn parsed_with_text<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, String), Failure> {
+    let value = parsed(bytes)?;
+    let canonical: serde_json::Value = parsed(bytes)?;
+    Ok((value, canonical.to_string()))
 }
 
 /// Reads a JSON body.
 pub(crate) async fn json<T: DeserializeOwned>(shared: &Shared, body: Body) -> Result<T, Failure> {
-    parsed(&read_body(shared, body).await?)
+    parsed(&read_body(shared, body, SMALL_BODY_BYTES_MAX).await?)
 }
 
-/// The same with its canonical text for the fingerprint: field order does not matter.
+/// The same with its canonical text.
 pub(crate) async fn json_and_text<T: DeserializeOwned>(
     shared: &Shared,
     body: Body,
 ) -> Result<(T, String), Failure> {
-    let bytes = read_body(shared, body).await?;
-    let value = parsed(&bytes)?;
-    let canonical: serde_json::Value = parsed(&bytes)?;
-    Ok((value, canonical.to_string()))
+    parsed_with_text(&read_body(shared, body, SMALL_BODY_BYTES_MAX).await?)
+}
+
+/// The same of any length that the settings allow.
+pub(crate) async fn long_json_and_text<T: DeserializeOwned>(
+    shared: &Shared,
+    body: Body,
+) -> Result<(T, String), Failure> {
+    parsed_with_text(&read_body(shared, body, usize::MAX).await?)
 }
 
 #[cfg(test)]

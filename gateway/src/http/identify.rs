@@ -74,5 +74,8 @@ async fn identified(shared: &Shared, request: &Parts) -> Result<Identified, Resp
     let caller = found.map_err(refuse)?;
     let allowed = shared.identity.authorise(caller.as_ref(), address, action);
     allowed.map_err(refuse)?;
+    if let Some(caller) = &caller {
+        shared.edge.user_request(caller).map_err(refuse)?;
+    }
     Ok(Identified(caller))
 }

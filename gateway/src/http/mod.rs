@@ -4,11 +4,14 @@
 pub(crate) mod admin;
 mod auctions;
 mod bids;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod events;
 pub(crate) mod extract;
 mod holds;
 mod identify;
 mod items;
+mod limit;
 mod me;
 mod probes;
 pub(crate) mod problem;
@@ -33,7 +36,7 @@ use tracing::Instrument;
 
 use crate::admission::WorkPermit;
 use crate::failure::Failure;
-use crate::limits::REQUEST_ID_BYTES_MAX;
+use crate::limits::{REQUEST_ID_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use crate::observe::RequestKind;
 use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
@@ -107,6 +110,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/ws", any(ws::upgrade))
         .merge(observed)
         .merge(crate::pages::router())
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            limit::limit,
+        ))
         .with_state(shared)
 }
 
@@ -146,10 +153,6 @@ async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, request_id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
     response
 }
 
@@ -197,15 +200,22 @@ fn admit(shared: &Shared, request: &Request) -> Result<Option<WorkPermit>, Failu
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
     let has_body = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let longest = body_bytes_max(shared, path);
     let bytes = match announced {
-        Some(bytes) => bytes,
-        None if has_body => shared.settings.body_bytes_max,
+        Some(bytes) => longest.min(bytes),
+        None if has_body => longest,
         None => 0,
     };
-    shared
-        .admission
-        .admit(class, bytes.min(shared.settings.body_bytes_max))
-        .map(Some)
+    shared.admission.admit(class, bytes).map(Some)
+}
+
+/// The longest body that an address takes: a venue may be large, nothing else is.
+fn body_bytes_max(shared: &Shared, path: &str) -> usize {
+    let longest = shared.settings.body_bytes_max;
+    match path {
+        "/v1/events" => longest,
+        _ => longest.min(SMALL_BODY_BYTES_MAX),
+    }
 }
 
 async fn no_route() -> Problem {

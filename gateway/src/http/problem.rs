@@ -45,8 +45,14 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The document of a failure, under a status of its own.
-pub(crate) fn problem(status: StatusCode, failure: &Failure) -> Response {
+/// The status of a failure and its document.
+pub(crate) fn document(failure: &Failure) -> (StatusCode, Vec<u8>) {
+    let status = StatusCode::from_u16(failure.code.http_status())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, body(status, failure))
+}
+
+fn body(status: StatusCode, failure: &Failure) -> Vec<u8> {
     let document = Document {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("Error"),
@@ -55,8 +61,12 @@ pub(crate) fn problem(status: StatusCode, failure: &Failure) -> Response {
         detail: &failure.message,
         data: failure.detail.as_ref(),
     };
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-    let mut response = (status, body).into_response();
+    serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// The document of a failure, under a status of its own.
+pub(crate) fn problem(status: StatusCode, failure: &Failure) -> Response {
+    let mut response = (status, body(status, failure)).into_response();
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

@@ -16,13 +16,13 @@ use crate::waiting::{self, RoomStep};
 
 /// `POST …/waiting-room/open`.
 #[derive(Debug, Default, Deserialize)]
-struct OpenBody {
+pub(super) struct OpenBody {
     secret: Option<String>,
 }
 
 /// `POST …/waiting-room/rate`.
 #[derive(Debug, Deserialize)]
-struct RateBody {
+pub(super) struct RateBody {
     rate_per_minute: u32,
 }
 

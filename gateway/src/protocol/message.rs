@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::amount::AmountText;
+use super::shape;
 use super::text::Text;
 
 /// The longest request id, in bytes of JSON.
@@ -142,6 +143,10 @@ struct OnlyId<'a> {
 impl Envelope {
     /// Reads a text message. The id of a bad one is read wherever the JSON itself is well-formed.
     pub(crate) fn read(text: &str) -> Result<Self, BadMessage> {
+        shape::check(text.as_bytes()).map_err(|error| BadMessage {
+            id: None,
+            reason: error.to_string(),
+        })?;
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| {
             let id = serde_json::from_str::<OnlyId<'_>>(text)
                 .ok()
@@ -149,7 +154,7 @@ impl Envelope {
                 .and_then(|raw| echoable(raw).ok().flatten());
             BadMessage {
                 id,
-                reason: error.to_string(),
+                reason: shape::reason(&error),
             }
         })?;
         let id = match fields.id.map(echoable) {
@@ -169,13 +174,21 @@ impl Envelope {
     }
 }
 
-/// The id as it will be echoed: any number or string of moderate length.
+/// The id as it will be echoed: any number or string of moderate length that every parser reads back, so no
+/// number beyond all bounds and no half of a character.
 fn echoable(raw: &RawValue) -> Result<Option<Box<str>>, &'static str> {
     let json = raw.get();
-    match json.as_bytes().first() {
-        Some(b'"' | b'0'..=b'9' | b'-') if json.len() <= ID_BYTES_MAX => Ok(Some(json.into())),
-        Some(b'n') => Ok(None),
-        _ => Err("`id` is a number or a short string"),
+    let is_whole = json.len() <= ID_BYTES_MAX
+        && match json.as_bytes().first() {
+            Some(b'n') => return Ok(None),
+            Some(b'"') => serde_json::from_str::<Text<'_>>(json).is_ok(),
+            Some(b'0'..=b'9' | b'-') => json.parse::<f64>().is_ok_and(f64::is_finite),
+            _ => false,
+        };
+    if is_whole {
+        Ok(Some(json.into()))
+    } else {
+        Err("`id` is a number or a short string")
     }
 }
 
@@ -331,6 +344,11 @@ mod tests {
             "{\"type\"",
         ] {
             assert_eq!(bad(text).id, None, "{text}");
+        }
+        // Nobody could read them in an answer.
+        for id in ["71e999", r#""\ud800""#] {
+            let text = format!(r#"{{"type":"ping","id":{id}}}"#);
+            assert_eq!(bad(&text).id, None, "{text}");
         }
         let long = format!(r#"{{"type":"ping","id":"{}"}}"#, "x".repeat(500));
         assert_eq!(bad(&long).id, None);

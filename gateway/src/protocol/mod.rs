@@ -9,6 +9,7 @@ pub(crate) mod code;
 pub(crate) mod event;
 pub(crate) mod frame;
 pub(crate) mod message;
+pub(crate) mod shape;
 pub(crate) mod text;
 pub(crate) mod view;
 

@@ -26,6 +26,8 @@ mod view;
 
 pub(crate) use lobby::Lobby;
 pub(crate) use mailbox::Queues;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use operations::RoomBody;
 pub(crate) use operations::{
     RoomStep, check_pass, create, join, leave, marker, order, place, step,
 };

@@ -30,6 +30,7 @@ use super::farewell::{self, Ending};
 use super::outlet::{EndReason, Outlet};
 use super::socket::ConnectionSocket;
 use super::work::{self, Done};
+use crate::edge::Quota;
 use crate::failure::{Detail, Failure};
 use crate::hub::{AskedPast, Subscriber};
 use crate::identity::Caller;
@@ -51,6 +52,8 @@ struct Connection {
     shared: Arc<Shared>,
     socket: WebSocketStream<ConnectionSocket>,
     caller: Caller,
+    /// What its address and user still may.
+    quota: Quota,
     number: u64,
     outlet: Arc<Outlet>,
     in_flight: FuturesUnordered<Work>,
@@ -77,7 +80,12 @@ fn session_end(caller: &Caller, now: Instant) -> Option<Instant> {
 }
 
 /// Serves an upgraded connection until it ends.
-pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, read: Vec<u8>, caller: Caller) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    read: Vec<u8>,
+    (caller, quota): (Caller, Quota),
+) {
     let outlet = Arc::new(Outlet::new(
         stream,
         shared.settings.subscriptions_max,
@@ -109,6 +117,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, read: Vec<u8>, c
         timer: Box::pin(tokio::time::sleep_until(now)),
         socket,
         caller,
+        quota,
         number,
         outlet,
         in_flight: FuturesUnordered::new(),
@@ -269,7 +278,12 @@ impl Connection {
                     self.refuse(RequestKind::Unreadable, None, failure);
                 }
                 Message::Close(_) => return Err(Ending::Closed),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                // They are answered without a request; too many of them are an attack on the processor.
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
+                    if self.bucket.take(self.heard).is_err() {
+                        return Err(Ending::Flood);
+                    }
+                }
             }
         }
         Ok(took)
@@ -287,6 +301,10 @@ impl Connection {
         if let Err(retry_after_ms) = allowed {
             let failure = Failure::new(ErrorCode::RateLimited, "too many messages")
                 .with(Detail::RetryAfter { retry_after_ms });
+            let kind = work::kind_of(&envelope.request);
+            return self.refuse(kind, envelope.id.as_deref(), failure);
+        }
+        if let Err(failure) = self.shared.edge.message(&self.quota) {
             let kind = work::kind_of(&envelope.request);
             return self.refuse(kind, envelope.id.as_deref(), failure);
         }

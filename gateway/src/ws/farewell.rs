@@ -34,6 +34,8 @@ pub(crate) enum Ending {
     MessageTooLarge,
     InvalidUtf8,
     ProtocolError,
+    /// Control frames without end.
+    Flood,
     /// The token has run out.
     SessionExpired,
     /// The token was taken back.
@@ -72,6 +74,7 @@ impl Ending {
             Self::MessageTooLarge => "message_too_large",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::ProtocolError => "protocol_error",
+            Self::Flood => "flood",
             Self::SessionExpired => "session_expired",
             Self::SessionRevoked => "session_revoked",
         }
@@ -83,7 +86,9 @@ impl Ending {
             Self::Draining => CloseCode::Away,
             Self::SlowConsumer => CloseCode::Again,
             Self::Resync => CloseCode::Restart,
-            Self::IdleTimeout | Self::SessionExpired | Self::SessionRevoked => CloseCode::Policy,
+            Self::IdleTimeout | Self::Flood | Self::SessionExpired | Self::SessionRevoked => {
+                CloseCode::Policy
+            }
             Self::MessageTooLarge => CloseCode::Size,
             Self::InvalidUtf8 => CloseCode::Invalid,
             Self::ProtocolError => CloseCode::Protocol,

@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection;
+use crate::edge::{Peer, Quota};
 use crate::failure::Failure;
 use crate::http::problem::{Problem, problem};
 use crate::identity::PeerAddress;
@@ -38,6 +39,11 @@ pub(crate) async fn upgrade(
         .identity
         .of_upgrade(request.headers(), query, address);
     let caller = identifying.await?;
+    let peer = request.extensions_mut().remove::<Peer>();
+    let quota = match &peer {
+        Some(peer) => shared.edge.socket(peer, &caller)?,
+        None => Quota::default(),
+    };
     let offers_subprotocol = request
         .headers()
         .contains_key(header::SEC_WEBSOCKET_PROTOCOL);
@@ -45,7 +51,7 @@ pub(crate) async fn upgrade(
     let upgraded = hyper::upgrade::on(&mut request);
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
-        let _permit = permit;
+        let _places = (permit, peer);
         let Ok(upgraded) = upgraded.await else {
             return;
         };
@@ -54,7 +60,8 @@ pub(crate) async fn upgrade(
             return;
         };
         let stream = parts.io.into_inner();
-        connection::run(shared, stream, parts.read_buf.to_vec(), caller).await;
+        let from = (caller, quota);
+        connection::run(shared, stream, parts.read_buf.to_vec(), from).await;
     });
     let mut response = (
         StatusCode::SWITCHING_PROTOCOLS,

@@ -1,5 +1,6 @@
 //! The gateway against a real grid of one node, over real sockets.
 
+mod abuse;
 mod bad_input;
 mod bidding;
 mod closing;

@@ -96,7 +96,7 @@ struct Changed {
 /// The options of an order; each order uses those it knows.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Order {
+pub(in crate::http) struct Order {
     dry_run: bool,
     fewer_copies: bool,
     drain: bool,

@@ -23,6 +23,8 @@ use crate::state::Shared;
 
 pub(crate) use guard::AdminGate;
 pub(super) use guard::guard;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use {members::Order, operate::Target};
 
 /// Where the verbs are.
 pub(super) const PREFIX: &str = "/admin/v1";

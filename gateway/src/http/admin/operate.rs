@@ -30,7 +30,7 @@ struct OwnNode {
 /// Whose replica is meant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Target {
+pub(in crate::http) struct Target {
     node: NodeId,
 }
 
