@@ -39,6 +39,7 @@ mod read_ahead;
 mod record;
 mod recovery;
 mod room;
+mod scan;
 mod scrub;
 mod segment;
 mod shared;

@@ -4,35 +4,29 @@ use std::path::PathBuf;
 use std::vec::IntoIter;
 
 use super::WalError;
-use super::recovery::read_whole;
-use crate::platform::fs::File;
-
-/// A segment's file and all of its bytes.
-pub(super) type ReadSegment = Result<(File, Vec<u8>), WalError>;
+use super::scan::{Buffers, Scanned, scan};
 
 /// Segments in the order given.
-#[derive(Debug)]
 pub(super) struct ReadAhead {
     files: IntoIter<PathBuf>,
-    used: Vec<u8>,
+    used: Buffers,
 }
 
 impl ReadAhead {
-    pub(super) fn start(files: Vec<PathBuf>) -> std::io::Result<Self> {
+    pub(super) fn start(files: &[PathBuf]) -> std::io::Result<Self> {
         Ok(Self {
-            files: files.into_iter(),
-            used: Vec::new(),
+            files: files.to_vec().into_iter(),
+            used: Buffers::default(),
         })
     }
 
-    pub(super) fn next(&mut self) -> Option<ReadSegment> {
+    pub(super) fn next(&mut self) -> Option<Result<Scanned, WalError>> {
         let path = self.files.next()?;
-        let mut bytes = std::mem::take(&mut self.used);
-        let read = read_whole(&path, &mut bytes, self.files.len() == 0);
-        Some(read.map(|file| (file, bytes)))
+        let buffers = std::mem::take(&mut self.used);
+        Some(scan(&path, buffers, self.files.len() == 0))
     }
 
-    pub(super) fn done(&mut self, bytes: Vec<u8>) {
-        self.used = bytes;
+    pub(super) fn done(&mut self, buffers: Buffers) {
+        self.used = buffers;
     }
 }

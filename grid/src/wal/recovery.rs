@@ -10,8 +10,9 @@ use bytes::Bytes;
 use super::index::{Place, truncate_places};
 use super::manifest::Bounds;
 use super::read_ahead::ReadAhead;
-use super::record::{self, ALIGNMENT, Kind, Read, Record};
-use super::segment::{HEADER_BYTES, Header, Segment};
+use super::record::{self, ALIGNMENT, Kind, Read};
+use super::scan::{Buffers, Found, Scanned};
+use super::segment::{HEADER_BYTES, Segment};
 use super::{RecoveredGroup, TornTail, WalError, WalOptions, checkpoint, manifest};
 use crate::platform::fs::{self, File, FileExt as _};
 
@@ -53,8 +54,8 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
     let known = check_against_manifest(options, &files)?;
     let last = files.keys().next_back().copied();
     let mut expected = files.keys().next().copied();
-    let paths = files.values().cloned().collect();
-    let mut ahead = ReadAhead::start(paths).map_err(io_error("read", &options.directory))?;
+    let paths: Vec<_> = files.values().cloned().collect();
+    let mut ahead = ReadAhead::start(&paths).map_err(io_error("read", &options.directory))?;
     let mut torn = None;
     let mut unborn = None;
     for (number, path) in files {
@@ -67,12 +68,19 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
         let Some(read) = ahead.next() else {
             return Err(corrupt("the segment was not read"));
         };
-        let (file, bytes) = read?;
+        let Scanned {
+            file,
+            header,
+            buffers,
+            end,
+            is_bad,
+        } = read?;
+        let bytes = &buffers.bytes;
         let is_newest_known = known.is_some_and(|known| known.newest == number);
         if is_newest_known && known.is_some_and(|known| (bytes.len() as u64) < known.newest_bytes) {
             return Err(damage(&path, bytes.len(), "the end of the file is missing"));
         }
-        let header = match Header::decode(&path, &bytes) {
+        let header = match header {
             Ok(Some(header)) => header,
             // A header is synced before its segment's first record: one that is torn in a segment
             // without records is of a segment that nothing was written to.
@@ -115,13 +123,16 @@ pub(super) fn recover(options: &WalOptions) -> Result<Recovery, WalError> {
             header,
             bytes: bytes.len() as u64,
         });
-        let end = recovery.replay(&segment, &bytes, is_last)?;
+        recovery.replay(&segment, &buffers)?;
+        if is_bad && !is_last {
+            return Err(damage(&segment.path, end, "a record fails its checksum"));
+        }
         if is_last {
-            torn = recovery.find_torn(&segment, &bytes, end)?;
+            torn = recovery.find_torn(&segment, bytes, end)?;
         }
         recovery.segments.insert(number, Arc::clone(&segment));
         recovery.tail.segment = Some((segment, end as u64));
-        ahead.done(bytes);
+        ahead.done(buffers);
     }
     // A truncation may have left a purged beginning.
     recovery.drop_purged();
@@ -202,31 +213,18 @@ pub(super) fn read_whole(
 }
 
 impl Recovery {
-    /// Takes in one segment's records and returns where they end.
-    fn replay(
-        &mut self,
-        segment: &Segment,
-        bytes: &[u8],
-        is_last: bool,
-    ) -> Result<usize, WalError> {
-        let mut offset = HEADER_BYTES as usize;
-        while offset < bytes.len() {
-            let corrupt = |what: &str| damage(&segment.path, offset, what);
-            match record::read(&bytes[offset..], segment.header.salt) {
-                Read::Record(found) if found.number == self.tail.number + 1 => {
-                    self.tail.number = found.number;
-                    let span = found.span;
-                    self.take(segment.header.segment, offset as u32, &found)
-                        .ok_or_else(|| corrupt("a record does not fit those before it"))?;
-                    offset += span;
-                }
-                Read::Record(_) => return Err(corrupt("a record is missing before this one")),
-                Read::Nothing => break,
-                Read::Bad if is_last => break,
-                Read::Bad => return Err(corrupt("a record fails its checksum")),
+    /// Takes in one segment's records.
+    fn replay(&mut self, segment: &Segment, read: &Buffers) -> Result<(), WalError> {
+        for found in &read.records {
+            let corrupt = |what: &str| damage(&segment.path, found.offset as usize, what);
+            if found.number != self.tail.number + 1 {
+                return Err(corrupt("a record is missing before this one"));
             }
+            self.tail.number = found.number;
+            self.take(segment.header.segment, found, found.body(&read.bytes))
+                .ok_or_else(|| corrupt("a record does not fit those before it"))?;
         }
-        Ok(offset)
+        Ok(())
     }
 
     /// Decides whether what stands at `offset` of the last segment is a torn tail.
@@ -316,13 +314,13 @@ impl Recovery {
         Ok(())
     }
 
-    fn take(&mut self, segment: u64, offset: u32, found: &Record<'_>) -> Option<()> {
-        let body = || Bytes::copy_from_slice(found.body);
+    fn take(&mut self, segment: u64, found: &Found, body: &[u8]) -> Option<()> {
+        let held = || Some(Bytes::copy_from_slice(body));
         match found.kind {
-            Kind::Vote => self.groups.entry(found.group).or_default().vote = Some(body()),
-            Kind::Committed => self.groups.entry(found.group).or_default().committed = Some(body()),
+            Kind::Vote => self.groups.entry(found.group).or_default().vote = held(),
+            Kind::Committed => self.groups.entry(found.group).or_default().committed = held(),
             Kind::PurgeTo => {
-                let purged = record::decode_purge(found.body)?;
+                let purged = record::decode_purge(body)?;
                 self.purge(found.group, purged.0);
                 self.groups
                     .entry(found.group)
@@ -330,12 +328,11 @@ impl Recovery {
                     .advance_purged(Some(purged));
             }
             Kind::TruncateAfter => {
-                let end =
-                    record::decode_truncate(found.body)?.map_or(0, |last| last.saturating_add(1));
+                let end = record::decode_truncate(body)?.map_or(0, |last| last.saturating_add(1));
                 self.truncate(found.group, end);
             }
             Kind::Entries => {
-                let (first_index, count) = record::entries_range(found.body)?;
+                let (first_index, count) = found.entries?;
                 // One look-up: a start goes through millions of these.
                 let places = self.entries.entry(found.group).or_default();
                 truncate_places(places, first_index);
@@ -346,18 +343,17 @@ impl Recovery {
                 if count == 0 || before.is_some_and(|before| before.end() != first_index) {
                     return None;
                 }
-                let span = u32::try_from(found.span).ok()?;
                 let place = Place {
                     first_index,
                     segment,
-                    offset,
-                    span,
+                    offset: found.offset,
+                    span: found.span,
                     count,
                 };
                 places.push_back(place);
             }
             Kind::Forget => {
-                match checkpoint::decode_remains(found.body)? {
+                match checkpoint::decode_remains(body)? {
                     Some(remains) => self.groups.insert(found.group, remains),
                     None => self.groups.remove(&found.group),
                 };
@@ -365,7 +361,7 @@ impl Recovery {
             }
             Kind::Checkpoint | Kind::CheckpointWithoutFloors => {
                 let has_floors = found.kind == Kind::Checkpoint;
-                self.groups = checkpoint::decode(found.body, has_floors)?;
+                self.groups = checkpoint::decode(body, has_floors)?;
                 self.drop_purged();
             }
         }
