@@ -1,22 +1,22 @@
 //! When a connection sends its requests.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 /// Ends the schedules of a run early, when what was to be seen has been seen.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ending(Arc<AtomicBool>);
+pub(crate) struct Ending(CancellationToken);
 
 impl Ending {
     /// From now on no request is begun.
     pub(crate) fn end(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancel();
     }
 
     /// Whether it was ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_cancelled()
     }
 }
 
@@ -93,8 +93,12 @@ impl Pace {
     /// Waits until the next request is due and returns when it was due, which is earlier where the
     /// connection was busy. `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Instant> {
-        let due = self.schedule.next().await?;
-        (!self.ending.has_ended()).then_some(due)
+        // A slow schedule's next request may be minutes away.
+        tokio::select! {
+            biased;
+            due = self.schedule.next() => due.filter(|_| !self.ending.has_ended()),
+            () = self.ending.0.cancelled() => None,
+        }
     }
 }
 
@@ -176,5 +180,19 @@ mod tests {
         assert!(pace.next().await.is_some());
         ending.end();
         assert!(pace.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_request_that_is_no_longer_wanted() {
+        let ending = Ending::default();
+        let start = Instant::now() + Duration::from_secs(3_600);
+        let closed = Pace::closed(start, Duration::from_secs(3_600));
+        let mut pace = closed.until(ending.clone());
+        let waiting = tokio::spawn(async move { pace.next().await });
+        tokio::task::yield_now().await;
+        ending.end();
+        // A limit only so that a defect does not take an hour.
+        let ended = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        assert_eq!(ended.expect("it ends").expect("no panic"), None);
     }
 }

@@ -73,6 +73,7 @@ pub(crate) struct Recorder {
     refusals: [AtomicU64; CODES.len()],
     errors: [AtomicU64; CODES.len()],
     disconnects: AtomicU64,
+    unreachable: AtomicU64,
     goodbyes: AtomicU64,
     retries: AtomicU64,
     failed: AtomicU64,
@@ -149,8 +150,10 @@ pub(crate) struct Figures {
     pub(crate) refusals: BTreeMap<&'static str, u64>,
     /// The grid failed, by code.
     pub(crate) errors: BTreeMap<&'static str, u64>,
-    /// Connections that broke, or could not be opened.
+    /// Connections that broke without a goodbye.
     pub(crate) disconnects: u64,
+    /// Connections that could not be opened: the gateway was away.
+    pub(crate) unreachable: u64,
     /// Connections that a gateway ended in good order.
     pub(crate) goodbyes: u64,
     /// Requests sent again.
@@ -173,7 +176,7 @@ pub(crate) struct Figures {
 impl Figures {
     /// Errors of all kinds.
     pub(crate) fn error_count(&self) -> u64 {
-        self.errors.values().sum::<u64>() + self.disconnects
+        self.errors.values().sum::<u64>() + self.disconnects + self.unreachable
     }
 }
 
@@ -195,6 +198,7 @@ impl Recorder {
             refusals: Default::default(),
             errors: Default::default(),
             disconnects: AtomicU64::default(),
+            unreachable: AtomicU64::default(),
             goodbyes: AtomicU64::default(),
             retries: AtomicU64::default(),
             failed: AtomicU64::default(),
@@ -243,8 +247,14 @@ impl Recorder {
         self.errors[code.0].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A connection broke without a goodbye.
     pub(super) fn disconnected(&self) {
         self.disconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A gateway could not be connected to.
+    pub(super) fn unreachable(&self) {
+        self.unreachable.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A gateway said goodbye.
@@ -282,7 +292,7 @@ impl Recorder {
             at_us: now_us,
             succeeded: sum(&self.succeeded),
             failed: read(&self.failed) + read(&self.gave_up),
-            errors: sum(&self.errors) + read(&self.disconnects),
+            errors: sum(&self.errors) + read(&self.disconnects) + read(&self.unreachable),
             goodbyes: read(&self.goodbyes),
             retries: read(&self.retries),
         };
@@ -346,6 +356,7 @@ impl Recorder {
             refusals: named(&self.refusals, &CODES),
             errors: named(&self.errors, &CODES),
             disconnects: read(&self.disconnects),
+            unreachable: read(&self.unreachable),
             goodbyes: read(&self.goodbyes),
             retries: read(&self.retries),
             failed: read(&self.failed) + read(&self.gave_up),
@@ -388,12 +399,13 @@ mod tests {
         recorder.refused(Kind::Hold, 3, start, Code(8));
         recorder.error(Code(17));
         recorder.disconnected();
+        recorder.unreachable();
         let figures = recorder.figures().expect("bounds");
         assert_eq!((figures.requests, figures.succeeded["hold"]), (11, 10));
         assert_eq!(figures.refusals["seat_taken"], 1);
         assert_eq!(
             (figures.errors["unavailable"], figures.error_count()),
-            (1, 2)
+            (1, 3)
         );
         assert_eq!(figures.timeline.iter().sum::<u32>(), 10);
         let slowest_ms = figures.slowest_timeline_ms.iter().copied();

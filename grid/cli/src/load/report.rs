@@ -204,10 +204,12 @@ impl Report {
             list(&figures.refusals)
         ));
         text.push_str(&format!(
-            "errors: {}; connections lost {}, closed by a gateway {}, requests sent again {}\n",
+            "errors: {}; connections lost {}, closed by a gateway {}, gateways not reached {}, \
+             requests sent again {}\n",
             list(&figures.errors),
             figures.disconnects,
             figures.goodbyes,
+            figures.unreachable,
             figures.retries,
         ));
         text.push_str(&format!(

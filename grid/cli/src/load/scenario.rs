@@ -287,13 +287,14 @@ impl<T: Story> Played<T> {
         );
         text.push_str(&format!(
             "over all: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sent again {}, connections lost {}, \
-             closed by a gateway {}\nrequests that failed: {}\n",
+             closed by a gateway {}, gateways not reached {}\nrequests that failed: {}\n",
             figures.latency.p50_ms,
             figures.latency.p99_ms,
             figures.latency.max_ms,
             grouped(figures.retries),
             figures.disconnects,
             figures.goodbyes,
+            figures.unreachable,
             figures.failed,
         ));
         match &self.check {

@@ -189,7 +189,10 @@ impl Session {
                 Ok(Heard::Nonsense) => pause,
                 Err(error) => {
                     tracing::debug!(%error, connection = self.number, "a connection was lost");
-                    self.recorder.disconnected();
+                    match error {
+                        SocketError::Unreachable(_) => self.recorder.unreachable(),
+                        _ => self.recorder.disconnected(),
+                    }
                     self.socket = None;
                     self.gateway += 1;
                     pause

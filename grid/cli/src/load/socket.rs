@@ -26,6 +26,8 @@ pub(super) enum SocketError {
     TimedOut,
     #[error("closed by the gateway")]
     Closed,
+    #[error("no connection to the gateway: {0}")]
+    Unreachable(#[source] Box<SocketError>),
 }
 
 impl From<Error> for SocketError {
@@ -56,10 +58,12 @@ impl Socket {
             let (socket, _) = client_async_with_config(request, stream, Some(config)).await?;
             Ok(Self(socket))
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(SocketError::TimedOut),
-        }
+        let opened: Result<Self, SocketError> =
+            match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+                Ok(opened) => opened,
+                Err(_) => Err(SocketError::TimedOut),
+            };
+        opened.map_err(|error| SocketError::Unreachable(Box::new(error)))
     }
 
     pub(super) async fn send(&mut self, text: Utf8Bytes) -> Result<(), SocketError> {
