@@ -1,12 +1,12 @@
 //! Reads a log back: which votes, marks and entries it holds, and where the next record goes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::error::io_error;
 use super::index::{Place, truncate_places};
 use super::manifest::Bounds;
 use super::read_ahead::ReadAhead;
@@ -149,11 +149,6 @@ fn damage(file: &Path, offset: usize, what: &str) -> WalError {
     }
 }
 
-fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> WalError + use<> {
-    let what = format!("cannot {what} {}", path.display());
-    move |source| WalError::Io { what, source }
-}
-
 fn segment_files(options: &WalOptions) -> Result<BTreeMap<u64, PathBuf>, WalError> {
     let directory = &options.directory;
     let mut files = BTreeMap::new();
@@ -190,26 +185,6 @@ fn check_against_manifest(
     };
     let path = Segment::path(directory, missing);
     Err(damage(&path, 0, "the segment is missing"))
-}
-
-/// Reads a file. After a failed sync memory may hold what the disk does not, and only the last segment
-/// may have seen one.
-pub(super) fn read_whole(
-    path: &Path,
-    bytes: &mut Vec<u8>,
-    is_last: bool,
-) -> Result<File, WalError> {
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(io_error("open", path))?;
-    if is_last {
-        fs::forget_cached(&file);
-    }
-    bytes.clear();
-    file.read_to_end(bytes).map_err(io_error("read", path))?;
-    Ok(file)
 }
 
 impl Recovery {
