@@ -119,6 +119,7 @@ async fn trusted_mode_refuses_other_addresses() {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
     let started = Gateway::start(GatewayOptions {
         listener,
+        tls: None,
         client: grid.node.as_ref().expect("running").client(),
         settings: GatewaySettings::default(),
         ticket_key: [7; 32],

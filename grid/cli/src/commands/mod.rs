@@ -7,6 +7,7 @@ pub(crate) mod certs;
 pub(crate) mod database;
 pub(crate) mod doctor;
 pub(crate) mod event;
+mod gateway_tls;
 pub(crate) mod import;
 pub(crate) mod join;
 pub(crate) mod leaders;

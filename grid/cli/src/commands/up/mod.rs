@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod ready;
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use grid_config::PARTITIONS_MAX;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::gateway_tls;
 use super::join::joined_addresses;
 use database::{DatabaseKeeper, DatabaseState};
 use ready::Ready;
@@ -80,6 +82,7 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
     claim_ports(&context, &mut grid).await?;
+    let tls = gateway_tls::addresses(&settings.gateway.tls, grid.nodes.len())?;
     context.data_dir.ticket_key()?;
     context.data_dir.identity_key()?;
     context.data_dir.audit_key()?;
@@ -92,7 +95,7 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     }
 
     let (orders, ordered) = watch::channel(None);
-    let nodes = start_nodes(&context, &args, &grid, &ordered)?;
+    let nodes = start_nodes(&context, &args, (&grid, &tls), &ordered)?;
     let (state, database) = watch::channel(match args.no_database {
         true => DatabaseState::None,
         false => DatabaseState::Starting,
@@ -110,7 +113,7 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
 
     let serving = async {
         let outcome = tokio::select! {
-            outcome = serve(&context, &args, &grid, &nodes, database) => outcome,
+            outcome = serve(&context, &args, (&grid, &tls), &nodes, database) => outcome,
             name = signals.next() => {
                 tracing::info!(name, "stopping");
                 Ok(())
@@ -222,7 +225,7 @@ fn gateway_port(first: u16, place: usize) -> anyhow::Result<u16> {
 fn start_nodes(
     context: &Context,
     args: &UpArgs,
-    grid: &GridFile,
+    (grid, tls): (&GridFile, &[SocketAddr]),
     orders: &watch::Receiver<Option<Order>>,
 ) -> anyhow::Result<Vec<NodeProcess>> {
     let members: Vec<String> = grid
@@ -249,7 +252,8 @@ fn start_nodes(
     let threads = (cores / grid.nodes.len().max(1)).max(1);
     grid.nodes
         .iter()
-        .map(|node| {
+        .enumerate()
+        .map(|(place, node)| {
             let directory = context.data_dir.node(node.id);
             let mut arguments = vec![
                 "node".to_owned(),
@@ -269,6 +273,9 @@ fn start_nodes(
                 ),
                 format!("--threads={threads}"),
             ];
+            if let Some(address) = tls.get(place) {
+                arguments.push(format!("--gateway-tls-listen={address}"));
+            }
             if !seeds.is_empty() {
                 arguments.push(format!("--seed={seeds}"));
             }
@@ -300,7 +307,7 @@ fn start_nodes(
 async fn serve(
     context: &Context,
     args: &UpArgs,
-    grid: &GridFile,
+    (grid, tls): (&GridFile, &[SocketAddr]),
     nodes: &[NodeProcess],
     mut database: watch::Receiver<DatabaseState>,
 ) -> anyhow::Result<()> {
@@ -320,6 +327,7 @@ async fn serve(
     let report = Ready {
         context,
         grid,
+        tls,
         nodes,
         state,
         took: started.elapsed(),
