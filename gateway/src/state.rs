@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use grid::{CommandClass, CommandRequest, GridClient, REQUEST_LOG, Read};
+use grid::{CommandClass, CommandRequest, GridClient, REQUEST_LOG, Read, RoutingClient};
 use grid_config::GatewaySettings;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout};
 use processing_unit::box_office::Query as BoxOfficeQuery;
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3;
 
-use crate::admin_token::AdminToken;
 use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::edge::Edge;
 use crate::failure::Failure;
+use crate::gateway::Place;
 use crate::http::admin::AdminGate;
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -38,13 +38,16 @@ use crate::ws::{Connections, Ending};
 /// The gateway's shared state; one a gateway, behind an `Arc`.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) client: GridClient<Unit>,
+    pub(crate) client: RoutingClient<Unit>,
+    /// The node that this gateway lives on; `None` in a process of its own.
+    node: Option<GridClient<Unit>>,
     pub(crate) settings: GatewaySettings,
     pub(crate) layout: SlotLayout,
     /// Stands for the grid's history, without which a cursor means nothing.
     pub(crate) epoch: String,
     pub(crate) signer: TicketSigner,
-    pub(crate) admin: AdminGate,
+    /// Who lets operators in, where there is a node for them.
+    pub(crate) admin: Option<AdminGate>,
     pub(crate) identity: Identity,
     /// What one address and one user may do.
     pub(crate) edge: Edge,
@@ -72,20 +75,30 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
-        client: GridClient<Unit>,
+        place: Place,
         settings: GatewaySettings,
         ticket_key: &[u8; 32],
-        admin_token: AdminToken,
         identity: Identity,
         seed: u64,
     ) -> Self {
+        let (client, node, admin) = match place {
+            Place::Node {
+                client,
+                admin_token,
+            } => {
+                let gate = AdminGate::new(admin_token);
+                (client.routing(), Some(client), Some(gate))
+            }
+            Place::Alone { client } => (client, None, None),
+        };
         let layout = client.layout();
         Self {
             epoch: epoch(client.grid_id()),
             client,
+            node,
             layout,
             signer: TicketSigner::new(ticket_key),
-            admin: AdminGate::new(admin_token),
+            admin,
             identity,
             edge: Edge::new(&settings, seed),
             metrics: Metrics::new(),
@@ -104,6 +117,14 @@ impl Shared {
             counter: AtomicU64::new(0),
             settings,
         }
+    }
+
+    /// The node that operators ask.
+    ///
+    /// # Errors
+    /// `wrong_gateway` where there is none.
+    pub(crate) fn node(&self) -> Result<&GridClient<Unit>, Failure> {
+        self.node.as_ref().ok_or_else(Failure::wrong_gateway)
     }
 
     /// The time by which a request that begins now is answered.

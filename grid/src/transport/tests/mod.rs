@@ -143,10 +143,11 @@ fn start_with(
     let address = members[&node_id].clone();
     let transport = Transport::start(TransportOptions {
         node_id,
+        role: Role::Member,
         incarnation: node_id,
         grid_id,
         fingerprint: fingerprint.to_owned(),
-        listener,
+        listener: Some(listener),
         peers: table(members),
         security,
         handler,
@@ -217,7 +218,7 @@ fn hello() -> Hello {
         from: 2,
         to: 1,
         incarnation: 2,
-        guest: false,
+        role: Role::Member,
         lane: Lane::Control,
         fingerprint: "f".to_owned(),
     }
