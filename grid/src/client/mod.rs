@@ -195,7 +195,7 @@ impl<S: Space> RoutingClient<S> {
         let leads = self.outlook.leader(partition).is_some();
         match &self.members {
             Some(members) => leads || members.get(partition).is_none(),
-            None => self.leader(partition).is_ok_and(|node| node.is_some()),
+            None => self.nearest(partition).is_ok_and(|node| node.is_some()),
         }
     }
 
