@@ -9,11 +9,13 @@
 //! else.
 
 mod edge;
+mod gateway_tls;
 mod identity;
 mod load;
 mod settings;
 
 pub use edge::EdgeSettings;
+pub use gateway_tls::GatewayTlsSettings;
 pub use identity::{IdentityMode, IdentitySettings, Network, TokenAlgorithm};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
 pub use settings::{

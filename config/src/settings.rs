@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::EdgeSettings;
+use crate::gateway_tls::GatewayTlsSettings;
 use crate::identity::IdentitySettings;
 use crate::load::ConfigError;
 
@@ -220,6 +221,8 @@ pub struct GatewaySettings {
     pub identity: IdentitySettings,
     /// What it bears from one address and one user.
     pub edge: EdgeSettings,
+    /// Its encrypted socket.
+    pub tls: GatewayTlsSettings,
 }
 
 impl Default for GatewaySettings {
@@ -240,6 +243,7 @@ impl Default for GatewaySettings {
             admin_token_file: None,
             identity: IdentitySettings::default(),
             edge: EdgeSettings::default(),
+            tls: GatewayTlsSettings::default(),
         }
     }
 }
@@ -313,7 +317,8 @@ impl Settings {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let gateway = &self.gateway;
         let mistake = gateway.identity.mistake();
-        if let Some((setting, rule)) = mistake.or_else(|| gateway.edge.mistake()) {
+        let mistake = mistake.or_else(|| gateway.edge.mistake());
+        if let Some((setting, rule)) = mistake.or_else(|| gateway.tls.mistake()) {
             let setting = setting.to_owned();
             return Err(ConfigError::Invalid { setting, rule });
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::middleware;
 use grid::{GridClient, RoutingClient};
 use grid_config::GatewaySettings;
 use hyper::body::Incoming;
@@ -14,12 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use processing_unit::Unit;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::admin_token::AdminToken;
 use crate::edge::Peer;
+use crate::edge::handshakes::Handshake;
+use crate::edge::tls::{self, Encryption, TlsError, TlsOptions};
 use crate::failure::{Detail, Failure};
 use crate::http::{self, problem};
 use crate::hub;
@@ -63,6 +66,8 @@ impl Place {
 pub struct GatewayOptions {
     /// The bound socket for clients.
     pub listener: std::net::TcpListener,
+    /// Another one for those who speak TLS.
+    pub tls: Option<TlsOptions>,
     /// The grid, and the gateway's place in it.
     pub place: Place,
     /// Its settings.
@@ -82,6 +87,9 @@ pub enum GatewayError {
     /// The keys that tokens are checked with.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The certificate that clients are shown.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The operating system said no.
     #[error("{what}: {source}")]
     Io {
@@ -96,7 +104,39 @@ pub enum GatewayError {
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     shared: Arc<Shared>,
+}
+
+/// A socket that clients come in by.
+#[derive(Debug)]
+struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+    encryption: Option<Arc<Encryption>>,
+}
+
+impl Door {
+    fn open(
+        listener: std::net::TcpListener,
+        encryption: Option<Arc<Encryption>>,
+        mode: &Mode,
+    ) -> Result<Self, GatewayError> {
+        let io = |source| GatewayError::Io {
+            what: "the gateway's socket",
+            source,
+        };
+        let address = listener.local_addr().map_err(io)?;
+        if matches!(mode, Mode::Trusted) && !address.ip().is_loopback() {
+            return Err(GatewayError::NotLoopback(address));
+        }
+        listener.set_nonblocking(true).map_err(io)?;
+        Ok(Self {
+            listener: TcpListener::from_std(listener).map_err(io)?,
+            address,
+            encryption,
+        })
+    }
 }
 
 impl Gateway {
@@ -105,30 +145,31 @@ impl Gateway {
     /// # Errors
     /// See [`GatewayError`].
     pub fn start(options: GatewayOptions) -> Result<Self, GatewayError> {
-        let io = |what| move |source| GatewayError::Io { what, source };
-        let address = options
-            .listener
-            .local_addr()
-            .map_err(io("the gateway's address"))?;
-        let is_loopback = address.ip().is_loopback();
-        if matches!(options.mode, Mode::Trusted) && !is_loopback {
-            return Err(GatewayError::NotLoopback(address));
-        }
+        let door = Door::open(options.listener, None, &options.mode)?;
+        let sealed = match options.tls {
+            None => None,
+            Some(tls) => {
+                let encryption = Arc::new(Encryption::new(tls.certificate_file, tls.key_file)?);
+                Some(Door::open(tls.listener, Some(encryption), &options.mode)?)
+            }
+        };
+        let address = door.address;
+        let tls_address = sealed.as_ref().map(|door| door.address);
+        let is_loopback = [Some(address), tls_address]
+            .iter()
+            .flatten()
+            .all(|address| address.ip().is_loopback());
         let identity = Identity::new(
             &options.mode,
             &options.settings.identity,
             is_loopback,
             &options.place.routing(),
         )?;
-        options
-            .listener
-            .set_nonblocking(true)
-            .map_err(io("the gateway's socket"))?;
-        let listener =
-            TcpListener::from_std(options.listener).map_err(io("the gateway's socket"))?;
         let mut seed = [0; 8];
-        getrandom::fill(&mut seed)
-            .map_err(|error| io("random bytes")(std::io::Error::other(error.to_string())))?;
+        getrandom::fill(&mut seed).map_err(|error| GatewayError::Io {
+            what: "random bytes",
+            source: std::io::Error::other(error.to_string()),
+        })?;
         let shared = Arc::new(Shared::new(
             options.place,
             options.settings,
@@ -145,14 +186,22 @@ impl Gateway {
                 () = waiting::tell_positions(&positions) => {}
             }
         });
-        let acceptor = Arc::clone(&shared);
-        shared.tasks.spawn(async move {
-            tokio::select! {
-                () = acceptor.stopping.cancelled() => {}
-                () = accept(&acceptor, listener) => {}
-            }
-        });
-        Ok(Self { address, shared })
+        let places = Arc::new(Semaphore::new(shared.settings.connections_max));
+        for door in std::iter::once(door).chain(sealed) {
+            let (acceptor, places) = (Arc::clone(&shared), Arc::clone(&places));
+            shared.tasks.spawn(async move {
+                tokio::select! {
+                    () = acceptor.stopping.cancelled() => {}
+                    () = accept(&acceptor, &door, &places) => {}
+                    () = keep_current(&acceptor, &door) => {}
+                }
+            });
+        }
+        Ok(Self {
+            address,
+            tls_address,
+            shared,
+        })
     }
 
     /// Serves what `write` returns at `GET /metrics`, as Prometheus text. `write` may block for some
@@ -165,6 +214,19 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where those connect who speak TLS.
+    #[must_use]
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
+    }
+
+    /// Whether clients of every partition can be served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let mut partitions = self.shared.layout.iter();
+        partitions.all(|partition| self.shared.is_ready_for(partition))
     }
 
     /// Says on `/ready` that it is about to stop, so that nobody is sent here any more. It still serves
@@ -192,11 +254,25 @@ impl Gateway {
     }
 }
 
-async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(shared.settings.connections_max));
+/// Looks after the door's certificate, where it has one.
+async fn keep_current(shared: &Shared, door: &Door) {
+    let interval = Duration::from_millis(shared.settings.tls.reload_interval_ms);
+    match &door.encryption {
+        Some(encryption) => encryption.keep_current(interval).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn accept(shared: &Arc<Shared>, door: &Door, places: &Arc<Semaphore>) {
     let router = http::router(Arc::clone(shared));
+    // A browser takes it to be about every port of the name, and this machine's has others.
+    let is_public = !door.address.ip().is_loopback();
+    let router = match &door.encryption {
+        Some(_) if is_public => router.layer(middleware::map_response(http::stay_encrypted)),
+        _ => router,
+    };
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match door.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -205,7 +281,7 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
             }
         };
         let peer = peer.ip();
-        let admitted = match Arc::clone(&places).try_acquire_owned() {
+        let admitted = match Arc::clone(places).try_acquire_owned() {
             Ok(permit) => shared.edge.connect(peer).map(|peer| (permit, peer)),
             Err(_) => {
                 shared.metrics.refused_connections.increment(1);
@@ -217,7 +293,10 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
         let (permit, peer) = match admitted {
             Ok(admitted) => admitted,
             Err(failure) => {
-                refuse(stream, &failure).await;
+                // Whoever waits for a handshake would not understand words.
+                if door.encryption.is_none() {
+                    refuse(stream, &failure).await;
+                }
                 continue;
             }
         };
@@ -226,7 +305,15 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
         let permit = ConnectionPermit(Arc::new(permit));
         let (shared, router) = (Arc::clone(shared), router.clone());
         let tasks = shared.tasks.clone();
-        tasks.spawn(async move { serve(&shared, router, stream, (permit, peer)).await });
+        match door.encryption.clone() {
+            None => tasks.spawn(async move {
+                let handshake = shared.edge.handshakes.begin();
+                serve(&shared, router, stream, handshake, (permit, peer)).await;
+            }),
+            Some(encryption) => tasks.spawn(async move {
+                serve_sealed(&shared, router, stream, &encryption, (permit, peer)).await;
+            }),
+        };
     }
 }
 
@@ -252,15 +339,52 @@ fn refusal(failure: &Failure) -> String {
     )
 }
 
-/// Serves one connection's HTTP requests, up to an upgrade.
-async fn serve(
+/// Serves one connection that must first be encrypted.
+async fn serve_sealed(
     shared: &Shared,
     router: axum::Router,
     stream: TcpStream,
-    (permit, peer): (ConnectionPermit, Peer),
+    encryption: &Encryption,
+    places: (ConnectionPermit, Peer),
 ) {
-    let router = TowerToHyperService::new(router);
     let handshake = shared.edge.handshakes.begin();
+    let timeout = Duration::from_millis(shared.settings.edge.header_timeout_ms);
+    let sealing = async {
+        if !tls::is_tls(&stream).await? {
+            let failure = Failure::bad_request("this port speaks https and wss");
+            refuse(stream, &failure).await;
+            return Ok(None);
+        }
+        encryption.accept(stream).await.map(Some)
+    };
+    let sealed = tokio::select! {
+        sealed = tokio::time::timeout(timeout, sealing) => sealed,
+        () = handshake.displaced() => return,
+        () = shared.stopping.cancelled() => return,
+    };
+    let failed = match sealed {
+        Ok(Ok(Some(stream))) => {
+            return serve(shared, router, stream, handshake, places).await;
+        }
+        Ok(Ok(None)) => "it was plain text".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    metrics::counter!("gateway_tls_handshakes_failed_total").increment(1);
+    tracing::debug!(error = failed, "a TLS handshake failed");
+}
+
+/// Serves one connection's HTTP requests, up to an upgrade.
+async fn serve<I>(
+    shared: &Shared,
+    router: axum::Router,
+    stream: I,
+    handshake: Handshake,
+    (permit, peer): (ConnectionPermit, Peer),
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = TowerToHyperService::new(router);
     let is_through = AtomicBool::new(false);
     let service = service_fn(|request: hyper::Request<Incoming>| {
         if !is_through.swap(true, Ordering::Relaxed) {

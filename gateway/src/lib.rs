@@ -42,6 +42,7 @@ mod waiting;
 mod ws;
 
 pub use admin_token::{AdminToken, AdminTokenError};
+pub use edge::tls::{TlsError, TlsOptions};
 pub use gateway::{Gateway, GatewayError, GatewayOptions, Place};
 pub use history::{HistoryChange, HistoryEnd, HistoryLine};
 pub use identity::audit::AUDIT_LOG;

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     /// Whose turn it is to read a history.
     pub(crate) history_turn: Arc<Semaphore>,
+    /// The partitions whose place in the feed is known: who subscribes before would have to begin anew.
+    placed: Vec<AtomicBool>,
     /// Set when the gateway is about to stop, while it still serves.
     pub(crate) leaving: AtomicBool,
     /// Cancelled when the gateway stops.
@@ -108,6 +110,7 @@ impl Shared {
             metrics_text: MetricsText::default(),
             admission: Admission::new(settings.work_max, settings.work_bytes_max),
             history_turn: Arc::new(Semaphore::new(HISTORIES_MAX)),
+            placed: layout.iter().map(|_| AtomicBool::new(false)).collect(),
             leaving: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -125,6 +128,21 @@ impl Shared {
     /// `wrong_gateway` where there is none.
     pub(crate) fn node(&self) -> Result<&GridClient<Unit>, Failure> {
         self.node.as_ref().ok_or_else(Failure::wrong_gateway)
+    }
+
+    /// Notes whether the place in a partition's feed is known.
+    pub(crate) fn note_placed(&self, partition: PartitionId, is_placed: bool) {
+        if let Some(placed) = self.placed.get(partition.0 as usize) {
+            placed.store(is_placed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether clients of a partition can be served. A gateway of its own begins with nothing, so it also
+    /// waits for its place in the feed.
+    pub(crate) fn is_ready_for(&self, partition: PartitionId) -> bool {
+        let placed = self.placed.get(partition.0 as usize);
+        let is_placed = placed.is_some_and(|placed| placed.load(Ordering::Relaxed));
+        self.client.is_ready_for(partition) && (is_placed || self.node.is_some())
     }
 
     /// The time by which a request that begins now is answered.

@@ -62,10 +62,13 @@ pub(crate) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Removes the files in a directory, which stays.
+/// Removes the files in a directory, which stays. Returns whether there were any.
 ///
 /// # Errors
 /// The file system's.
-pub(crate) fn remove_all(directory: &Path) -> io::Result<()> {
-    list(directory)?.into_iter().try_for_each(fs::remove_file)
+pub(crate) fn remove_all(directory: &Path) -> io::Result<bool> {
+    let files = list(directory)?;
+    let had_files = !files.is_empty();
+    files.into_iter().try_for_each(fs::remove_file)?;
+    Ok(had_files)
 }

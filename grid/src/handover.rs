@@ -173,8 +173,10 @@ async fn choose<S: Space, T: Space>(
         if next_best.is_some() {
             return next_best;
         }
-        // Where all that could are about to stop, waiting would not help.
-        if is_anyone_here || *looks_left == 0 {
+        // Where all that could are about to stop, or nobody ever could, waiting would not help.
+        let voters = member.group.state().voters;
+        let is_alone = voters.iter().all(|voter| *voter == members.node);
+        if is_anyone_here || is_alone || *looks_left == 0 {
             return None;
         }
         *looks_left -= 1;

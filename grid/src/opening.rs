@@ -33,7 +33,7 @@ use crate::raft::{Group, GroupOptions, LogStore};
 use crate::restoring::{Restored, Restoring};
 use crate::status::ReplicaRole;
 use crate::transport::Transport;
-use crate::wal::{Recovered, RecoveredGroup, Wal};
+use crate::wal::{Recovered, Wal};
 
 /// What replicas are opened with.
 pub(crate) struct Opener {
@@ -144,14 +144,9 @@ impl Opener {
             metrics: ProposerMetrics::new(partition),
         };
         self.tasks.spawn(proposer.run());
-        let promising = group.clone();
-        let ended = stop.clone();
+        let (started, ended) = (group.clone(), stop.clone());
         self.tasks
-            .spawn(async move { ended.run_until_cancelled(promising.keep_promises()).await });
-        let (returned, ended) = (group.clone(), stop.clone());
-        let catching_up = async move { returned.catch_up_with_past().await };
-        self.tasks
-            .spawn(async move { ended.run_until_cancelled(catching_up).await });
+            .spawn(async move { ended.run_until_cancelled(started.become_free()).await });
         let watched = leadership.subscribe();
         let serving = Arc::new(AtomicBool::new(is_first));
         self.watch(
@@ -241,7 +236,8 @@ impl Opener {
             .replica
             .retire("the replica has moved to another node");
         let remains = member.group.leave_log().await?;
-        self.forget(partition, remains).await
+        self.recovered.lock().groups.insert(partition.0, remains);
+        self.remove_files(partition).await.map(drop)
     }
 
     /// Removes what is left of a group that is not open. Returns whether that was anything.
@@ -251,17 +247,18 @@ impl Opener {
     pub(crate) async fn close_unopened(&self, partition: PartitionId) -> std::io::Result<bool> {
         let recovered = self.recovered.lock().groups.get(&partition.0).cloned();
         let log = LogStore::open(Arc::clone(&self.wal), partition.0, recovered.as_ref())?;
-        if log.has_left() {
-            return Ok(false);
+        let has_left = log.has_left();
+        if !has_left {
+            let remains = log.leave().await?;
+            self.recovered.lock().groups.insert(partition.0, remains);
         }
-        let remains = log.leave().await?;
-        self.forget(partition, remains).await?;
-        Ok(true)
+        // The node may have stopped between the log and the files.
+        let had_files = self.remove_files(partition).await?;
+        Ok(!has_left || had_files)
     }
 
-    /// Removes a group's files, and keeps in mind what remains of it in the log.
-    async fn forget(&self, partition: PartitionId, remains: RecoveredGroup) -> std::io::Result<()> {
-        self.recovered.lock().groups.insert(partition.0, remains);
+    /// Removes a group's snapshots. Returns whether there were any.
+    async fn remove_files(&self, partition: PartitionId) -> std::io::Result<bool> {
         let directory = self.snapshots(partition);
         let removed = platform::blocking(move || files::remove_all(&directory));
         removed.await.map_err(std::io::Error::other)?

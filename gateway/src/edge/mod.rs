@@ -17,9 +17,10 @@
 //! What it deliberately does not do: bound what the gateway as a whole bears (`admission`, `connections_max`)
 //! or what one connection sends (`ws`).
 
-mod handshakes;
+pub(crate) mod handshakes;
 mod rate;
 mod table;
+pub(crate) mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -117,6 +117,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
+/// Has a browser that came over TLS come over TLS for the next year.
+pub(crate) async fn stay_encrypted(mut response: Response) -> Response {
+    let a_year = HeaderValue::from_static("max-age=31536000");
+    response
+        .headers_mut()
+        .insert(header::STRICT_TRANSPORT_SECURITY, a_year);
+    response
+}
+
 /// Counts the request, checks the origin of what changes something, and adds the headers that every
 /// response has.
 async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {

@@ -41,7 +41,7 @@ pub(super) async fn health() -> Result<Response, Problem> {
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let partitions = shared.layout.iter();
     let without_leader: Vec<_> = partitions
-        .filter(|partition| !shared.client.is_ready_for(*partition))
+        .filter(|partition| !shared.is_ready_for(*partition))
         .collect();
     let draining = shared.leaving.load(Ordering::Relaxed) || shared.stopping.is_cancelled();
     let ready = without_leader.is_empty() && !draining;

@@ -18,7 +18,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, StreamExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -28,7 +27,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::farewell::{self, Ending};
 use super::outlet::{EndReason, Outlet};
-use super::socket::ConnectionSocket;
+use super::socket::{ConnectionSocket, Transport};
 use super::work::{self, Done};
 use crate::edge::Quota;
 use crate::failure::{Detail, Failure};
@@ -79,30 +78,37 @@ fn session_end(caller: &Caller, now: Instant) -> Option<Instant> {
     Some(now + Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
 }
 
+/// Who writes to a connection: the hub as well, unless what is written must be sealed in order.
+fn open(shared: &Shared, transport: Transport) -> (Arc<Outlet>, ConnectionSocket) {
+    let subscriptions_max = shared.settings.subscriptions_max;
+    let queue_max = shared.settings.send_queue_max;
+    match transport {
+        Transport::Plain(stream) => {
+            let outlet = Arc::new(Outlet::new(stream, subscriptions_max, queue_max));
+            (Arc::clone(&outlet), ConnectionSocket::Shared(outlet))
+        }
+        Transport::Sealed(stream) => (
+            Arc::new(Outlet::apart(subscriptions_max, queue_max)),
+            ConnectionSocket::Sealed(stream),
+        ),
+    }
+}
+
 /// Serves an upgraded connection until it ends.
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    stream: TcpStream,
+    transport: Transport,
     read: Vec<u8>,
     (caller, quota): (Caller, Quota),
 ) {
-    let outlet = Arc::new(Outlet::new(
-        stream,
-        shared.settings.subscriptions_max,
-        shared.settings.send_queue_max,
-    ));
+    let (outlet, stream) = open(&shared, transport);
     let limits = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_message_size(Some(shared.settings.message_bytes_max))
         .max_frame_size(Some(shared.settings.message_bytes_max));
-    let socket = WebSocketStream::from_partially_read(
-        ConnectionSocket(Arc::clone(&outlet)),
-        read,
-        Role::Server,
-        Some(limits),
-    )
-    .await;
+    let socket =
+        WebSocketStream::from_partially_read(stream, read, Role::Server, Some(limits)).await;
     let number = shared.connections.open(Arc::clone(&outlet), caller);
     // Also where that came to be while the connection was made.
     if shared.identity.is_revoked(&caller) {

@@ -73,7 +73,7 @@ pub(crate) struct Outlet {
     state: Mutex<State>,
     waker: AtomicWaker,
     queue_max: usize,
-    /// `None` in tests, where everything waits in the queue.
+    /// `None` where only the connection's task may write, so that everything waits in the queue.
     stream: Option<TcpStream>,
 }
 
@@ -83,9 +83,14 @@ impl Outlet {
         Self::over(Some(stream), subscriptions_max, queue_max)
     }
 
+    /// The same without the socket, which is the task's alone.
+    pub(crate) fn apart(subscriptions_max: usize, queue_max: usize) -> Self {
+        Self::over(None, subscriptions_max, queue_max)
+    }
+
     #[cfg(test)]
     pub(crate) fn detached(queue_max: usize) -> Self {
-        Self::over(None, 16, queue_max)
+        Self::apart(16, queue_max)
     }
 
     fn over(stream: Option<TcpStream>, subscriptions_max: usize, queue_max: usize) -> Self {
@@ -237,7 +242,7 @@ impl Outlet {
         Some(since)
     }
 
-    /// The socket; never `None` outside tests.
+    /// The socket, where this has it.
     pub(super) fn stream(&self) -> io::Result<&TcpStream> {
         self.stream
             .as_ref()
@@ -246,7 +251,10 @@ impl Outlet {
 
     /// Writes what is left of the hub's last message.
     pub(super) fn poll_rest(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.stream()?;
+        // Without the socket the hub has written nothing.
+        let Some(stream) = &self.stream else {
+            return Poll::Ready(Ok(()));
+        };
         loop {
             {
                 let mut state = self.state.lock();

@@ -6,12 +6,15 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection;
+use super::socket::Transport;
 use crate::edge::{Peer, Quota};
 use crate::failure::Failure;
 use crate::http::problem::{Problem, problem};
@@ -55,13 +58,11 @@ pub(crate) async fn upgrade(
         let Ok(upgraded) = upgraded.await else {
             return;
         };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-            tracing::error!("an upgraded connection is no TCP connection");
+        let Some((transport, read)) = transport(upgraded) else {
+            tracing::error!("an upgraded connection is none that was accepted");
             return;
         };
-        let stream = parts.io.into_inner();
-        let from = (caller, quota);
-        connection::run(shared, stream, parts.read_buf.to_vec(), from).await;
+        connection::run(shared, transport, read, (caller, quota)).await;
     });
     let mut response = (
         StatusCode::SWITCHING_PROTOCOLS,
@@ -79,6 +80,20 @@ pub(crate) async fn upgrade(
         );
     }
     Ok(response)
+}
+
+/// What the client connected with, and what it has sent since.
+fn transport(upgraded: Upgraded) -> Option<(Transport, Vec<u8>)> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let transport = Transport::Plain(parts.io.into_inner());
+            return Some((transport, parts.read_buf.to_vec()));
+        }
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+    let transport = Transport::Sealed(Box::new(parts.io.into_inner()));
+    Some((transport, parts.read_buf.to_vec()))
 }
 
 /// Checks the handshake and returns the value for `Sec-WebSocket-Accept`.

@@ -119,6 +119,7 @@ async fn trusted_mode_refuses_other_addresses() {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a free port");
     let started = Gateway::start(GatewayOptions {
         listener,
+        tls: None,
         place: Place::Node {
             client: grid.node.as_ref().expect("running").client(),
             admin_token: AdminToken::random().expect("random bytes"),

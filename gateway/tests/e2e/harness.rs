@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use gateway::{AdminToken, Gateway, GatewayOptions, Mode, Place, SUBPROTOCOL};
+use gateway::{AdminToken, Gateway, GatewayOptions, Mode, Place, SUBPROTOCOL, TlsOptions};
 use grid::{GridNode, NodeOptions};
 use grid_config::{ClusterSettings, GatewaySettings, NodeSettings};
 use processing_unit::Unit;
@@ -53,22 +53,37 @@ impl Grid {
 
     /// Starts with changed gateway settings and waits until it is ready.
     pub(crate) async fn with(change: impl FnOnce(&mut GatewaySettings)) -> Self {
-        Self::start_with("", Mode::Trusted, change).await
+        Self::start_with("", Mode::Trusted, None, change).await
     }
 
     /// The same in another mode.
     pub(crate) async fn in_mode(mode: Mode, change: impl FnOnce(&mut GatewaySettings)) -> Self {
-        Self::start_with("", mode, change).await
+        Self::start_with("", mode, None, change).await
     }
 
     /// Starts with an address that clients are told.
     pub(crate) async fn with_address(gateway_address: &str) -> Self {
-        Self::start_with(gateway_address, Mode::Trusted, |_| ()).await
+        Self::start_with(gateway_address, Mode::Trusted, None, |_| ()).await
+    }
+
+    /// Starts with another socket, for clients that speak TLS.
+    pub(crate) async fn with_tls(
+        mode: Mode,
+        tls: TlsOptions,
+        change: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
+        Self::start_with("", mode, Some(tls), change).await
+    }
+
+    /// From now on everybody comes by this address.
+    pub(crate) fn come_by(&mut self, address: std::net::SocketAddr) {
+        self.address = address.to_string();
     }
 
     async fn start_with(
         gateway_address: &str,
         mode: Mode,
+        tls: Option<TlsOptions>,
         change: impl FnOnce(&mut GatewaySettings),
     ) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
@@ -100,6 +115,7 @@ impl Grid {
         change(&mut settings);
         let gateway = Gateway::start(GatewayOptions {
             listener: listen(),
+            tls,
             place: Place::Node {
                 client: node.client(),
                 admin_token: AdminToken::parse(ADMIN_TOKEN).expect("a token"),

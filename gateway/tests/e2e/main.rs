@@ -11,5 +11,6 @@ mod http;
 mod provider;
 mod selling;
 mod sessions;
+mod tls;
 mod tokens;
 mod waiting;

@@ -30,6 +30,9 @@ pub(crate) struct ClusterStatus {
 pub(crate) struct AttachedGateway {
     /// Its address, such as `http://127.0.0.1:7700`.
     pub(crate) url: String,
+    /// The address for clients that speak TLS, where it has one, such as `https://0.0.0.0:7743`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_url: Option<String>,
 }
 
 /// A node's pump, in its status.

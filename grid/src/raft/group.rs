@@ -127,11 +127,7 @@ impl<S: Space> Group<S> {
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let voted_for = log.voted_for();
-        let past = Past {
-            is_bound: voted_for.is_some(),
-            is_alone: voters == [options.node] && voted_for == Some(options.node),
-            is_behind: log.is_below_floor(),
-        };
+        let past = Past::new(options.node, &voters, voted_for, log.is_below_floor());
         let group = Self {
             raft,
             lease: Arc::new(Lease::new(options.cluster.election_timeout_max_ms, past)),

@@ -43,15 +43,34 @@ struct Obstacles {
     is_behind: bool,
 }
 
+impl Obstacles {
+    /// Its state must not be led with, whoever offers the lead.
+    fn is_unfit(self) -> bool {
+        self.is_wrong || self.is_behind
+    }
+}
+
 /// What a replica brings along when it is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Past {
-    /// It has voted, so it may have made a promise.
+    /// It has voted, so it may have made a promise to somebody else.
     pub(crate) is_bound: bool,
-    /// It is the only voter, and elected itself: the promise is to itself.
+    /// It is the only voter, and elected itself.
     pub(crate) is_alone: bool,
     /// It has less than its node had when the group last left it.
     pub(crate) is_behind: bool,
+}
+
+impl Past {
+    /// Of a node in a group of these voters, which last voted for `voted_for`.
+    pub(crate) fn new(node: u64, voters: &[u64], voted_for: Option<u64>, is_behind: bool) -> Self {
+        let is_alone = voters == [node] && voted_for == Some(node);
+        Self {
+            is_bound: voted_for.is_some() && !is_alone,
+            is_alone,
+            is_behind,
+        }
+    }
 }
 
 /// The state of a group's lease, shared by all handles on it.
@@ -71,15 +90,16 @@ pub(crate) struct Lease {
 impl Lease {
     /// `election_timeout_max_ms` is how long followers keep their promise.
     pub(crate) fn new(election_timeout_max_ms: u64, past: Past) -> Self {
-        let is_bound = past.is_bound && !past.is_alone;
         let promised = Duration::from_millis(election_timeout_max_ms);
         Self {
             promised,
             length: promised - promised / LEASE_DRIFT_DIVISOR,
-            bound_until: is_bound.then(|| tokio::time::Instant::now() + promised),
+            bound_until: past
+                .is_bound
+                .then(|| tokio::time::Instant::now() + promised),
             is_alone: past.is_alone,
             obstacles: Mutex::new(Obstacles {
-                is_bound,
+                is_bound: past.is_bound,
                 is_behind: past.is_behind,
                 ..Obstacles::default()
             }),
@@ -145,8 +165,7 @@ impl<S: Space> Group<S> {
 
     /// Whether this replica takes a leadership that is offered to it.
     pub(super) fn may_lead(&self) -> bool {
-        let obstacles = *self.lease.obstacles.lock();
-        !obstacles.is_wrong && !obstacles.is_behind
+        !self.lease.obstacles.lock().is_unfit()
     }
 
     /// Asks the other voters whether they would elect this replica, and stands for election if most of
@@ -156,7 +175,7 @@ impl<S: Space> Group<S> {
         let now = tokio::time::Instant::now();
         let is_bound = self.lease.bound_until.is_some_and(|until| now < until);
         let obstacles = *self.lease.obstacles.lock();
-        if is_bound || obstacles.is_leaving || obstacles.is_wrong || obstacles.is_behind {
+        if is_bound || obstacles.is_leaving || obstacles.is_unfit() {
             return;
         }
         if let Err(error) = self.raft.trigger().elect(true).await {
@@ -164,10 +183,16 @@ impl<S: Space> Group<S> {
         }
     }
 
+    /// Lifts what keeps this replica from standing for election since its start, each as soon as it no
+    /// longer holds.
+    pub(crate) async fn become_free(&self) {
+        tokio::join!(self.keep_promises(), self.catch_up_with_past());
+    }
+
     /// Keeps this replica from standing for election while a promise from before its start may bind it,
     /// and a little longer, by chance, so that nodes that were started together do not stand together. The
     /// only voter of a group stands at once.
-    pub(crate) async fn keep_promises(&self) {
+    async fn keep_promises(&self) {
         if self.lease.is_alone {
             return self.stand_if_wanted().await;
         }
@@ -184,7 +209,7 @@ impl<S: Space> Group<S> {
 
     /// Keeps this replica from standing for election until it has all that its node had when the group
     /// left it: whoever counts on that must not see it led without.
-    pub(crate) async fn catch_up_with_past(&self) {
+    async fn catch_up_with_past(&self) {
         let mut metrics = self.raft.metrics();
         while self.log.is_below_floor() {
             if metrics.changed().await.is_err() {
@@ -249,14 +274,23 @@ mod tests {
             Duration::ZERO,
             "a new one made no promise"
         );
-        let alone = Past {
-            is_alone: true,
-            ..BOUND
-        };
-        Lease::new(1_000, alone).until_free().await;
+        Lease::new(1_000, Past::new(1, &[1], Some(1), false))
+            .until_free()
+            .await;
         assert_eq!(started.elapsed(), Duration::ZERO, "to itself alone");
         Lease::new(1_000, BOUND).until_free().await;
         assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn only_who_promised_nobody_anything_is_free_from_the_start() {
+        assert_eq!(Past::new(1, &[], None, false), Past::default());
+        assert_eq!(Past::new(1, &[1, 2, 3], None, false), Past::default());
+        assert_eq!(Past::new(1, &[1, 2, 3], Some(1), false), BOUND);
+        assert_eq!(Past::new(1, &[1, 2, 3], Some(2), false), BOUND);
+        assert_eq!(Past::new(1, &[1], Some(2), false), BOUND, "of older voters");
+        assert!(Past::new(1, &[1], Some(1), false).is_alone);
+        assert!(!Past::new(1, &[1], None, false).is_alone, "it asks itself");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What can go wrong with the log.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,4 +44,10 @@ pub(super) fn lost(group: u32, index: u64) -> WalError {
         what: format!("entry {index} of group {group} is in no segment"),
         source: io::ErrorKind::NotFound.into(),
     }
+}
+
+/// Of what was tried with a file.
+pub(super) fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> WalError + use<> {
+    let what = format!("cannot {what} {}", path.display());
+    move |source| WalError::Io { what, source }
 }

@@ -2,25 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::places::{Place, Places};
 use super::{RecoveredGroup, WalEntry, WalError};
-
-/// Where an entries record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) first_index: u64,
-    pub(super) segment: u64,
-    pub(super) offset: u32,
-    pub(super) span: u32,
-    /// How many of its entries still count, from the first.
-    pub(super) count: u32,
-}
-
-impl Place {
-    /// One past its last index that still counts.
-    pub(super) fn end(&self) -> u64 {
-        self.first_index + u64::from(self.count)
-    }
-}
 
 /// Where to read from.
 #[derive(Debug)]
@@ -36,7 +19,7 @@ pub(super) enum Source {
 #[derive(Debug, Default)]
 struct Group {
     /// Durable records in order of index. Between purge and truncation there are no gaps.
-    places: VecDeque<Place>,
+    places: Places,
     /// The newest entries, contiguous, each with the number of the operation that appended it.
     cache: VecDeque<(u64, WalEntry)>,
     purged: Option<u64>,
@@ -66,13 +49,13 @@ fn cost(entry: &WalEntry) -> usize {
 
 impl Index {
     pub(super) fn new(
-        places: BTreeMap<u32, VecDeque<Place>>,
+        places: BTreeMap<u32, Places>,
         recovered: &BTreeMap<u32, RecoveredGroup>,
         cache_bytes_max: usize,
     ) -> Self {
         let mut groups: BTreeMap<u32, Group> = BTreeMap::new();
         for (group, places) in places {
-            let last = places.back().map(|place| place.end().saturating_sub(1));
+            let last = places.last().map(|place| place.end().saturating_sub(1));
             groups.insert(
                 group,
                 Group {
@@ -125,7 +108,7 @@ impl Index {
         {
             group.cache.pop_back();
         }
-        truncate_places(&mut group.places, end);
+        group.places.truncate(end);
         if group.last.is_some_and(|present| present >= end) {
             group.last = last;
         }
@@ -144,13 +127,7 @@ impl Index {
         {
             group.cache.pop_front();
         }
-        while group
-            .places
-            .front()
-            .is_some_and(|place| place.end().saturating_sub(1) <= index)
-        {
-            group.places.pop_front();
-        }
+        group.places.purge_to(index);
         if group.last <= group.purged {
             group.last = None;
         }
@@ -165,14 +142,14 @@ impl Index {
     pub(super) fn placed(&mut self, group: u32, place: Place) {
         let group = self.groups.entry(group).or_default();
         // A truncation may still be waiting behind this record; the writer repeats it in order.
-        truncate_places(&mut group.places, place.first_index);
-        group.places.push_back(place);
+        group.places.truncate(place.first_index);
+        group.places.push(place);
     }
 
     /// The writer's turn of a truncation: what it laid out before is cut off as well.
     pub(super) fn placed_truncation(&mut self, group: u32, end: u64) {
         if let Some(group) = self.groups.get_mut(&group) {
-            truncate_places(&mut group.places, end);
+            group.places.truncate(end);
         }
     }
 
@@ -228,17 +205,11 @@ impl Index {
             });
             return Ok(Source::Cached(run.cloned().collect()));
         }
-        let after = group
-            .places
-            .partition_point(|place| place.first_index <= index);
-        let Some(place) = after
-            .checked_sub(1)
-            .and_then(|place| group.places.get(place))
-        else {
+        let Some(place) = group.places.at(index) else {
             return Ok(Source::End);
         };
         Ok(if index < place.end() {
-            Source::OnDisk(*place)
+            Source::OnDisk(place)
         } else {
             Source::Lost
         })
@@ -247,36 +218,13 @@ impl Index {
     /// About how many bytes of records a group has after `index`: exact for the first
     /// [`MEASURED_RECORDS_MAX`], as many for each of the rest.
     pub(super) fn bytes_after(&self, group: u32, index: u64) -> u64 {
-        let Some(group) = self.groups.get(&group) else {
-            return 0;
-        };
-        let first = group
-            .places
-            .partition_point(|place| place.end() <= index + 1);
-        let count = (group.places.len() - first) as u64;
-        let measured = count.min(MEASURED_RECORDS_MAX as u64);
-        let spans = group.places.iter().skip(first).take(MEASURED_RECORDS_MAX);
-        let bytes: u64 = spans.map(|place| u64::from(place.span)).sum();
-        match measured {
-            0 => 0,
-            _ => bytes.saturating_mul(count) / measured,
-        }
+        let group = self.groups.get(&group);
+        group.map_or(0, |group| {
+            group.places.bytes_after(index, MEASURED_RECORDS_MAX)
+        })
     }
 
     pub(super) fn last_index(&self, group: u32) -> Option<u64> {
         self.groups.get(&group)?.last
-    }
-}
-
-/// Takes away what a group's records say from `end` on.
-pub(super) fn truncate_places(places: &mut VecDeque<Place>, end: u64) {
-    while let Some(place) = places.back_mut() {
-        if place.first_index >= end {
-            places.pop_back();
-        } else {
-            let kept = u32::try_from(end - place.first_index).unwrap_or(u32::MAX);
-            place.count = place.count.min(kept);
-            return;
-        }
     }
 }

@@ -31,6 +31,7 @@ mod error;
 mod index;
 mod manifest;
 mod pins;
+mod places;
 #[cfg(feature = "sim")]
 #[path = "read_ahead_inline.rs"]
 mod read_ahead;
@@ -75,8 +76,9 @@ pub(crate) use room::RoomLevel;
 pub(crate) use scrub::{ScrubTarget, SegmentCheck};
 
 use error::lost;
-use index::{Index, Place, Source};
+use index::{Index, Source};
 use pins::Pins;
+use places::Place;
 use record::Kind;
 use shared::{Operation, Shared};
 use worker::{Queue, Worker};

@@ -6,33 +6,23 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::RecoveredGroup;
-use super::index::Place;
-
-#[derive(Clone, Copy, Debug)]
-struct Pin {
-    segment: u64,
-    first_index: u64,
-    /// One past the last index.
-    end: u64,
-}
+use super::places::{Place, Places, Stretch};
 
 /// Each group's live entries, by segment.
 #[derive(Debug, Default)]
 pub(super) struct Pins {
-    groups: BTreeMap<u32, VecDeque<Pin>>,
+    groups: BTreeMap<u32, VecDeque<Stretch>>,
 }
 
 impl Pins {
     /// The pins of what recovery found.
     pub(super) fn of(
-        places: &BTreeMap<u32, VecDeque<Place>>,
+        places: &BTreeMap<u32, Places>,
         recovered: &BTreeMap<u32, RecoveredGroup>,
     ) -> Self {
         let mut pins = Self::default();
         for (group, places) in places {
-            for place in places {
-                pins.place(*group, place);
-            }
+            pins.groups.insert(*group, places.stretches().collect());
         }
         for (group, recovered) in recovered {
             if let Some((index, _)) = &recovered.purged {
@@ -48,7 +38,7 @@ impl Pins {
         let pins = self.groups.entry(group).or_default();
         match pins.back_mut() {
             Some(pin) if pin.segment == place.segment => pin.end = place.end(),
-            _ => pins.push_back(Pin {
+            _ => pins.push_back(Stretch {
                 segment: place.segment,
                 first_index: place.first_index,
                 end: place.end(),
@@ -93,14 +83,16 @@ impl Pins {
 
     /// The groups that need a segment up to this one.
     pub(super) fn up_to(&self, segment: u64) -> Vec<u32> {
-        let needs = |pins: &VecDeque<Pin>| pins.front().is_some_and(|pin| pin.segment <= segment);
+        let needs =
+            |pins: &VecDeque<Stretch>| pins.front().is_some_and(|pin| pin.segment <= segment);
         let groups = self.groups.iter().filter(|(_, pins)| needs(pins));
         groups.map(|(group, _)| *group).collect()
     }
 
     /// The oldest segment that must stay, and the group that needs it.
     pub(super) fn oldest(&self) -> Option<(u64, u32)> {
-        let oldest = |(group, pins): (&u32, &VecDeque<Pin>)| Some((pins.front()?.segment, *group));
+        let oldest =
+            |(group, pins): (&u32, &VecDeque<Stretch>)| Some((pins.front()?.segment, *group));
         self.groups.iter().filter_map(oldest).min()
     }
 }

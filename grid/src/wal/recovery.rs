@@ -1,14 +1,14 @@
 //! Reads a log back: which votes, marks and entries it holds, and where the next record goes.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read as _};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::index::{Place, truncate_places};
+use super::error::io_error;
 use super::manifest::Bounds;
+use super::places::{Place, Places};
 use super::read_ahead::ReadAhead;
 use super::record::{self, ALIGNMENT, Kind, Read};
 use super::scan::{Buffers, Found, Scanned};
@@ -29,7 +29,7 @@ pub(super) struct Tail {
 #[derive(Debug)]
 pub(super) struct Recovery {
     pub(super) groups: BTreeMap<u32, RecoveredGroup>,
-    pub(super) entries: BTreeMap<u32, VecDeque<Place>>,
+    pub(super) entries: BTreeMap<u32, Places>,
     pub(super) segments: BTreeMap<u64, Arc<Segment>>,
     pub(super) torn_tail: Option<TornTail>,
     pub(super) tail: Tail,
@@ -149,11 +149,6 @@ fn damage(file: &Path, offset: usize, what: &str) -> WalError {
     }
 }
 
-fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> WalError + use<> {
-    let what = format!("cannot {what} {}", path.display());
-    move |source| WalError::Io { what, source }
-}
-
 fn segment_files(options: &WalOptions) -> Result<BTreeMap<u64, PathBuf>, WalError> {
     let directory = &options.directory;
     let mut files = BTreeMap::new();
@@ -190,26 +185,6 @@ fn check_against_manifest(
     };
     let path = Segment::path(directory, missing);
     Err(damage(&path, 0, "the segment is missing"))
-}
-
-/// Reads a file. After a failed sync memory may hold what the disk does not, and only the last segment
-/// may have seen one.
-pub(super) fn read_whole(
-    path: &Path,
-    bytes: &mut Vec<u8>,
-    is_last: bool,
-) -> Result<File, WalError> {
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(io_error("open", path))?;
-    if is_last {
-        fs::forget_cached(&file);
-    }
-    bytes.clear();
-    file.read_to_end(bytes).map_err(io_error("read", path))?;
-    Ok(file)
 }
 
 impl Recovery {
@@ -263,7 +238,7 @@ impl Recovery {
             return Ok(());
         };
         for (group, places) in &self.entries {
-            let Some(first) = places.front() else {
+            let Some(first) = places.first() else {
                 continue;
             };
             let purged = self.groups.get(group).and_then(|held| held.purged.as_ref());
@@ -335,11 +310,11 @@ impl Recovery {
                 let (first_index, count) = found.entries?;
                 // One look-up: a start goes through millions of these.
                 let places = self.entries.entry(found.group).or_default();
-                truncate_places(places, first_index);
+                places.truncate(first_index);
                 if places.is_empty() {
                     self.groups.entry(found.group).or_default();
                 }
-                let before = places.back();
+                let before = places.last();
                 if count == 0 || before.is_some_and(|before| before.end() != first_index) {
                     return None;
                 }
@@ -350,7 +325,7 @@ impl Recovery {
                     span: found.span,
                     count,
                 };
-                places.push_back(place);
+                places.push(place);
             }
             Kind::Forget => {
                 match checkpoint::decode_remains(body)? {
@@ -370,7 +345,7 @@ impl Recovery {
 
     fn truncate(&mut self, group: u32, end: u64) {
         if let Some(places) = self.entries.get_mut(&group) {
-            truncate_places(places, end);
+            places.truncate(end);
         }
     }
 
@@ -385,14 +360,8 @@ impl Recovery {
     }
 
     fn purge(&mut self, group: u32, index: u64) {
-        let Some(places) = self.entries.get_mut(&group) else {
-            return;
-        };
-        while places
-            .front()
-            .is_some_and(|place| place.end().saturating_sub(1) <= index)
-        {
-            places.pop_front();
+        if let Some(places) = self.entries.get_mut(&group) {
+            places.purge_to(index);
         }
     }
 }

@@ -3,13 +3,14 @@
 //! That is most of the work of a start and needs nothing of other segments, so it is done for several of
 //! them side by side. What the records mean together, `recovery` says, in their order.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use super::WalError;
+use super::error::io_error;
 use super::record::{self, Kind, Read};
-use super::recovery::read_whole;
 use super::segment::{HEADER_BYTES, Header};
-use crate::platform::fs::File;
+use crate::platform::fs::{self, File};
 
 /// A record in a segment's bytes.
 #[derive(Clone, Copy, Debug)]
@@ -99,4 +100,20 @@ pub(super) fn scan(path: &Path, mut buffers: Buffers, is_last: bool) -> Result<S
         end,
         is_bad,
     })
+}
+
+/// Reads a file. After a failed sync memory may hold what the disk does not, and only the last segment
+/// may have seen one.
+fn read_whole(path: &Path, bytes: &mut Vec<u8>, is_last: bool) -> Result<File, WalError> {
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(io_error("open", path))?;
+    if is_last {
+        fs::forget_cached(&file);
+    }
+    bytes.clear();
+    file.read_to_end(bytes).map_err(io_error("read", path))?;
+    Ok(file)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::index::Place;
+use super::places::Place;
 use super::record::{self, Read};
 use super::{WalEntry, WalError, WalOptions};
 use crate::platform::fs::{self, File, FileExt as _};

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::index::Place;
 use super::manifest::{Bounds, Manifest};
+use super::places::Place;
 use super::record::{self, Kind};
 use super::recovery::Tail;
 use super::segment::{HEADER_BYTES, Segment};

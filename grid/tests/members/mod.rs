@@ -182,11 +182,20 @@ async fn a_node_joins_and_another_is_drained_and_removed_under_writes() {
         let store = store.expect("readable").path();
         std::fs::read_dir(store).expect("readable").count() == 0
     };
-    until("its files are gone", || {
+    let are_empty = || {
         let mut stores = std::fs::read_dir(&snapshots).expect("readable");
         stores.all(is_empty)
-    })
-    .await;
+    };
+    until("its files are gone", are_empty).await;
+
+    // As if it had stopped after its log let go and before its files did.
+    cluster.stop(2).await;
+    let mut stores = std::fs::read_dir(&snapshots).expect("readable");
+    let store = stores.next().expect("one").expect("readable").path();
+    std::fs::write(store.join("left"), "over").expect("written");
+    assert!(!are_empty());
+    cluster.restart(2).await;
+    until("what was left over is gone", are_empty).await;
 
     let remove = MemberAction::Remove {
         node: 2,

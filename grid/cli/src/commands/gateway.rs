@@ -19,6 +19,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::certs::gateway_number;
+use super::gateway_tls;
 use super::process::{End, Requests, listen, lock};
 use crate::audit_log;
 use crate::certs::Certificates;
@@ -44,6 +45,9 @@ pub(crate) struct GatewayArgs {
     /// Where to listen for clients; a loopback address, unless they show tokens. Port 0 for any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7760")]
     listen: SocketAddr,
+    /// Where to listen for clients that speak TLS, instead of the configured address
+    #[arg(long, value_name = "ADDRESS")]
+    tls_listen: Option<SocketAddr>,
     /// Where clients reach it, if that is not where it listens
     #[arg(long, value_name = "URL", value_parser = url)]
     public_url: Option<String>,
@@ -124,6 +128,7 @@ pub(crate) async fn run(context: &Context, args: GatewayArgs) -> anyhow::Result<
         let connection = connect(&args, &settings).await?;
         let gateway = Gateway::start(GatewayOptions {
             listener: listen(args.listen).await?,
+            tls: gateway_tls::options(&settings.gateway.tls, args.tls_listen).await?,
             place: Place::Alone {
                 client: connection.client(),
             },
@@ -132,7 +137,9 @@ pub(crate) async fn run(context: &Context, args: GatewayArgs) -> anyhow::Result<
             mode,
         })?;
         gateway.serve_metrics(move || telemetry.render());
-        ready(&connection.client()).await;
+        while !gateway.is_ready() {
+            tokio::time::sleep(READY_PAUSE).await;
+        }
         anyhow::Ok((connection, gateway))
     };
     let (connection, gateway) = tokio::select! {
@@ -222,17 +229,6 @@ async fn connect(args: &GatewayArgs, settings: &Settings) -> anyhow::Result<Grid
         ConnectError::Build(_) => Failure::NodeStopped(error.to_string()).into(),
         error @ ConnectError::Io { .. } => error.into(),
     })
-}
-
-/// Waits until there is somebody to ask for every partition.
-async fn ready(client: &RoutingClient<Unit>) {
-    while !client
-        .layout()
-        .iter()
-        .all(|partition| client.is_ready_for(partition))
-    {
-        tokio::time::sleep(READY_PAUSE).await;
-    }
 }
 
 fn say_ready(context: &Context, client: &RoutingClient<Unit>, url: &str) -> anyhow::Result<()> {

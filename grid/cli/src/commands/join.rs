@@ -191,6 +191,7 @@ pub(crate) async fn run(mut context: Context, args: JoinArgs) -> anyhow::Result<
         zone: args.zone,
         raft_listen: file.raft_listen,
         gateway_listen: file.gateway_listen,
+        gateway_tls_listen: None,
         node_dir,
         ticket_key,
         audit_key,

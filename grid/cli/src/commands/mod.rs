@@ -8,6 +8,7 @@ pub(crate) mod database;
 pub(crate) mod doctor;
 pub(crate) mod event;
 pub(crate) mod gateway;
+mod gateway_tls;
 pub(crate) mod import;
 pub(crate) mod join;
 pub(crate) mod leaders;

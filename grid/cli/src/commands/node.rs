@@ -17,11 +17,12 @@ use processing_unit::Unit;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::gateway_tls;
 use super::process::{End, Requests, listen, lock};
 use crate::admin_token;
 use crate::audit_log;
 use crate::certs::Certificates;
-use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedPump};
+use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedGateway, AttachedPump};
 use crate::context::Context;
 use crate::data_dir::{identity_key_of, ticket_key_of};
 use crate::failure::Failure;
@@ -63,6 +64,9 @@ pub(crate) struct NodeArgs {
     /// Where to listen for clients; a loopback address, unless they show tokens
     #[arg(long, value_name = "ADDRESS")]
     pub(super) gateway_listen: SocketAddr,
+    /// Where to listen for clients that speak TLS, instead of the configured address
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) gateway_tls_listen: Option<SocketAddr>,
     /// Where the node keeps its log and snapshots
     #[arg(long, value_name = "DIR")]
     pub(super) node_dir: PathBuf,
@@ -155,6 +159,7 @@ pub(crate) async fn run(
         let node = start_node(&args, &settings).await?;
         let gateway = Gateway::start(GatewayOptions {
             listener: listen(args.gateway_listen).await?,
+            tls: gateway_tls::options(&settings.gateway.tls, args.gateway_tls_listen).await?,
             place: Place::Node {
                 client: node.client(),
                 admin_token,
@@ -392,7 +397,11 @@ impl Pumping {
 /// Lets the node's status say where its gateway is, and its gateway serve the metrics.
 fn attach(client: &GridClient<Unit>, gateway: &Gateway, telemetry: Telemetry) {
     let url = format!("http://{}", gateway.address());
-    client.attach(ATTACHED_GATEWAY, move || serde_json::json!({ "url": url }));
+    let tls_url = gateway.tls_address().map(|at| format!("https://{at}"));
+    let attached = AttachedGateway { url, tls_url };
+    client.attach(ATTACHED_GATEWAY, move || {
+        serde_json::to_value(&attached).unwrap_or_default()
+    });
     let client = client.clone();
     gateway.serve_metrics(move || {
         client.publish_gauges();

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -98,5 +100,68 @@ async fn the_command_line_shows_the_admin_token_by_itself_and_others_are_refused
     grid(&["--admin-token-file", &file, "--url", url, "status"]).done();
     let missing = grid(&["--admin-token-file", "/nowhere", "--url", url, "status"]);
     assert_eq!(missing.code, 2, "{}", missing.json);
+    running.stop().await;
+}
+
+/// A certificate for clients, which nobody else has signed.
+fn issue(directory: &Path) -> rustls::pki_types::CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    std::fs::write(directory.join("key"), made.signing_key.serialize_pem()).expect("written");
+    std::fs::write(directory.join("crt"), made.cert.pem()).expect("written");
+    made.cert.der().clone()
+}
+
+/// What `GET /ready` says over TLS to a client that trusts this certificate only.
+fn asked_over_tls(
+    address: &str,
+    trusted: rustls::pki_types::CertificateDer<'static>,
+) -> std::io::Result<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("known")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let mut session = rustls::ClientConnection::new(Arc::new(config), name).expect("configured");
+    let mut stream = TcpStream::connect(address)?;
+    let mut tls = rustls::Stream::new(&mut session, &mut stream);
+    tls.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_served_over_tls_and_a_new_certificate_is_taken_up() {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let (path, config) = (folder.path(), folder.path().join("grid.toml"));
+    let settings = format!(
+        "[gateway.tls]\nlisten = \"127.0.0.1:0\"\nreload_interval_ms = 50\n\
+         certificate_file = \"{0}/crt\"\nkey_file = \"{0}/key\"\n",
+        path.display()
+    );
+    std::fs::write(&config, settings).expect("written");
+    let first = issue(path);
+    let config = config.to_str().expect("UTF-8");
+    let arguments = ["--no-database", "--nodes=1", "--config", config];
+    let running = Grid::up_with(&path.join("data"), &arguments);
+    let url = text(&running.ready["tls_gateways"][0]);
+    let address = url.strip_prefix("https://").expect("TLS");
+    let shown = nodes(&running).expect("all answer");
+    let attached = &shown[0]["status"]["attached"]["gateway"];
+    assert_eq!(attached["tls_url"], url, "{attached}");
+    let answer = asked_over_tls(address, first.clone()).expect("trusted");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    let second = issue(path);
+    let second = wait_for("the new certificate is shown", async || {
+        asked_over_tls(address, second.clone()).ok()
+    });
+    assert!(second.await.starts_with("HTTP/1.1 200 "));
+    let refused = asked_over_tls(address, first);
+    assert!(refused.is_err(), "{refused:?}");
     running.stop().await;
 }

@@ -10,6 +10,7 @@ mod demo;
 mod processes;
 mod ready;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use grid_config::PARTITIONS_MAX;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::gateway_tls;
 use database::{DatabaseKeeper, DatabaseState};
 use ready::Ready;
 
@@ -84,6 +86,10 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
     claim_ports(&context, &mut grid).await?;
+    let tls = gateway_tls::addresses(
+        &settings.gateway.tls,
+        grid.nodes.len() + grid.gateways.len(),
+    )?;
     context.data_dir.ticket_key()?;
     context.data_dir.identity_key()?;
     context.data_dir.audit_key()?;
@@ -99,10 +105,10 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
     }
 
     let (orders, ordered) = watch::channel(None);
-    let nodes = processes::start_nodes(&context, &args, &grid, &ordered)?;
+    let nodes = processes::start_nodes(&context, &args, (&grid, &tls), &ordered)?;
     // A gateway is told nothing of the database.
     let (_no_orders, unordered) = watch::channel(None);
-    let gateways = processes::start_gateways(&context, &args, &grid, &unordered)?;
+    let gateways = processes::start_gateways(&context, &args, (&grid, &tls), &unordered)?;
     let (state, database) = watch::channel(match args.no_database {
         true => DatabaseState::None,
         false => DatabaseState::Starting,
@@ -120,7 +126,7 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
 
     let serving = async {
         let outcome = tokio::select! {
-            outcome = serve(&context, &args, &grid, (&nodes, &gateways), database) => outcome,
+            outcome = serve(&context, &args, (&grid, &tls), (&nodes, &gateways), database) => outcome,
             name = signals.next() => {
                 tracing::info!(name, "stopping");
                 Ok(())
@@ -249,7 +255,7 @@ fn gateway_port(first: u16, place: usize) -> anyhow::Result<u16> {
 async fn serve(
     context: &Context,
     args: &UpArgs,
-    grid: &GridFile,
+    (grid, tls): (&GridFile, &[SocketAddr]),
     (nodes, gateways): (&[NodeProcess], &[NodeProcess]),
     mut database: watch::Receiver<DatabaseState>,
 ) -> anyhow::Result<()> {
@@ -269,6 +275,7 @@ async fn serve(
     let report = Ready {
         context,
         grid,
+        tls,
         nodes,
         gateways,
         state,

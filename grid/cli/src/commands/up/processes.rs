@@ -1,5 +1,6 @@
 //! The child processes of `grid up`, and what each of them is told.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -47,7 +48,7 @@ fn text(path: PathBuf) -> Result<String, Failure> {
 pub(super) fn start_nodes(
     context: &Context,
     args: &UpArgs,
-    grid: &GridFile,
+    (grid, tls): (&GridFile, &[SocketAddr]),
     orders: &watch::Receiver<Option<Order>>,
 ) -> anyhow::Result<Vec<NodeProcess>> {
     let members: Vec<String> = grid
@@ -63,7 +64,8 @@ pub(super) fn start_nodes(
     let threads = threads(grid);
     grid.nodes
         .iter()
-        .map(|node| {
+        .enumerate()
+        .map(|(place, node)| {
             let directory = context.data_dir.node(node.id);
             let mut arguments = vec![
                 "node".to_owned(),
@@ -83,6 +85,9 @@ pub(super) fn start_nodes(
                 ),
                 format!("--threads={threads}"),
             ];
+            if let Some(address) = tls.get(place) {
+                arguments.push(format!("--gateway-tls-listen={address}"));
+            }
             if !seeds.is_empty() {
                 arguments.push(format!("--seed={seeds}"));
             }
@@ -115,7 +120,7 @@ pub(super) fn start_nodes(
 pub(super) fn start_gateways(
     context: &Context,
     args: &UpArgs,
-    grid: &GridFile,
+    (grid, tls): (&GridFile, &[SocketAddr]),
     orders: &watch::Receiver<Option<Order>>,
 ) -> anyhow::Result<Vec<NodeProcess>> {
     let nodes = grid.nodes.iter();
@@ -127,9 +132,12 @@ pub(super) fn start_gateways(
     let certificates = data_dir.certificates();
     let config = config(args)?;
     let threads = threads(grid);
+    // After those of the nodes' gateways.
+    let tls = tls.iter().skip(grid.nodes.len()).map(Some);
     let places = grid.gateways.iter();
     places
-        .map(|gateway| {
+        .zip(tls.chain(std::iter::repeat(None)))
+        .map(|(gateway, tls)| {
             let directory = data_dir.gateway(gateway.id);
             let mut arguments = vec![
                 "gateway".to_owned(),
@@ -148,6 +156,9 @@ pub(super) fn start_gateways(
             if certificates.has_ca() {
                 arguments.push(format!("--certs={}", text(certificates.path().to_owned())?));
                 arguments.push(format!("--name=gateway-{}", gateway.id));
+            }
+            if let Some(address) = tls {
+                arguments.push(format!("--tls-listen={address}"));
             }
             if let Some(config) = &config {
                 arguments.push(format!("--config={}", text(config.clone())?));

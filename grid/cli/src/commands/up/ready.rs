@@ -1,5 +1,6 @@
 //! The ready line: one JSON document, or what a person wants to know first.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,6 +18,8 @@ pub(super) struct Ready<'a> {
     pub(super) context: &'a Context,
     /// The grid.
     pub(super) grid: &'a GridFile,
+    /// Where its gateways speak TLS, in the order of the nodes; none where they do not.
+    pub(super) tls: &'a [SocketAddr],
     /// Its nodes.
     pub(super) nodes: &'a [NodeProcess],
     /// Its gateways that are processes of their own.
@@ -78,6 +81,7 @@ impl Ready<'_> {
             "grid_id": self.grid.grid_id,
             "partitions": self.grid.partitions,
             "gateways": self.grid.gateway_urls(),
+            "tls_gateways": self.tls.iter().map(|at| format!("https://{at}")).collect::<Vec<_>>(),
             "nodes": nodes,
             "gateway_processes": gateways,
             "data_dir": self.context.data_dir.path(),
@@ -100,6 +104,12 @@ impl Ready<'_> {
             let url = node.gateway_url();
             text.push_str(&format!(
                 "  gateway {}   {url}   ws://127.0.0.1:{port}/v1/ws\n",
+                node.id
+            ));
+        }
+        for (node, address) in self.grid.nodes.iter().zip(self.tls) {
+            text.push_str(&format!(
+                "  with TLS {}  https://{address}   wss://{address}/v1/ws\n",
                 node.id
             ));
         }
