@@ -53,6 +53,14 @@ impl Failure {
         Self::new(ErrorCode::NotFound, message)
     }
 
+    /// An operator's request to a gateway that is no node's.
+    pub(crate) fn wrong_gateway() -> Self {
+        Self::new(
+            ErrorCode::WrongGateway,
+            "this gateway serves clients only; operators ask a node's gateway",
+        )
+    }
+
     /// The grid answered something that does not fit the question: a bug, or mixed versions.
     pub(crate) fn unexpected(what: &'static str) -> Self {
         tracing::error!(what, "the grid's answer does not fit the question");

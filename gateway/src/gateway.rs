@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::middleware;
-use grid::GridClient;
+use grid::{GridClient, RoutingClient};
 use grid_config::GatewaySettings;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -36,6 +36,32 @@ use crate::state::Shared;
 use crate::waiting;
 use crate::ws::ConnectionPermit;
 
+/// Where a gateway lives.
+#[derive(Debug)]
+pub enum Place {
+    /// In a node's process. Operators reach the node, and by it the grid, through it.
+    Node {
+        /// The node.
+        client: GridClient<Unit>,
+        /// What operators must show.
+        admin_token: AdminToken,
+    },
+    /// In a process of its own. It serves clients only: operators are refused, whatever they show.
+    Alone {
+        /// The way to the grid.
+        client: RoutingClient<Unit>,
+    },
+}
+
+impl Place {
+    fn routing(&self) -> RoutingClient<Unit> {
+        match self {
+            Self::Node { client, .. } => client.routing(),
+            Self::Alone { client } => client.clone(),
+        }
+    }
+}
+
 /// What a gateway needs to start.
 #[derive(Debug)]
 pub struct GatewayOptions {
@@ -43,14 +69,12 @@ pub struct GatewayOptions {
     pub listener: std::net::TcpListener,
     /// Another one for those who speak TLS.
     pub tls: Option<TlsOptions>,
-    /// The grid.
-    pub client: GridClient<Unit>,
+    /// The grid, and the gateway's place in it.
+    pub place: Place,
     /// Its settings.
     pub settings: GatewaySettings,
     /// The secret Ed25519 key that ticket codes are signed with; the same on all gateways of a grid.
     pub ticket_key: [u8; 32],
-    /// What operators must show.
-    pub admin_token: AdminToken,
     /// See [`Mode`].
     pub mode: Mode,
 }
@@ -140,7 +164,7 @@ impl Gateway {
             &options.mode,
             &options.settings.identity,
             is_loopback,
-            &options.client,
+            &options.place.routing(),
         )?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| GatewayError::Io {
@@ -148,10 +172,9 @@ impl Gateway {
             source: std::io::Error::other(error.to_string()),
         })?;
         let shared = Arc::new(Shared::new(
-            options.client,
+            options.place,
             options.settings,
             &options.ticket_key,
-            options.admin_token,
             identity,
             u64::from_le_bytes(seed),
         ));
@@ -198,6 +221,13 @@ impl Gateway {
     #[must_use]
     pub fn tls_address(&self) -> Option<SocketAddr> {
         self.tls_address
+    }
+
+    /// Whether clients of every partition can be served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let mut partitions = self.shared.layout.iter();
+        partitions.all(|partition| self.shared.is_ready_for(partition))
     }
 
     /// Says on `/ready` that it is about to stop, so that nobody is sent here any more. It still serves

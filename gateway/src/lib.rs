@@ -10,6 +10,8 @@
 //! every command carries an idempotency key; every queue, cache and message is bounded; a client that is
 //! slow, silent or wrong costs itself, not others.
 //!
+//! It lives in a node's process, or in one of its own ([`Place`]) and then serves everything but operators.
+//!
 //! What it deliberately does not do: decide anything about bids or seats, keep state that matters (a
 //! gateway can be lost at any time), or terminate the TLS of clients (a later step).
 
@@ -41,10 +43,12 @@ mod ws;
 
 pub use admin_token::{AdminToken, AdminTokenError};
 pub use edge::tls::{TlsError, TlsOptions};
-pub use gateway::{Gateway, GatewayError, GatewayOptions};
+pub use gateway::{Gateway, GatewayError, GatewayOptions, Place};
 pub use history::{HistoryChange, HistoryEnd, HistoryLine};
 pub use identity::audit::AUDIT_LOG;
-pub use identity::{IdentityKey, KeysError, Mode, TokenOrder};
+pub use identity::{
+    IdentityKey, IdentityPublicKey, IdentityPublicKeyError, KeysError, Mode, TokenOrder,
+};
 pub use protocol::SUBPROTOCOL;
 pub use retelling::{NoBeginning, Retelling};
 pub use tickets::{VerifiedTicket, verify_ticket_code};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use grid::{CommandClass, CommandRequest, GridClient, REQUEST_LOG, Read};
+use grid::{CommandClass, CommandRequest, GridClient, REQUEST_LOG, Read, RoutingClient};
 use grid_config::GatewaySettings;
 use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout};
 use processing_unit::box_office::Query as BoxOfficeQuery;
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xxhash_rust::xxh3;
 
-use crate::admin_token::AdminToken;
 use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::edge::Edge;
 use crate::failure::Failure;
+use crate::gateway::Place;
 use crate::http::admin::AdminGate;
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -38,13 +38,16 @@ use crate::ws::{Connections, Ending};
 /// The gateway's shared state; one a gateway, behind an `Arc`.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) client: GridClient<Unit>,
+    pub(crate) client: RoutingClient<Unit>,
+    /// The node that this gateway lives on; `None` in a process of its own.
+    node: Option<GridClient<Unit>>,
     pub(crate) settings: GatewaySettings,
     pub(crate) layout: SlotLayout,
     /// Stands for the grid's history, without which a cursor means nothing.
     pub(crate) epoch: String,
     pub(crate) signer: TicketSigner,
-    pub(crate) admin: AdminGate,
+    /// Who lets operators in, where there is a node for them.
+    pub(crate) admin: Option<AdminGate>,
     pub(crate) identity: Identity,
     /// What one address and one user may do.
     pub(crate) edge: Edge,
@@ -58,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     /// Whose turn it is to read a history.
     pub(crate) history_turn: Arc<Semaphore>,
+    /// The partitions whose place in the feed is known: who subscribes before would have to begin anew.
+    placed: Vec<AtomicBool>,
     /// Set when the gateway is about to stop, while it still serves.
     pub(crate) leaving: AtomicBool,
     /// Cancelled when nobody is let in any more.
@@ -74,20 +79,30 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
-        client: GridClient<Unit>,
+        place: Place,
         settings: GatewaySettings,
         ticket_key: &[u8; 32],
-        admin_token: AdminToken,
         identity: Identity,
         seed: u64,
     ) -> Self {
+        let (client, node, admin) = match place {
+            Place::Node {
+                client,
+                admin_token,
+            } => {
+                let gate = AdminGate::new(admin_token);
+                (client.routing(), Some(client), Some(gate))
+            }
+            Place::Alone { client } => (client, None, None),
+        };
         let layout = client.layout();
         Self {
             epoch: epoch(client.grid_id()),
             client,
+            node,
             layout,
             signer: TicketSigner::new(ticket_key),
-            admin: AdminGate::new(admin_token),
+            admin,
             identity,
             edge: Edge::new(&settings, seed),
             metrics: Metrics::new(),
@@ -97,6 +112,7 @@ impl Shared {
             metrics_text: MetricsText::default(),
             admission: Admission::new(settings.work_max, settings.work_bytes_max),
             history_turn: Arc::new(Semaphore::new(HISTORIES_MAX)),
+            placed: layout.iter().map(|_| AtomicBool::new(false)).collect(),
             leaving: AtomicBool::new(false),
             closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -107,6 +123,29 @@ impl Shared {
             counter: AtomicU64::new(0),
             settings,
         }
+    }
+
+    /// The node that operators ask.
+    ///
+    /// # Errors
+    /// `wrong_gateway` where there is none.
+    pub(crate) fn node(&self) -> Result<&GridClient<Unit>, Failure> {
+        self.node.as_ref().ok_or_else(Failure::wrong_gateway)
+    }
+
+    /// Notes whether the place in a partition's feed is known.
+    pub(crate) fn note_placed(&self, partition: PartitionId, is_placed: bool) {
+        if let Some(placed) = self.placed.get(partition.0 as usize) {
+            placed.store(is_placed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether clients of a partition can be served. A gateway of its own begins with nothing, so it also
+    /// waits for its place in the feed.
+    pub(crate) fn is_ready_for(&self, partition: PartitionId) -> bool {
+        let placed = self.placed.get(partition.0 as usize);
+        let is_placed = placed.is_some_and(|placed| placed.load(Ordering::Relaxed));
+        self.client.is_ready_for(partition) && (is_placed || self.node.is_some())
     }
 
     /// The time by which a request that begins now is answered.

@@ -12,7 +12,7 @@ export type Code =
   | "bad_request" | "unauthenticated" | "forbidden" | "not_found" | "bid_too_low" | "auction_not_open" | "own_bid_leads"
   | "item_already_on_auction" | "seat_taken" | "hold_expired" | "hold_not_found" | "too_many_seats" | "not_enough_seats"
   | "on_sale_closed" | "waiting_room_required" | "waiting_room_full" | "waiting_room_state" | "sold_out"
-  | "idempotency_conflict" | "membership_refused" | "rate_limited" | "overloaded" | "unavailable"
+  | "idempotency_conflict" | "membership_refused" | "wrong_gateway" | "rate_limited" | "overloaded" | "unavailable"
   | "message_too_large" | "internal"
   /** Made by the client: no answer in time, too many requests waiting, given up. */
   | "deadline_exceeded" | "too_many_requests" | "aborted";
@@ -52,6 +52,7 @@ export class WaitingRoomState extends SpacegridError {}
 export class SoldOut extends SpacegridError {}
 export class IdempotencyConflict extends SpacegridError {}
 export class MembershipRefused extends SpacegridError {}
+export class WrongGateway extends SpacegridError {}
 export class RateLimited extends SpacegridError {}
 export class Overloaded extends SpacegridError {}
 export class Unavailable extends SpacegridError {}

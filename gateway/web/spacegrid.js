@@ -98,6 +98,7 @@ export class WaitingRoomState extends SpacegridError {}
 export class SoldOut extends SpacegridError {}
 export class IdempotencyConflict extends SpacegridError {}
 export class MembershipRefused extends SpacegridError {}
+export class WrongGateway extends SpacegridError {}
 export class RateLimited extends SpacegridError {}
 export class Overloaded extends SpacegridError {}
 export class Unavailable extends SpacegridError {}
@@ -129,6 +130,7 @@ const CLASSES = {
   sold_out: SoldOut,
   idempotency_conflict: IdempotencyConflict,
   membership_refused: MembershipRefused,
+  wrong_gateway: WrongGateway,
   rate_limited: RateLimited,
   overloaded: Overloaded,
   unavailable: Unavailable,

@@ -67,6 +67,7 @@ fn grid() -> Vec<NodeReport> {
                 refusals: Vec::new(),
                 encrypted: false,
                 refused_connections: BTreeMap::new(),
+                gateways: Vec::new(),
                 attached: BTreeMap::new(),
             }),
             round_trip_ms: None,

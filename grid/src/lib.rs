@@ -23,6 +23,7 @@ mod client;
 mod clock;
 mod cluster;
 mod commit_delay;
+mod connect;
 mod disk;
 mod disk_guard;
 mod divergence;
@@ -39,6 +40,7 @@ mod members;
 mod node;
 mod opening;
 mod operator;
+mod outlook;
 mod platform;
 mod proposer;
 mod raft;
@@ -60,12 +62,13 @@ mod wal;
 pub use admission::CommandClass;
 pub use client::{
     Answered, CommandRequest, Executed, GridClient, Leadership, LogError, LoggedEntry, REQUEST_LOG,
-    Read,
+    Read, RoutingClient,
 };
 pub use cluster::{
-    ClusterMap, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move, MovePlan,
-    MoveReason, NodeEntry, NodeState, Refusal, Revocation, Revocations,
+    ClusterMap, GatewayEntry, GroupEntry, META, MemberAction, MemberChange, MembershipStatus, Move,
+    MovePlan, MoveReason, NodeEntry, NodeState, Refusal, Revocation, Revocations,
 };
+pub use connect::{ConnectError, ConnectOptions, GridConnection};
 pub use error::{GridError, OperationError, StartError};
 pub use feed::{Feed, FeedError, FeedSlice};
 pub use handover::Handover;
@@ -79,4 +82,4 @@ pub use status::{
     NodeStatus, ReplicaDigest, ReplicaRole, ReplicaStatus, ScrubStatus, SnapshotStatus,
     StartStatus, WalStatus,
 };
-pub use transport::certificate_names;
+pub use transport::{certificate_names, gateway_certificate_name};

@@ -1,27 +1,27 @@
 //! The replicas of one node and its place among its peers; both change while it runs.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use grid_core::{Cursor, IdempotencyKey, PartitionId, SlotLayout, Space, codec};
+use grid_core::{Cursor, IdempotencyKey, PartitionId, Space};
 use parking_lot::{Mutex, RwLock};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, CommandClass};
 use crate::backlog::{Backlog, Passage};
 use crate::client::Leadership;
-use crate::cluster::{ClusterMap, Leaving, MapSpace, NodeInfo, Reconciling, Revocations};
+use crate::cluster::{Leaving, MapSpace, NodeInfo, Reconciling};
 use crate::disk;
 use crate::feed::{Feed, FeedSource, ReplayPace, ReplaySlots};
 use crate::identity::NodeDirectory;
 use crate::node::NodeId;
 use crate::opening::Opener;
+use crate::outlook::Outlook;
 use crate::platform::{monotonic_now, wall_now, whole_ms};
 use crate::proposer::{Decision, Submission};
 use crate::raft::{Group, ProposalError, ReadRefusal};
@@ -29,7 +29,6 @@ use crate::replica::ReplicaState;
 use crate::service::{Freshness, QueryReply};
 use crate::snapshot::SnapshotStore;
 use crate::status::{DiskTrouble, NodeStatus, ReplicaStatus, ScrubStatus, StartStatus, WalStatus};
-use crate::transport::{Lane, Transport, TransportError};
 use crate::wal::Wal;
 
 /// What a refused client is told to wait when the proposer's channel has no room.
@@ -57,19 +56,13 @@ pub(crate) struct Member<S: Space> {
 
 /// A node's replicas and its place among its peers.
 ///
-/// Invariants: `replicas` and `meta` are changed by one task, the one that follows the map; `map` only
-/// ever gets a later epoch; `leaderships` has an entry for every group of the grid, held here or not.
+/// Invariant: `replicas` and `meta` are changed by one task, the one that follows the map.
 pub(crate) struct Members<S: Space> {
-    pub(crate) node: NodeId,
-    pub(crate) grid_id: u128,
+    /// What it knows of the grid, shared with its clients.
+    pub(crate) outlook: Arc<Outlook>,
     pub(crate) started: Instant,
-    pub(crate) layout: SlotLayout,
     pub(crate) replicas: RwLock<BTreeMap<PartitionId, Arc<Member<S>>>>,
     pub(crate) meta: RwLock<Option<Arc<Member<MapSpace>>>>,
-    pub(crate) leaderships: BTreeMap<PartitionId, watch::Sender<Leadership>>,
-    pub(crate) map: watch::Sender<Option<Arc<ClusterMap>>>,
-    /// What is refused, as far as this node knows.
-    pub(crate) revocations: watch::Sender<Arc<Revocations>>,
     /// What this node says of itself.
     pub(crate) info: NodeInfo,
     pub(crate) directory: NodeDirectory,
@@ -83,7 +76,6 @@ pub(crate) struct Members<S: Space> {
     pub(crate) leaving: Leaving,
     /// Whether the grid has removed this node.
     pub(crate) removed: AtomicBool,
-    pub(crate) transport: Transport,
     pub(crate) wal: Arc<Wal>,
     /// What waits for the database.
     pub(crate) backlog: Arc<Backlog>,
@@ -98,6 +90,15 @@ pub(crate) struct Members<S: Space> {
     pub(crate) scrub: Mutex<ScrubStatus>,
     /// How this node came up.
     pub(crate) start: Mutex<StartStatus>,
+}
+
+/// What a node knows of the grid is asked of the node itself.
+impl<S: Space> Deref for Members<S> {
+    type Target = Outlook;
+
+    fn deref(&self) -> &Outlook {
+        &self.outlook
+    }
 }
 
 /// Says something for the status.
@@ -123,28 +124,6 @@ impl<S: Space> Members<S> {
             .collect()
     }
 
-    /// The newest cluster map seen here; `None` before the grid is founded.
-    pub(crate) fn present_map(&self) -> Option<Arc<ClusterMap>> {
-        self.map.borrow().clone()
-    }
-
-    /// The nodes that hold a group, as far as is known.
-    pub(crate) fn holders(&self, partition: PartitionId) -> Vec<NodeId> {
-        let map = self.map.borrow();
-        map.as_ref()
-            .and_then(|map| map.groups.get(&partition))
-            .map(|group| group.holders().collect())
-            .unwrap_or_default()
-    }
-
-    /// Every node of the grid, as far as is known.
-    pub(crate) fn nodes(&self) -> Vec<NodeId> {
-        match &*self.map.borrow() {
-            Some(map) => map.members().map(|(node, _)| node).collect(),
-            None => vec![self.node],
-        }
-    }
-
     /// Whether this node has a replica of a group, whatever its state.
     pub(crate) fn is_open(&self, partition: PartitionId) -> bool {
         self.held(partition).is_some()
@@ -155,41 +134,11 @@ impl<S: Space> Members<S> {
         self.held(partition).is_some_and(|held| held.is_serving())
     }
 
-    /// The leader of a group as far as it is known here.
-    pub(crate) fn leader(&self, partition: PartitionId) -> Option<NodeId> {
-        self.leaderships.get(&partition)?.borrow().leader
-    }
-
     /// Remembers who leads a group that this node has no vote in.
     pub(crate) fn note_leader(&self, partition: PartitionId, leader: Option<NodeId>, term: u64) {
-        if self.is_serving(partition) {
-            return;
+        if !self.is_serving(partition) {
+            self.hear_of_leader(partition, leader, term);
         }
-        if let Some(known) = self.leaderships.get(&partition) {
-            known.send_if_modified(|known| {
-                let is_older = leader.is_some() && term != 0 && term < known.term;
-                if is_older || known.leader == leader {
-                    return false;
-                }
-                *known = Leadership {
-                    leader,
-                    term: known.term.max(term),
-                    is_local: false,
-                };
-                true
-            });
-        }
-    }
-
-    /// Takes a later map; an older one is ignored.
-    pub(crate) fn learn_map(&self, map: ClusterMap) {
-        self.map.send_if_modified(|known| {
-            let is_news = known.as_ref().is_none_or(|known| known.epoch < map.epoch);
-            if is_news {
-                *known = Some(Arc::new(map));
-            }
-            is_news
-        });
     }
 
     /// Notes that the grid has removed this node, which ends it.
@@ -201,35 +150,6 @@ impl<S: Space> Members<S> {
             failure.get_or_insert(text);
             is_first
         });
-    }
-
-    /// Asks a peer something, for at most `wait`.
-    ///
-    /// # Errors
-    /// See [`TransportError`].
-    pub(crate) async fn request(
-        &self,
-        peer: NodeId,
-        service: u8,
-        payload: Vec<u8>,
-        wait: Duration,
-    ) -> Result<Bytes, TransportError> {
-        self.transport
-            .request(peer, Lane::Control, service, payload.into(), wait)
-            .await
-    }
-
-    /// The same in the codec's terms; `None` when the peer does not answer in time, or not in them.
-    pub(crate) async fn ask<A: DeserializeOwned>(
-        &self,
-        peer: NodeId,
-        service: u8,
-        question: &impl Serialize,
-        wait: Duration,
-    ) -> Option<A> {
-        let payload = codec::encode(question).ok()?;
-        let reply = self.request(peer, service, payload, wait).await;
-        codec::decode(&reply.ok()?).ok()
     }
 
     /// What this node says of itself.
@@ -279,6 +199,7 @@ impl<S: Space> Members<S> {
             unreachable: self.transport.unreachable(),
             encrypted: self.transport.is_encrypted(),
             refused_connections: self.transport.refused_counts(),
+            gateways: self.gateways.present(),
             refusals: self
                 .nodes()
                 .iter()

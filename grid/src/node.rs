@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use grid_config::{ClusterSettings, NodeSettings, PARTITIONS_MAX, WalSync};
 use grid_core::entry::RULES_FIRST;
-use grid_core::{PartitionId, SlotLayout, Space};
+use grid_core::{SlotLayout, Space};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::backlog::{self, Backlog, BacklogBounds};
 use crate::balancer;
-use crate::client::{GridClient, Leadership};
+use crate::client::GridClient;
 use crate::clock::GridClock;
-use crate::cluster::{self, ClusterMap, Founding, META, NodeInfo, Reconciling};
+use crate::cluster::{self, ClusterMap, Founding, NodeInfo, Reconciling};
 use crate::disk_guard::{self, GuardPolicy};
 use crate::divergence;
 use crate::error::StartError;
@@ -30,6 +30,7 @@ use crate::handover::{self, Handover};
 use crate::identity::{Claimed, NodeDirectory};
 use crate::members::Members;
 use crate::opening::Opener;
+use crate::outlook::Outlook;
 use crate::platform;
 use crate::platform::net::Listener;
 use crate::retention::{self, RetentionPolicy};
@@ -37,7 +38,9 @@ use crate::scrubber::{self, ScrubPolicy};
 use crate::service::Services;
 use crate::status::StartStatus;
 use crate::succession;
-use crate::transport::{PeerSpec, PeerTable, Security, SecurityError, Transport, TransportOptions};
+use crate::transport::{
+    PeerSpec, PeerTable, Role, Security, SecurityError, Transport, TransportOptions,
+};
 use crate::wal::{Recovered, RoomLevel, Wal, WalError, WalOptions};
 
 /// A segment of the log is not made ready when it would leave less than this part of the reserve.
@@ -312,7 +315,8 @@ impl<S: Space> GridNode<S> {
             incarnation: info.incarnation,
             grid_id: options.grid_id,
             fingerprint: options.cluster.fingerprint(),
-            listener: options.listener,
+            listener: Some(options.listener),
+            role: Role::Member,
             peers: PeerTable {
                 peers: given
                     .map(|(other, address)| (*other, spec(address)))
@@ -349,20 +353,11 @@ impl<S: Space> GridNode<S> {
             failure: watch::Sender::new(None),
             replayed_entries: AtomicU64::new(0),
         };
-        let groups: Vec<PartitionId> = layout.iter().chain([META]).collect();
         let members = Arc::new(Members {
-            node,
-            grid_id: options.grid_id,
+            outlook: Arc::new(Outlook::new(node, options.grid_id, layout, transport)),
             started,
-            layout,
             replicas: RwLock::default(),
             meta: RwLock::default(),
-            leaderships: groups
-                .into_iter()
-                .map(|group| (group, watch::Sender::new(Leadership::default())))
-                .collect(),
-            map: watch::Sender::new(None),
-            revocations: watch::Sender::new(Arc::default()),
             info,
             directory,
             opener,
@@ -370,7 +365,6 @@ impl<S: Space> GridNode<S> {
             reconciling: Mutex::new(Reconciling::default()),
             adopted_epoch: AtomicU64::new(0),
             removed: AtomicBool::new(false),
-            transport,
             wal,
             backlog,
             rebuilding: Semaphore::new(1),

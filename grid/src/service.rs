@@ -170,7 +170,7 @@ pub(crate) fn reply_with<T: Serialize>(reply: Replier, value: &T) {
 }
 
 impl<S: Space> Handler for Services<S> {
-    fn on_request(&self, _from: u64, service: u8, payload: Bytes, reply: Replier) {
+    fn on_request(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
         // A dropped replier tells the peer that there is no answer here.
         let Some(members) = self.members.get() else {
             return;
@@ -253,8 +253,19 @@ impl<S: Space> Handler for Services<S> {
             service if cluster::is_of_cluster(service) => {
                 cluster::serve(members, service, &payload, reply);
             }
+            service if cluster::is_of_gateways(service) => {
+                cluster::serve_gateway(members, from, service, &payload, reply);
+            }
             _ => tracing::warn!(service, "a peer asked for an unknown service"),
         }
+    }
+
+    fn may_gateway_ask(&self, service: u8) -> bool {
+        cluster::may_ask(service)
+    }
+
+    fn may_gateway_follow(&self, service: u8) -> bool {
+        cluster::may_follow(service)
     }
 
     fn on_stream(

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use grid_core::{PartitionId, StateHash};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::GatewayEntry;
 use crate::node::NodeId;
 
 /// What a replica is in its group.
@@ -271,6 +272,9 @@ pub struct NodeStatus {
     /// the start, by reason.
     #[serde(default)]
     pub refused_connections: BTreeMap<String, u64>,
+    /// The gateways that are processes of their own and have told this node of themselves lately.
+    #[serde(default)]
+    pub gateways: Vec<GatewayEntry>,
     /// What the rest of the process says of itself, such as its pump; see
     /// [`GridClient::attach`](crate::GridClient::attach).
     #[serde(default)]

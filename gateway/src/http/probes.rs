@@ -39,18 +39,9 @@ pub(super) async fn health() -> Result<Response, Problem> {
 }
 
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    // Of a partition without a replica here the leader is looked for when it is needed.
-    let has_leader = |partition: PartitionId| {
-        shared
-            .client
-            .leadership(partition)
-            .is_ok_and(|leadership| leadership.borrow().leader.is_some())
-            || shared.client.applied_index(partition).is_none()
-    };
-    let without_leader: Vec<_> = shared
-        .layout
-        .iter()
-        .filter(|partition| !has_leader(*partition))
+    let partitions = shared.layout.iter();
+    let without_leader: Vec<_> = partitions
+        .filter(|partition| !shared.is_ready_for(*partition))
         .collect();
     let draining = shared.leaving.load(Ordering::Relaxed) || shared.stopping.is_cancelled();
     let ready = without_leader.is_empty() && !draining;
@@ -77,7 +68,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
         .await
         .ok()
         .flatten()
-        .ok_or_else(|| Failure::not_found("this node keeps no metrics"))?;
+        .ok_or_else(|| Failure::not_found("this gateway keeps no metrics"))?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

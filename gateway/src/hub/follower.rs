@@ -22,6 +22,7 @@ pub(crate) fn follow_all(shared: &Arc<Shared>) {
     for partition in shared.layout.iter() {
         let feed = shared.client.follow(partition, None);
         shared.hub.registry(partition).restart(feed.cursor().index);
+        shared.note_placed(partition, !feed.is_unplaced());
         let shared = Arc::clone(shared);
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
@@ -55,6 +56,7 @@ async fn follow(shared: &Shared, partition: PartitionId, mut feed: Feed<Unit>) {
             }
             Some(Ok(slice)) if is_unplaced => {
                 shared.hub.registry(partition).restart(slice.upto_index);
+                shared.note_placed(partition, true);
             }
             Some(Ok(slice)) => {
                 if dispatch(shared, partition, &slice).await {
@@ -67,6 +69,7 @@ async fn follow(shared: &Shared, partition: PartitionId, mut feed: Feed<Unit>) {
                 feed = shared.client.follow(partition, from);
                 if is_unplaced && !feed.is_unplaced() {
                     shared.hub.registry(partition).restart(feed.cursor().index);
+                    shared.note_placed(partition, true);
                 }
             }
             Some(Err(error @ (FeedError::CursorTooOld | FeedError::CursorAhead))) => {

@@ -33,7 +33,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use grid::GridClient;
+use grid::RoutingClient;
 use grid_config::{IdentitySettings, Network};
 use processing_unit::{Unit, UserId};
 use tokio::time::Instant;
@@ -50,7 +50,7 @@ use ws_tickets::WsTickets;
 
 pub(crate) use address::PeerAddress;
 pub(crate) use caller::{Caller, Identified};
-pub use own_key::{IdentityKey, TokenOrder};
+pub use own_key::{IdentityKey, IdentityPublicKey, IdentityPublicKeyError, TokenOrder};
 pub use verifier::KeysError;
 pub(crate) use ws_tickets::IssuedTicket;
 
@@ -64,8 +64,8 @@ pub enum Mode {
     Trusted,
     /// The caller shows a token: the provider's of the settings, or one of the grid's own key.
     Token {
-        /// The grid's own key; without it only the provider's tokens count.
-        own_key: Option<IdentityKey>,
+        /// The public half of the grid's own key; without it only the provider's tokens count.
+        own_key: Option<IdentityPublicKey>,
     },
 }
 
@@ -98,7 +98,7 @@ impl Identity {
         mode: &Mode,
         settings: &IdentitySettings,
         is_loopback: bool,
-        client: &GridClient<Unit>,
+        client: &RoutingClient<Unit>,
     ) -> Result<Self, KeysError> {
         let tokens = match mode {
             Mode::Trusted => None,
@@ -305,7 +305,7 @@ impl Identity {
     /// `bad_request` in mode `trusted`, or what the grid says.
     pub(crate) async fn revoke(
         &self,
-        client: &GridClient<Unit>,
+        client: &RoutingClient<Unit>,
         user: UserId,
         newest_s: u64,
         deadline: std::time::Instant,

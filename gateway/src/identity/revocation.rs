@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use grid::{GridClient, GridError, Revocation, Revocations};
+use grid::{GridError, Revocation, Revocations, RoutingClient};
 use grid_config::IdentitySettings;
 use processing_unit::{Unit, UserId};
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ pub(super) struct RevocationList {
 }
 
 impl RevocationList {
-    pub(super) fn new(client: &GridClient<Unit>, settings: &IdentitySettings) -> Self {
+    pub(super) fn new(client: &RoutingClient<Unit>, settings: &IdentitySettings) -> Self {
         let known = client.revocations();
         Self {
             news: tokio::sync::Mutex::new(known.clone()),
@@ -52,7 +52,7 @@ impl RevocationList {
     /// ahead.
     pub(super) async fn revoke(
         &self,
-        client: &GridClient<Unit>,
+        client: &RoutingClient<Unit>,
         user: UserId,
         newest_s: u64,
         deadline: Instant,

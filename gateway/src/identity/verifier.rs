@@ -16,7 +16,7 @@ use super::caller::Caller;
 use super::claims::{Claims, namespace};
 pub use super::jwks::KeysError;
 use super::jwks::{KeySource, Missing};
-use super::own_key::{IdentityKey, OWN_AUDIENCE, OWN_ISSUER};
+use super::own_key::{IdentityPublicKey, OWN_AUDIENCE, OWN_ISSUER};
 use crate::failure::{Detail, Failure};
 use crate::protocol::code::ErrorCode;
 
@@ -143,7 +143,7 @@ pub(super) struct Verifier {
 impl Verifier {
     pub(super) fn new(
         settings: &IdentitySettings,
-        own_key: Option<&IdentityKey>,
+        own_key: Option<&IdentityPublicKey>,
     ) -> Result<Self, KeysError> {
         let times = (
             Duration::from_secs(settings.jwks_refresh_s),
@@ -156,7 +156,7 @@ impl Verifier {
         };
         let provider = settings.issuer.clone().zip(keys);
         let own = own_key.and_then(|own| {
-            let key = DecodingKey::from_ed_components(&own.public()).ok()?;
+            let key = DecodingKey::from_ed_components(&own.components()).ok()?;
             let key_id = own.id();
             Some(Own { key_id, key })
         });

@@ -23,6 +23,7 @@ pub(crate) enum ErrorCode {
     SoldOut,
     IdempotencyConflict,
     MembershipRefused,
+    WrongGateway,
     RateLimited,
     Overloaded,
     Unavailable,
@@ -32,7 +33,7 @@ pub(crate) enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tables.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -53,6 +54,7 @@ impl ErrorCode {
         Self::SoldOut,
         Self::IdempotencyConflict,
         Self::MembershipRefused,
+        Self::WrongGateway,
         Self::RateLimited,
         Self::Overloaded,
         Self::Unavailable,
@@ -83,6 +85,7 @@ impl ErrorCode {
             Self::SoldOut => "sold_out",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::MembershipRefused => "membership_refused",
+            Self::WrongGateway => "wrong_gateway",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
@@ -113,6 +116,7 @@ impl ErrorCode {
             | Self::IdempotencyConflict
             | Self::MembershipRefused => 409,
             Self::MessageTooLarge => 413,
+            Self::WrongGateway => 421,
             Self::RateLimited => 429,
             Self::Internal => 500,
             Self::Overloaded | Self::Unavailable => 503,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use gateway::{AdminToken, Gateway, GatewayError, GatewayOptions, Mode};
+use gateway::{AdminToken, Gateway, GatewayError, GatewayOptions, Mode, Place};
 use grid_config::GatewaySettings;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -141,10 +141,12 @@ async fn trusted_mode_refuses_other_addresses() {
     let started = Gateway::start(GatewayOptions {
         listener,
         tls: None,
-        client: grid.node.as_ref().expect("running").client(),
+        place: Place::Node {
+            client: grid.node.as_ref().expect("running").client(),
+            admin_token: AdminToken::random().expect("random bytes"),
+        },
         settings: GatewaySettings::default(),
         ticket_key: [7; 32],
-        admin_token: AdminToken::random().expect("random bytes"),
         mode: Mode::Trusted,
     });
     assert!(matches!(started, Err(GatewayError::NotLoopback(_))));

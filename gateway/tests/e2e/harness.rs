@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use gateway::{AdminToken, Gateway, GatewayOptions, Mode, SUBPROTOCOL, TlsOptions};
+use gateway::{AdminToken, Gateway, GatewayOptions, Mode, Place, SUBPROTOCOL, TlsOptions};
 use grid::{GridNode, NodeOptions};
 use grid_config::{ClusterSettings, GatewaySettings, NodeSettings};
 use processing_unit::Unit;
@@ -116,10 +116,12 @@ impl Grid {
         let gateway = Gateway::start(GatewayOptions {
             listener: listen(),
             tls,
-            client: node.client(),
+            place: Place::Node {
+                client: node.client(),
+                admin_token: AdminToken::parse(ADMIN_TOKEN).expect("a token"),
+            },
             settings,
             ticket_key: [7; 32],
-            admin_token: AdminToken::parse(ADMIN_TOKEN).expect("a token"),
             mode,
         })
         .expect("a gateway");

@@ -149,7 +149,7 @@ impl Provider {
         &self,
         change: impl FnOnce(&mut grid_config::IdentitySettings),
     ) -> Grid {
-        let own_key = Some(own_key());
+        let own_key = Some(own_key().public());
         Grid::in_mode(Mode::Token { own_key }, |settings| {
             let identity = &mut settings.identity;
             identity.issuer = Some(ISSUER.to_owned());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use gateway::{Gateway, GatewayError, GatewayOptions, Mode, TlsOptions};
+use gateway::{Gateway, GatewayError, GatewayOptions, Mode, Place, TlsOptions};
 use grid_config::GatewaySettings;
 use reqwest::StatusCode;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -150,7 +150,7 @@ async fn only_a_public_address_binds_browsers_to_tls() {
         response.headers().get("strict-transport-security").cloned()
     };
     let mode = || Mode::Token {
-        own_key: Some(own_key()),
+        own_key: Some(own_key().public()),
     };
     let (_directory, public) = sealed(mode(), "0.0.0.0:0").await;
     let told = header(&public).await.expect("told");
@@ -169,10 +169,12 @@ async fn trusted_mode_listens_to_this_machine_only() {
     let started = Gateway::start(GatewayOptions {
         listener: std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"),
         tls: Some(options(directory.path(), "0.0.0.0:0")),
-        client: grid.node.as_ref().expect("running").client(),
+        place: Place::Node {
+            client: grid.node.as_ref().expect("running").client(),
+            admin_token: gateway::AdminToken::random().expect("random bytes"),
+        },
         settings: GatewaySettings::default(),
         ticket_key: [7; 32],
-        admin_token: gateway::AdminToken::random().expect("random bytes"),
         mode: Mode::Trusted,
     });
     assert!(matches!(started, Err(GatewayError::NotLoopback(_))));

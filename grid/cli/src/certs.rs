@@ -1,8 +1,9 @@
-//! A private CA and the nodes' certificates, as files of one directory.
+//! A private CA and the certificates of nodes and gateways, as files of one directory.
 //!
 //! ```text
 //!   ca.crt  ca.key          the CA; its key makes new nodes and belongs on no node
 //!   node-N.crt  node-N.key  what node N shows to the others
+//!   gateway-N.crt  …-N.key  what a gateway of its own shows to the nodes
 //! ```
 //!
 //! All files are their owner's only. A certificate made again replaces the former one; running nodes take
@@ -84,6 +85,12 @@ impl Certificates {
         (file("crt"), file("key"))
     }
 
+    /// A gateway's certificate and key.
+    pub(crate) fn gateway(&self, gateway: u64) -> (PathBuf, PathBuf) {
+        let file = |ending| self.directory.join(format!("gateway-{gateway}.{ending}"));
+        (file("crt"), file("key"))
+    }
+
     /// Whether there is a CA.
     pub(crate) fn has_ca(&self) -> bool {
         self.ca().exists()
@@ -118,6 +125,31 @@ impl Certificates {
         addresses: &[String],
         days: u32,
     ) -> anyhow::Result<Certificate> {
+        let mut names = grid::certificate_names(node).to_vec();
+        names.extend_from_slice(addresses);
+        let mut params = self.params(&format!("node-{node}"), names, days)?;
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.sign(params, self.node(node))
+    }
+
+    /// Makes the certificate of a gateway of its own, or makes it again. It is good for dialling nodes as a
+    /// gateway, and for nothing else.
+    pub(crate) fn create_gateway(&self, gateway: u64, days: u32) -> anyhow::Result<Certificate> {
+        let names = vec![grid::gateway_certificate_name()];
+        let mut params = self.params(&format!("gateway-{gateway}"), names, days)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, self.gateway(gateway))
+    }
+
+    /// Makes the key of a certificate and signs it with the CA's.
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        (certificate_file, key_file): (PathBuf, PathBuf),
+    ) -> anyhow::Result<Certificate> {
         let missing = |path: &Path, error: std::io::Error| {
             Failure::Usage(format!(
                 "{}: {error}; make a CA with `grid certs create-ca`",
@@ -131,18 +163,10 @@ impl Certificates {
         };
         let ca_key = KeyPair::from_pem(&text(self.ca_key())?).map_err(wrong)?;
         let issuer = Issuer::from_ca_cert_pem(&text(self.ca())?, ca_key).map_err(wrong)?;
-        let mut names = grid::certificate_names(node).to_vec();
-        names.extend_from_slice(addresses);
-        let mut params = self.params(&format!("node-{node}"), names, days)?;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &issuer)?;
-        let (certificate_file, key_file) = self.node(node);
         private_file::replace(&key_file, key.serialize_pem().as_bytes())?;
         private_file::replace(&certificate_file, certificate.pem().as_bytes())?;
         read(&certificate_file)
@@ -153,12 +177,16 @@ impl Certificates {
         if !self.has_ca() {
             self.create_ca(CA_DAYS)?;
         }
-        let (certificate_file, key_file) = self.node(node);
-        let is_good = certificate_file.exists()
-            && key_file.exists()
-            && read(&certificate_file).is_ok_and(|found| found.days_left >= RENEW_DAYS);
-        if !is_good {
+        if !is_good(&self.node(node)) {
             self.create_node(node, addresses, NODE_DAYS)?;
+        }
+        Ok(())
+    }
+
+    /// The same for a gateway, where there is a CA.
+    pub(crate) fn provide_gateway(&self, gateway: u64) -> anyhow::Result<()> {
+        if !is_good(&self.gateway(gateway)) {
+            self.create_gateway(gateway, NODE_DAYS)?;
         }
         Ok(())
     }
@@ -201,6 +229,13 @@ impl Certificates {
         params.not_after = epoch + now + DAY * days;
         Ok(params)
     }
+}
+
+/// Whether a certificate and its key are there, and are for a while yet.
+fn is_good((certificate_file, key_file): &(PathBuf, PathBuf)) -> bool {
+    certificate_file.exists()
+        && key_file.exists()
+        && read(certificate_file).is_ok_and(|found| found.days_left >= RENEW_DAYS)
 }
 
 /// Reads a certificate.
@@ -284,9 +319,11 @@ mod tests {
                 "a.example"
             ]
         );
+        let gateway = certificates.create_gateway(1, 20).expect("made");
+        assert_eq!(gateway.names, ["gateways.spacegrid"], "it makes no node");
         let listed = certificates.list().expect("readable");
         let files: Vec<_> = listed.iter().map(|found| &found.file).collect();
-        assert_eq!(files, [&ca.file, &node.file]);
+        assert_eq!(files, [&ca.file, &gateway.file, &node.file]);
         for entry in fs::read_dir(certificates.path()).expect("there") {
             let mode = entry.expect("there").metadata().expect("there");
             assert_eq!(mode.permissions().mode() & 0o777, 0o600);

@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::commands::{
-    auction, audit, backup, certs, doctor, event, import, leaders, load, members, partition, pump,
-    replay, report, restart, restore, sample, session, snapshot, status, token, up, upgrade,
-    verify, waitingroom,
+    auction, audit, backup, certs, doctor, event, gateway, import, leaders, load, members,
+    partition, pump, replay, report, restart, restore, sample, session, snapshot, status, token,
+    up, upgrade, verify, waitingroom,
 };
 use crate::failure::EXIT_CODES;
 
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Up(up::UpArgs),
     /// Add nodes, take them away, list them; or run one (`grid up` does this for you)
     Node(Box<members::NodeCommand>),
+    /// Run a gateway in a process of its own, for more clients than the nodes' gateways bear
+    Gateway(Box<gateway::GatewayArgs>),
     /// Restart nodes of the grid on this machine, one after another, while it sells
     Restart(restart::RestartArgs),
     /// Show how far an upgrade to a newer build is, or end it

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use data_pump::pump::LaneStatus;
 use grid::health::GridHealth;
-use grid::{NodeReport, NodeStatus, ReplicaRole, ReplicaStatus};
+use grid::{GatewayEntry, NodeReport, NodeStatus, ReplicaRole, ReplicaStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Api;
@@ -66,6 +66,16 @@ impl ClusterStatus {
     /// What the nodes that answered say.
     pub(crate) fn statuses(&self) -> impl Iterator<Item = &NodeStatus> {
         self.nodes.iter().filter_map(|node| node.status.as_ref())
+    }
+
+    /// The gateways that are processes of their own and that some node has heard of lately.
+    pub(crate) fn gateways(&self) -> Vec<GatewayEntry> {
+        let known = self.statuses().flat_map(|status| status.gateways.clone());
+        let known: BTreeMap<u64, GatewayEntry> = known.map(|entry| (entry.id, entry)).collect();
+        let mut known: Vec<GatewayEntry> = known.into_values().collect();
+        known.sort_by(|one, other| one.url.cmp(&other.url));
+        known.dedup_by(|one, other| one.url == other.url);
+        known
     }
 
     /// How far each partition's leader has applied its log, by partition. A partition that has no

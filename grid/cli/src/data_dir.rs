@@ -4,6 +4,7 @@
 //!   grid.json      the grid's identity, its nodes and their ports; rewritten as a whole
 //!   ticket.key     the secret that ticket codes are signed with, readable by its owner only
 //!   identity.key   the secret that the grid's own tokens are signed with, readable by its owner only
+//!   identity.pub   the key that checks them, for gateways that are processes of their own
 //!   audit.key      the secret that the audit trail is signed with, readable by its owner only
 //!   audit.pub      the key that checks it, for everybody
 //!   admin.token    what operators show, readable by its owner only
@@ -11,6 +12,7 @@
 //!   up.lock        held by the `grid up` that runs
 //!   last-event     the sale imported last
 //!   node-N/        a node's log and snapshots, node.log, node.pid
+//!   gateway-N/     of a gateway that is a process of its own: audit.log, gateway.log, gateway.pid
 //!   postgres/      the private database
 //! ```
 
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use data_pump::audit::{AuditKey, AuditPublicKey};
-use gateway::{AdminToken, IdentityKey};
+use gateway::{AdminToken, IdentityKey, IdentityPublicKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -42,6 +44,9 @@ pub(crate) struct GridFile {
     pub(crate) partitions: u32,
     /// Its nodes.
     pub(crate) nodes: Vec<NodeEntry>,
+    /// Its gateways that are processes of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gateways: Vec<GatewayPlace>,
     /// The database of the present or last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) database_url: Option<String>,
@@ -56,6 +61,22 @@ pub(crate) struct NodeEntry {
     pub(crate) raft_port: u16,
     /// Its gateway's port.
     pub(crate) gateway_port: u16,
+}
+
+/// A gateway of its own in `grid.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GatewayPlace {
+    /// From 1.
+    pub(crate) id: u64,
+    /// Its port.
+    pub(crate) port: u16,
+}
+
+impl GatewayPlace {
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
 }
 
 impl NodeEntry {
@@ -73,11 +94,12 @@ impl GridFile {
             grid_id,
             partitions,
             nodes,
+            gateways: Vec::new(),
             database_url: None,
         }
     }
 
-    /// Every gateway's address.
+    /// The addresses of the nodes' gateways, which operators can ask too.
     pub(crate) fn gateway_urls(&self) -> Vec<String> {
         self.nodes.iter().map(NodeEntry::gateway_url).collect()
     }
@@ -109,6 +131,11 @@ impl DataDir {
     /// A node's own directory.
     pub(crate) fn node(&self, id: u64) -> PathBuf {
         self.path.join(format!("node-{id}"))
+    }
+
+    /// The directory of a gateway of its own.
+    pub(crate) fn gateway(&self, id: u64) -> PathBuf {
+        self.path.join(format!("gateway-{id}"))
     }
 
     /// Makes the directory and names it by its full path, which child processes share.
@@ -174,7 +201,24 @@ impl DataDir {
 
     /// The secret for the grid's own tokens, made at the first call.
     pub(crate) fn identity_key(&self) -> anyhow::Result<IdentityKey> {
-        Ok(IdentityKey::from_seed(&self.secret("identity.key")?))
+        let key = IdentityKey::from_seed(&self.secret("identity.key")?);
+        self.publish(&self.identity_public_key_path(), &key.public().to_string())?;
+        Ok(key)
+    }
+
+    /// Where its public half lies.
+    pub(crate) fn identity_public_key_path(&self) -> PathBuf {
+        self.path.join("identity.pub")
+    }
+
+    /// Writes a public key, unless it is there.
+    fn publish(&self, path: &Path, key: &str) -> anyhow::Result<()> {
+        let public = format!("{key}\n");
+        if fs::read_to_string(path).is_ok_and(|text| text == public) {
+            return Ok(());
+        }
+        fs::write(path, public)
+            .map_err(|error| self.unusable(&format!("cannot be written: {error}")).into())
     }
 
     /// The same, if one was made here.
@@ -195,13 +239,7 @@ impl DataDir {
     pub(crate) fn audit_key(&self) -> anyhow::Result<AuditKey> {
         let key = AuditKey::from_seed(&self.secret("audit.key")?)
             .map_err(|error| self.unusable(&format!("has a damaged audit.key: {error}")))?;
-        let public = format!("{}\n", key.public());
-        let path = self.path.join("audit.pub");
-        if fs::read_to_string(&path).is_ok_and(|text| text == public) {
-            return Ok(key);
-        }
-        fs::write(&path, public)
-            .map_err(|error| self.unusable(&format!("cannot be written: {error}")))?;
+        self.publish(&self.path.join("audit.pub"), &key.public().to_string())?;
         Ok(key)
     }
 
@@ -300,6 +338,26 @@ pub(crate) fn identity_key_of(path: &Path) -> anyhow::Result<IdentityKey> {
     let seed = parse_ticket_key(text.trim())
         .ok_or_else(|| unusable("an identity key has 64 hexadecimal digits"))?;
     Ok(IdentityKey::from_seed(&seed))
+}
+
+/// The key in a file that was named with which the grid's own tokens are checked.
+pub(crate) fn identity_public_key_of(path: &Path) -> anyhow::Result<IdentityPublicKey> {
+    let unusable = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    text.parse()
+        .map_err(|error: gateway::IdentityPublicKeyError| unusable(error.to_string()).into())
+}
+
+/// The secret for ticket codes in a file that was named.
+pub(crate) fn ticket_key_of(path: &Path) -> Result<[u8; TICKET_KEY_BYTES], Failure> {
+    let text = fs::read_to_string(path).ok();
+    text.and_then(|text| parse_ticket_key(text.trim()))
+        .ok_or_else(|| {
+            let path = path.display();
+            Failure::Usage(format!(
+                "{path} holds no ticket key (64 hexadecimal digits)"
+            ))
+        })
 }
 
 /// Reads a key of hexadecimal digits.

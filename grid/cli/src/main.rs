@@ -1,7 +1,7 @@
 //! The `grid` command: the only place that sees every part of Spacegrid.
 //!
 //! ```text
-//!   grid up ──starts──► grid node × N (data grid + gateway + data pump)
+//!   grid up ──starts──► grid node × N (data grid + gateway + data pump), grid gateway × M
 //!      └──────provides─► PostgreSQL
 //!   every other command ──HTTP, WebSocket──► a gateway;  reports and checks ──SQL──► PostgreSQL
 //! ```
@@ -90,13 +90,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     outcome
 }
 
-/// Logs to standard error: a node's at level `info`, every other command's warnings only.
+/// Logs to standard error: a node's and a gateway's at level `info`, every other command's warnings only.
 fn init_logging(command: &Command) {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     use tracing_subscriber::{EnvFilter, Layer};
 
-    let default = if matches!(command, Command::Node(node) if node.runs_a_node()) {
+    let default = if command.serves() {
         "info,openraft=error,audit=off"
     } else {
         "warn"

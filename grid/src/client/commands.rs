@@ -6,7 +6,7 @@ use bytes::Bytes;
 use grid_core::{Cursor, IdempotencyKey, Outcome, PartitionId, Space, codec};
 use tokio::sync::oneshot;
 
-use super::{ATTEMPT_TIMEOUT, GridClient};
+use super::{ATTEMPT_TIMEOUT, GridClient, RoutingClient};
 use crate::admission::CommandClass;
 use crate::error::GridError;
 use crate::members::remaining;
@@ -53,7 +53,7 @@ enum Attempt<T> {
     Failed(GridError),
 }
 
-impl<S: Space> GridClient<S> {
+impl<S: Space> RoutingClient<S> {
     /// Carries a command out exactly once, wherever the partition's leader is, retrying under the
     /// same key until `deadline`.
     ///
@@ -85,7 +85,7 @@ impl<S: Space> GridClient<S> {
         let mut unknown = false;
         loop {
             let attempt = match self.leader(partition)? {
-                Some(node) if node == self.members.node => {
+                Some(node) if node == self.outlook.node => {
                     self.execute_here(partition, class, &request, body.clone(), deadline)
                         .await
                 }
@@ -121,7 +121,7 @@ impl<S: Space> GridClient<S> {
         body: Bytes,
         deadline: Instant,
     ) -> Attempt<(Outcome<S::Reply>, u64)> {
-        let Some(member) = self.members.get(partition) else {
+        let Some(member) = self.replica(partition) else {
             return Attempt::Elsewhere(None);
         };
         let executing = member.execute(request.key, request.fingerprint, class, body, deadline);
@@ -150,7 +150,7 @@ impl<S: Space> GridClient<S> {
             return Attempt::Failed(GridError::Malformed);
         };
         match self
-            .members
+            .outlook
             .request(node, SERVICE_EXECUTE, payload, timeout)
             .await
         {
@@ -167,7 +167,9 @@ impl<S: Space> GridClient<S> {
             Err(_) => Attempt::Elsewhere(None),
         }
     }
+}
 
+impl<S: Space> GridClient<S> {
     /// Tells the partition that every change up to `index` is in the database, so that older log may
     /// go. To be called on the leader's node.
     ///

@@ -1,12 +1,14 @@
 //! The routing client: finds the partition's leader, hands the command over, retries under the same
 //! key until the deadline.
 //!
-//! Here is the routing; `commands` carries commands out, `reads` answers queries and follows changes,
-//! `operator` asks and orders what is about nodes.
+//! Here is the routing; `commands` carries commands out, `reads` answers queries and follows changes. All
+//! of that is [`RoutingClient`], for any process that reaches the nodes; [`GridClient`] is a node's own, which
+//! besides looks at the node's replicas and, in `operator`, asks and orders what is about nodes.
 
 mod commands;
 mod reads;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +16,9 @@ use grid_core::{PartitionId, SlotLayout, Space};
 use tokio::sync::watch;
 
 use crate::error::GridError;
-use crate::members::{Members, remaining};
+use crate::members::{Member, Members, remaining};
 use crate::node::NodeId;
+use crate::outlook::Outlook;
 
 pub use commands::{CommandRequest, Executed};
 pub use reads::{Answered, LogError, LoggedEntry, Read};
@@ -40,14 +43,38 @@ pub struct Leadership {
     pub is_local: bool,
 }
 
-/// A handle on the grid, cheap to clone.
+/// A handle on the grid for whoever reaches its nodes, cheap to clone.
+pub struct RoutingClient<S: Space> {
+    pub(crate) outlook: Arc<Outlook>,
+    /// The node of this process, if it is one.
+    members: Option<Arc<Members<S>>>,
+}
+
+impl<S: Space> Clone for RoutingClient<S> {
+    fn clone(&self) -> Self {
+        Self {
+            outlook: Arc::clone(&self.outlook),
+            members: self.members.clone(),
+        }
+    }
+}
+
+impl<S: Space> std::fmt::Debug for RoutingClient<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RoutingClient({})", self.outlook.node)
+    }
+}
+
+/// A node's handle on the grid and on itself, cheap to clone: a [`RoutingClient`] and more.
 pub struct GridClient<S: Space> {
+    routing: RoutingClient<S>,
     pub(crate) members: Arc<Members<S>>,
 }
 
 impl<S: Space> Clone for GridClient<S> {
     fn clone(&self) -> Self {
         Self {
+            routing: self.routing.clone(),
             members: Arc::clone(&self.members),
         }
     }
@@ -59,60 +86,35 @@ impl<S: Space> std::fmt::Debug for GridClient<S> {
     }
 }
 
+impl<S: Space> Deref for GridClient<S> {
+    type Target = RoutingClient<S>;
+
+    fn deref(&self) -> &RoutingClient<S> {
+        &self.routing
+    }
+}
+
 impl<S: Space> GridClient<S> {
     pub(crate) fn new(members: Arc<Members<S>>) -> Self {
-        Self { members }
+        Self {
+            routing: RoutingClient {
+                outlook: Arc::clone(&members.outlook),
+                members: Some(Arc::clone(&members)),
+            },
+            members,
+        }
     }
 
-    /// Which partition owns which key.
+    /// The part of it that needs no node.
     #[must_use]
-    pub fn layout(&self) -> SlotLayout {
-        self.members.layout
+    pub fn routing(&self) -> RoutingClient<S> {
+        self.routing.clone()
     }
 
     /// The node this client lives on.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
         self.members.node
-    }
-
-    /// Which grid it is: one that was made again from a backup has another id.
-    #[must_use]
-    pub fn grid_id(&self) -> u128 {
-        self.members.grid_id
-    }
-
-    /// Where clients reach the gateways of the nodes that are there: that of this node, and those of the
-    /// others that it can reach and that are not about to leave. Nodes without a gateway are left out.
-    #[must_use]
-    pub fn gateways(&self) -> Vec<String> {
-        let own = self.members.node;
-        let Some(map) = self.members.present_map() else {
-            return Vec::new();
-        };
-        map.members()
-            .filter(|(node, entry)| {
-                let is_there = *node == own || self.members.transport.is_reachable(*node);
-                is_there && entry.is_eligible() && !entry.gateway_address.is_empty()
-            })
-            .map(|(_, entry)| entry.gateway_address.clone())
-            .collect()
-    }
-
-    /// Who leads a partition; changes are seen through the receiver. Of a partition without a replica
-    /// on this node the leader is known a little later, and its term not always.
-    ///
-    /// # Errors
-    /// [`GridError::UnknownPartition`].
-    pub fn leadership(
-        &self,
-        partition: PartitionId,
-    ) -> Result<watch::Receiver<Leadership>, GridError> {
-        self.members
-            .leaderships
-            .get(&partition)
-            .map(watch::Sender::subscribe)
-            .ok_or(GridError::UnknownPartition)
     }
 
     /// The partitions that have a replica on this node, at this moment.
@@ -130,9 +132,85 @@ impl<S: Space> GridClient<S> {
             member.replica.commit_delay().present()
         })
     }
+}
+
+impl<S: Space> RoutingClient<S> {
+    /// For a process that is no node.
+    pub(crate) fn outside(outlook: Arc<Outlook>) -> Self {
+        Self {
+            outlook,
+            members: None,
+        }
+    }
+
+    /// Which partition owns which key.
+    #[must_use]
+    pub fn layout(&self) -> SlotLayout {
+        self.outlook.layout
+    }
+
+    /// Which grid it is: one that was made again from a backup has another id.
+    #[must_use]
+    pub fn grid_id(&self) -> u128 {
+        self.outlook.grid_id
+    }
+
+    /// Where clients reach the gateways that are there: that of this process, those of the nodes that it
+    /// can reach and that are not about to leave, and those that are processes of their own. Nodes without
+    /// a gateway are left out.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<String> {
+        let own = self.outlook.node;
+        let map = self.outlook.present_map();
+        let of_nodes = map.iter().flat_map(|map| map.members());
+        let of_nodes = of_nodes.filter(|(node, entry)| {
+            let is_there = *node == own || self.outlook.transport.is_reachable(*node);
+            is_there && entry.is_eligible() && !entry.gateway_address.is_empty()
+        });
+        let of_nodes = of_nodes.map(|(_, entry)| entry.gateway_address.clone());
+        let others = self.outlook.gateways.present().into_iter();
+        of_nodes.chain(others.map(|entry| entry.url)).collect()
+    }
+
+    /// Who leads a partition; changes are seen through the receiver. Of a partition without a replica
+    /// on this node the leader is known a little later, and its term not always.
+    ///
+    /// # Errors
+    /// [`GridError::UnknownPartition`].
+    pub fn leadership(
+        &self,
+        partition: PartitionId,
+    ) -> Result<watch::Receiver<Leadership>, GridError> {
+        self.outlook
+            .leaderships
+            .get(&partition)
+            .map(watch::Sender::subscribe)
+            .ok_or(GridError::UnknownPartition)
+    }
+
+    /// Whether requests for a partition have somewhere to go: with a replica in this process, a leader is
+    /// known; without one, there is a node to ask, or this is a node, which looks for one when it must.
+    #[must_use]
+    pub fn is_ready_for(&self, partition: PartitionId) -> bool {
+        let leads = self.outlook.leader(partition).is_some();
+        match &self.members {
+            Some(members) => leads || members.get(partition).is_none(),
+            None => self.nearest(partition).is_ok_and(|node| node.is_some()),
+        }
+    }
+
+    /// The node of this process, if it is one.
+    pub(crate) fn node(&self) -> Option<&Arc<Members<S>>> {
+        self.members.as_ref()
+    }
+
+    /// This process' replica of a partition.
+    fn replica(&self, partition: PartitionId) -> Option<Arc<Member<S>>> {
+        self.members.as_ref()?.get(partition)
+    }
 
     pub(crate) fn known(&self, partition: PartitionId) -> Result<(), GridError> {
-        if partition.0 < self.members.layout.partitions() {
+        if partition.0 < self.outlook.layout.partitions() {
             Ok(())
         } else {
             Err(GridError::UnknownPartition)
@@ -142,41 +220,45 @@ impl<S: Space> GridClient<S> {
     /// The partition's leader as far as it is known here.
     fn leader(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
         self.known(partition)?;
-        let leader = self.members.leader(partition);
-        if leader.is_some() || self.members.is_serving(partition) {
+        let leader = self.outlook.leader(partition);
+        let members = self.members.as_ref();
+        if leader.is_some() || members.is_some_and(|members| members.is_serving(partition)) {
             return Ok(leader);
         }
-        Ok(self.first_reachable(&self.members.holders(partition)))
+        Ok(self.first_reachable(&self.outlook.holders(partition)))
     }
 
     /// A node that holds the partition and can be reached.
     fn nearest(&self, partition: PartitionId) -> Result<Option<NodeId>, GridError> {
         self.known(partition)?;
-        let own = self.members.get(partition);
+        let own = self.replica(partition);
         if own.is_some_and(|member| member.is_serving() && !member.replica.has_diverged()) {
-            return Ok(Some(self.members.node));
+            return Ok(Some(self.outlook.node));
         }
-        let leader = self.members.leader(partition);
-        let leader = leader.filter(|node| self.members.transport.is_reachable(*node));
-        Ok(leader.or_else(|| self.first_reachable(&self.members.holders(partition))))
+        let leader = self.outlook.leader(partition);
+        let leader = leader.filter(|node| self.outlook.transport.is_reachable(*node));
+        Ok(leader.or_else(|| self.first_reachable(&self.outlook.holders(partition))))
     }
 
     fn first_reachable(&self, holders: &[NodeId]) -> Option<NodeId> {
         holders
             .iter()
             .copied()
-            .find(|node| self.members.transport.is_reachable(*node))
+            .find(|node| self.outlook.transport.is_reachable(*node))
     }
 
     /// Remembers where a partition without a replica here is led, or forgets a wrong hint.
     fn hint(&self, partition: PartitionId, leader: Option<NodeId>) {
-        self.members.note_leader(partition, leader, 0);
+        match &self.members {
+            Some(members) => members.note_leader(partition, leader, 0),
+            None => self.outlook.hear_of_leader(partition, leader, 0),
+        }
     }
 
     /// Waits a moment, less when the leader changes meanwhile.
     async fn pause(&self, partition: PartitionId, deadline: Instant) {
         let pause = RETRY_PAUSE.min(remaining(deadline));
-        if let Some(member) = self.members.get(partition) {
+        if let Some(member) = self.replica(partition) {
             let mut leadership = member.leadership.clone();
             leadership.borrow_and_update();
             let changed = tokio::time::timeout(pause, leadership.changed()).await;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use grid_core::{Cursor, PartitionId, Space, StateHash, codec};
 
-use super::{ATTEMPT_TIMEOUT, GridClient};
+use super::{ATTEMPT_TIMEOUT, GridClient, RoutingClient};
 use crate::error::GridError;
 use crate::feed::{Feed, ReplayPace};
 use crate::members::remaining;
@@ -56,7 +56,7 @@ pub enum Read {
     AtLeast(Cursor),
 }
 
-impl<S: Space> GridClient<S> {
+impl<S: Space> RoutingClient<S> {
     /// Answers a query with the freshness asked for.
     ///
     /// # Errors
@@ -85,14 +85,14 @@ impl<S: Space> GridClient<S> {
                 Read::Stale | Read::AtLeast(_) => self.nearest(partition)?,
             };
             let reply = match target {
-                Some(node) if node == self.members.node => match self.members.get(partition) {
+                Some(node) if node == self.outlook.node => match self.replica(partition) {
                     Some(member) => member.answer(&request.query, freshness, deadline).await,
                     None => QueryReply::UnknownPartition,
                 },
                 Some(node) => {
                     let timeout = remaining(deadline).min(ATTEMPT_TIMEOUT);
                     request.remaining_ms = whole_ms(timeout);
-                    let reply = self.members.ask(node, SERVICE_QUERY, &request, timeout);
+                    let reply = self.outlook.ask(node, SERVICE_QUERY, &request, timeout);
                     reply.await.unwrap_or(QueryReply::NotLeader(None))
                 }
                 None => QueryReply::NotLeader(None),
@@ -120,30 +120,22 @@ impl<S: Space> GridClient<S> {
         self.follow_at(partition, from, ReplayPace::Usual)
     }
 
-    /// Reads a partition's changes after `from`, for work that nobody waits for: where memory no longer
-    /// has them and this node has the partition, they are derived again by a thread that gives way to
-    /// all others, and no client's or pump's replay waits for this one.
-    #[must_use]
-    pub fn follow_in_background(&self, partition: PartitionId, from: Cursor) -> Feed<S> {
-        self.follow_at(partition, Some(from), ReplayPace::Background)
-    }
-
     fn follow_at(&self, partition: PartitionId, from: Option<Cursor>, pace: ReplayPace) -> Feed<S> {
         // A replica that differs from the others has nothing to tell.
-        if let Some(member) = self.members.get(partition)
+        if let Some(member) = self.replica(partition)
             && member.is_serving()
             && !member.replica.has_diverged()
         {
             return member.feed(from, pace);
         }
         let node = match self.nearest(partition) {
-            Ok(Some(node)) if node != self.members.node => node,
+            Ok(Some(node)) if node != self.outlook.node => node,
             _ => return Feed::nowhere(partition, from),
         };
         let opened = codec::encode(&FeedHeader { partition, from })
             .ok()
             .and_then(|header| {
-                let transport = &self.members.transport;
+                let transport = &self.outlook.transport;
                 transport
                     .open_stream(node, Lane::Bulk, SERVICE_FEED, header.into())
                     .ok()
@@ -152,6 +144,16 @@ impl<S: Space> GridClient<S> {
             Some(stream) => Feed::remote(stream, partition, from),
             None => Feed::nowhere(partition, from),
         }
+    }
+}
+
+impl<S: Space> GridClient<S> {
+    /// Reads a partition's changes after `from`, for work that nobody waits for: where memory no longer
+    /// has them and this node has the partition, they are derived again by a thread that gives way to
+    /// all others, and no client's or pump's replay waits for this one.
+    #[must_use]
+    pub fn follow_in_background(&self, partition: PartitionId, from: Cursor) -> Feed<S> {
+        self.follow_at(partition, Some(from), ReplayPace::Background)
     }
 
     /// Entries of this node's own log of a partition from `first` to `last`, which must be applied here:

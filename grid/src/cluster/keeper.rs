@@ -74,7 +74,8 @@ pub(crate) async fn adopt<S: Space>(
     }
     map.check_build::<S>()?;
     members.opener.rules.store(map.rules, Ordering::Relaxed);
-    members.transport.set_peers(peer_table(members, map));
+    let peers = peer_specs(map, node, &members.given_addresses);
+    members.transport.set_peers(peers);
     if !map.admits(node, incarnation) {
         let Some(entry) = map.nodes.get(&node) else {
             return Ok(());
@@ -113,13 +114,18 @@ async fn store<S: Space>(members: &Members<S>, map: &Arc<ClusterMap>) -> std::io
     }
 }
 
-fn peer_table<S: Space>(members: &Members<S>, map: &ClusterMap) -> PeerTable {
+/// The map's nodes but for `own`, with further addresses to try, and those that were removed.
+pub(crate) fn peer_specs(
+    map: &ClusterMap,
+    own: NodeId,
+    given_addresses: &BTreeMap<NodeId, String>,
+) -> PeerTable {
     let peers: BTreeMap<NodeId, PeerSpec> = map
         .members()
-        .filter(|(node, _)| *node != members.node)
+        .filter(|(node, _)| *node != own)
         .map(|(node, entry)| {
             let mut addresses = vec![entry.peer_address.clone()];
-            let given = members.given_addresses.get(&node);
+            let given = given_addresses.get(&node);
             addresses.extend(given.filter(|given| **given != entry.peer_address).cloned());
             let incarnation = Some(entry.incarnation);
             let spec = PeerSpec {

@@ -67,15 +67,15 @@ pub(super) enum Joined {
 
 /// What has changed since.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct News {
+pub(crate) struct News {
     /// A map with a later epoch than the one named.
-    pub(super) map: Option<ClusterMap>,
+    pub(crate) map: Option<ClusterMap>,
     /// The epoch of the map that the node has acted upon.
     pub(super) adopted_epoch: u64,
     /// What the node's own clock says.
     pub(super) clock: Timestamp,
     /// Who leads, with the term, as this node's own replicas know it.
-    pub(super) leaders: Vec<(PartitionId, NodeId, u64)>,
+    pub(crate) leaders: Vec<(PartitionId, NodeId, u64)>,
 }
 
 /// What is asked of a group's leader.
@@ -192,7 +192,7 @@ async fn join<S: Space>(members: &Arc<Members<S>>, info: NodeInfo) -> Joined {
     }
 }
 
-fn news<S: Space>(members: &Members<S>, epoch: u64) -> News {
+pub(super) fn news<S: Space>(members: &Members<S>, epoch: u64) -> News {
     let newer = members.present_map().filter(|map| map.epoch > epoch);
     let led = members.leaderships.iter().filter_map(|(group, known)| {
         let known = *known.borrow();

@@ -24,6 +24,7 @@
 
 mod admin;
 mod founding;
+mod gateways;
 mod keeper;
 mod leaving;
 mod map;
@@ -39,13 +40,17 @@ mod step;
 mod tests;
 
 pub use admin::{MemberAction, MemberChange, MembershipStatus, MovePlan};
+pub use gateways::GatewayEntry;
 pub use map::{ClusterMap, GroupEntry, META, NodeEntry, NodeState};
 pub use plan::{Move, MoveReason};
 pub use revocations::{Revocation, Revocations};
 pub use space::Refusal;
 
 pub(crate) use founding::Founding;
-pub(crate) use keeper::{adopt, keep};
+pub(crate) use gateways::{
+    Briefing, Gateways, Report, SERVICE_REPORT, is_of_gateways, may_ask, may_follow, serve_gateway,
+};
+pub(crate) use keeper::{adopt, keep, peer_specs};
 pub(crate) use leaving::{Leaving, leave};
 pub(crate) use map::NodeInfo;
 pub(crate) use messages::{is_of_cluster, serve, serve_visit};

@@ -24,13 +24,16 @@ use grid_core::Space;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::gateways::{RevokeRequest, SERVICE_REVOKE};
 use super::map::META;
 use super::messages::SERVICE_REVOCATIONS;
 use super::meta::{execute_meta, meta_leader};
 use super::space::MapCommand;
-use crate::client::GridClient;
+use crate::client::RoutingClient;
 use crate::error::GridError;
-use crate::members::Members;
+use crate::members::{Members, remaining};
+use crate::outlook::Outlook;
+use crate::platform::whole_ms;
 
 /// Records kept. Beyond it the oldest become part of the floor.
 pub(crate) const REVOCATIONS_MAX: usize = 16_384;
@@ -38,6 +41,10 @@ pub(crate) const REVOCATIONS_MAX: usize = 16_384;
 const NEWS_RECORDS_MAX: usize = 4_096;
 /// How long a node may take to tell them.
 const NEWS_WAIT: Duration = Duration::from_millis(1_000);
+
+/// How long one node may take to have an order carried out, and the pause before the next is asked.
+const THROUGH_WAIT: Duration = Duration::from_millis(3_000);
+const THROUGH_PAUSE: Duration = Duration::from_millis(50);
 
 /// One order: the subject's credentials issued before `not_before_s` are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +77,7 @@ pub struct Revocations {
 
 /// What has changed since a serial, or as much of it as one message holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct RevocationNews {
+pub(crate) struct RevocationNews {
     /// Up to which serial this tells.
     serial: u64,
     floor_s: u64,
@@ -84,6 +91,11 @@ impl Revocations {
         let record = self.records.get(&subject);
         let not_before_s = record.map_or(0, |record| record.not_before_s);
         issued_at_s < self.floor_s.max(not_before_s)
+    }
+
+    /// Grows with every change.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// How many subjects have a record.
@@ -167,9 +179,9 @@ impl Revocations {
     }
 }
 
-impl<S: Space> Members<S> {
+impl Outlook {
     /// Takes up what this node's own replica, or another node, says.
-    fn learn_revocations(&self, news: RevocationNews) {
+    pub(crate) fn learn_revocations(&self, news: RevocationNews) {
         self.revocations
             .send_if_modified(|known| Arc::make_mut(known).learn(news));
     }
@@ -203,12 +215,12 @@ pub(super) fn tell<S: Space>(members: &Members<S>, serial: u64) -> RevocationNew
     members.revocations.borrow().since(serial)
 }
 
-impl<S: Space> GridClient<S> {
+impl<S: Space> RoutingClient<S> {
     /// What is refused, as this node knows it and as that changes. A node with a replica of the cluster
     /// map knows a revocation when it is applied, another within about a second.
     #[must_use]
     pub fn revocations(&self) -> watch::Receiver<Arc<Revocations>> {
-        self.members.revocations.subscribe()
+        self.outlook.revocations.subscribe()
     }
 
     /// Has the whole grid refuse what an order names; it returns when a majority of the map's holders has
@@ -222,17 +234,48 @@ impl<S: Space> GridClient<S> {
         now_s: u64,
         deadline: Instant,
     ) -> Result<(), GridError> {
-        let command = MapCommand::Revoke { order, now_s };
-        match execute_meta(&self.members, &command, deadline).await? {
-            Ok(_) => {}
-            // No revocation is refused.
-            Err(_) => return Err(GridError::Unavailable),
+        match self.node() {
+            Some(members) => {
+                let command = MapCommand::Revoke { order, now_s };
+                let decided = execute_meta(members, &command, deadline).await?;
+                // No revocation is refused.
+                decided.map_err(|_| GridError::Unavailable)?;
+            }
+            None => revoke_through(&self.outlook, order, deadline).await?,
         }
-        self.members.revocations.send_modify(|known| {
+        self.outlook.revocations.send_modify(|known| {
             let serial = known.serial;
             Arc::make_mut(known).insert(order, serial);
         });
         Ok(())
+    }
+}
+
+/// Has a node do it, each in turn until one has.
+async fn revoke_through(
+    outlook: &Outlook,
+    order: Revocation,
+    deadline: Instant,
+) -> Result<(), GridError> {
+    let mut attempt = 0;
+    loop {
+        let nodes = outlook.reachable();
+        if let Some(node) = nodes.get(attempt % nodes.len().max(1)) {
+            let wait = remaining(deadline).min(THROUGH_WAIT);
+            let request = RevokeRequest {
+                order,
+                remaining_ms: whole_ms(wait),
+            };
+            let asked = outlook.ask::<()>(*node, SERVICE_REVOKE, &request, wait);
+            if asked.await.is_some() {
+                return Ok(());
+            }
+        }
+        if remaining(deadline).is_zero() {
+            return Err(GridError::OutcomeUnknown);
+        }
+        attempt += 1;
+        tokio::time::sleep(THROUGH_PAUSE.min(remaining(deadline))).await;
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Bounded by construction: at most [`HANDSHAKES_MAX`] strangers at a time, and of each member one
 //! connection a lane, a newer one replacing the older, whose other end is then gone for sure. Guests,
-//! at most [`GUESTS_MAX`], get one conversation of at most [`GUEST_TIME`].
+//! at most [`GUESTS_MAX`], get one conversation of at most [`GUEST_TIME`]; gateways have at most
+//! [`GATEWAY_CONNECTIONS_MAX`] in all, which are pinged, and ask only what the handler lets gateways ask.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Replier};
-use super::handshake::{HandshakeError, Hello, receive};
+use super::handshake::{HandshakeError, Hello, Role, receive};
 use super::peers::Peers;
 use super::refusals::RefusalLog;
 use super::security::Security;
@@ -28,6 +29,8 @@ use crate::platform::net::{TcpListener, TcpStream};
 const HANDSHAKES_MAX: usize = 64;
 /// Most guests at a time. When full, a new one is dropped at once.
 const GUESTS_MAX: usize = 16;
+/// Most connections of gateways, of which each has one a lane. When full, a new one is dropped at once.
+const GATEWAY_CONNECTIONS_MAX: usize = 256;
 /// How long a guest may stay.
 const GUEST_TIME: Duration = Duration::from_secs(30);
 /// The pause after the system could not accept, for want of descriptors, say.
@@ -45,6 +48,7 @@ pub(super) struct Acceptor {
     pub(super) stop: CancellationToken,
     pub(super) accepted: Mutex<BTreeMap<(u64, Lane), Accepted>>,
     pub(super) guests: Arc<Semaphore>,
+    pub(super) gateways: Arc<Semaphore>,
 }
 
 /// A member's connection, with the disk it came with.
@@ -56,6 +60,11 @@ pub(super) struct Accepted {
 /// The places for guests.
 pub(super) fn guest_places() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(GUESTS_MAX))
+}
+
+/// The places for gateways' connections.
+pub(super) fn gateway_places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(GATEWAY_CONNECTIONS_MAX))
 }
 
 impl Acceptor {
@@ -93,14 +102,15 @@ impl Acceptor {
             let mut wire = wire::accepted(stream, &self.security).await?;
             let identity = wire.identity();
             let judge = |hello: &Hello| {
-                identity.check(hello.from)?;
+                identity.check_dialler(hello)?;
                 self.peers.judge(self.own.from, hello)
             };
             let hello = receive(&mut wire, &self.own, judge).await?;
             Ok((hello, wire))
         };
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok((hello, wire))) if hello.guest => self.entertain(&hello, wire),
+            Ok(Ok((hello, wire))) if hello.role == Role::Guest => self.entertain(&hello, wire),
+            Ok(Ok((hello, wire))) if hello.role == Role::Gateway => self.let_in(&hello, wire),
             Ok(Ok((hello, wire))) => {
                 let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
                 let older = self.accepted.lock().insert(
@@ -150,6 +160,26 @@ impl Acceptor {
         });
     }
 
+    /// Serves a gateway for as long as it stays.
+    fn let_in(&self, hello: &Hello, wire: wire::Wire) {
+        let Ok(place) = Arc::clone(&self.gateways).try_acquire_owned() else {
+            self.refusals.dropped("too_many");
+            return;
+        };
+        let connection = Connection::new(hello.from, hello.lane, self.stop.child_token());
+        connection.note_guest();
+        connection.note_gateway();
+        let handler = Arc::new(GatewayHandler {
+            handler: Arc::clone(&self.handler),
+            refusals: Arc::clone(&self.refusals),
+        });
+        spawn_tasks(&connection, wire, Some(handler), &self.tasks);
+        self.tasks.spawn(async move {
+            connection.closed().await;
+            drop(place);
+        });
+    }
+
     /// Closes the connections of those who are members no more.
     pub(super) fn dismiss(&self) {
         self.accepted.lock().retain(|(node, _), accepted| {
@@ -173,4 +203,36 @@ impl Handler for GuestHandler {
     }
 
     fn on_stream(&self, _: u64, _: u8, _: Bytes, _: StreamSender, _: StreamReceiver) {}
+}
+
+/// What a gateway sees of the handler. Whatever it may not have gets no answer, and is counted.
+struct GatewayHandler {
+    handler: Arc<dyn Handler>,
+    refusals: Arc<RefusalLog>,
+}
+
+impl Handler for GatewayHandler {
+    fn on_request(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
+        if self.handler.may_gateway_ask(service) {
+            self.handler.on_request(from, service, payload, reply);
+        } else {
+            self.refusals.forbidden(from, service);
+        }
+    }
+
+    fn on_stream(
+        &self,
+        from: u64,
+        service: u8,
+        header: Bytes,
+        sender: StreamSender,
+        receiver: StreamReceiver,
+    ) {
+        if self.handler.may_gateway_follow(service) {
+            self.handler
+                .on_stream(from, service, header, sender, receiver);
+        } else {
+            self.refusals.forbidden(from, service);
+        }
+    }
 }

@@ -57,6 +57,8 @@ pub(super) struct Connection {
     received: AtomicU64,
     /// A guest leaves as it pleases.
     of_guest: AtomicBool,
+    /// A gateway may vanish without a word, while this side waits for nothing.
+    of_gateway: AtomicBool,
     closed: CancellationToken,
 }
 
@@ -72,6 +74,7 @@ impl Connection {
             next_id: AtomicU64::new(1),
             received: AtomicU64::new(0),
             of_guest: AtomicBool::new(false),
+            of_gateway: AtomicBool::new(false),
             closed,
         })
     }
@@ -87,6 +90,17 @@ impl Connection {
 
     pub(super) fn is_of_guest(&self) -> bool {
         self.of_guest.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a gateway dialled it.
+    pub(super) fn note_gateway(&self) {
+        self.of_gateway.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its other end is pinged though nothing is sent to it: as long as a stream is open, and always
+    /// where a connection that nobody notices to be dead keeps another from its place.
+    pub(super) fn is_probed(&self) -> bool {
+        self.of_gateway.load(Ordering::Relaxed) || self.has_streams()
     }
 
     pub(super) fn lane(&self) -> Lane {
@@ -148,7 +162,7 @@ impl Connection {
     }
 
     /// Whether a stream is open.
-    pub(super) fn has_streams(&self) -> bool {
+    fn has_streams(&self) -> bool {
         !self.streams.lock().entries.is_empty()
     }
 

@@ -1,7 +1,7 @@
 //! What two nodes tell each other before the first frame, and why one refuses the other.
 //!
 //! ```text
-//!   dialler  ─► magic 8 | version u16 | len u16 | body: grid id, from, to, incarnation, guest, lane, fingerprint
+//!   dialler  ─► magic 8 | version u16 | len u16 | body: grid id, from, to, incarnation, role, lane, fingerprint
 //!   acceptor ─► magic 8 | version u16 | len u16 | body: 0, the same from the other side
 //!                                              or body: reason u8 | text
 //! ```
@@ -12,6 +12,11 @@
 //!
 //! A *guest* is a node that is not a member (yet), or does not know the members: it is let in for a
 //! single conversation, in which it may ask to join. It need not know the number of whom it dials.
+//!
+//! A *gateway* is no node and never becomes one: it asks on behalf of clients, and only what
+//! [`super::Handler::may_gateway_ask`] lets it. It need know neither the grid, nor the number of whom it
+//! dials, nor the settings that the nodes share. A build that does not know the role takes it for a member's
+//! and refuses the number.
 //!
 //! It proves nothing about who the peer is: that is for the layer that secures the stream (see
 //! [`super::wire`]).
@@ -26,8 +31,10 @@ use super::Lane;
 const MAGIC: [u8; 8] = *b"gridnode";
 /// Raised whenever frames or the body of the handshake change.
 pub(super) const PROTOCOL_VERSION: u16 = 3;
-/// A guest's word for a node whose number it does not know.
+/// A guest's and a gateway's word for a node whose number it does not know.
 pub(super) const WHOEVER: u64 = 0;
+/// A gateway's word for a grid whose id it does not know.
+pub(crate) const WHICHEVER_GRID: u128 = 0;
 const PREFIX_BYTES: usize = 12;
 /// Most bytes of a handshake's body, in either direction.
 const BODY_BYTES_MAX: usize = 1024;
@@ -155,6 +162,32 @@ pub(super) enum HandshakeError {
     Io(#[from] io::Error),
 }
 
+/// As what the dialling side comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A node of the grid.
+    Member,
+    /// A node that is none yet, or does not know the others.
+    Guest,
+    /// Whoever asks for clients.
+    Gateway,
+}
+
+impl Role {
+    fn code(self) -> u8 {
+        match self {
+            Self::Member => 0,
+            Self::Guest => 1,
+            Self::Gateway => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        let all = [Self::Member, Self::Guest, Self::Gateway];
+        all.into_iter().find(|role| role.code() == code)
+    }
+}
+
 /// What a node says of itself and of whom it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
@@ -163,8 +196,7 @@ pub(super) struct Hello {
     pub(super) to: u64,
     /// Stands for the disk of the node that speaks.
     pub(super) incarnation: u64,
-    /// The dialling side does not come as a member.
-    pub(super) guest: bool,
+    pub(super) role: Role,
     pub(super) lane: Lane,
     pub(super) fingerprint: String,
 }
@@ -175,7 +207,7 @@ impl Hello {
         out.put_u64_le(self.from);
         out.put_u64_le(self.to);
         out.put_u64_le(self.incarnation);
-        out.put_u8(u8::from(self.guest));
+        out.put_u8(self.role.code());
         out.put_u8(self.lane.code());
         let length = u16::try_from(self.fingerprint.len())
             .expect("the fingerprint was checked against FINGERPRINT_BYTES_MAX at start");
@@ -188,7 +220,7 @@ impl Hello {
         let from = body.try_get_u64_le().ok()?;
         let to = body.try_get_u64_le().ok()?;
         let incarnation = body.try_get_u64_le().ok()?;
-        let guest = body.try_get_u8().ok()? == 1;
+        let role = Role::from_code(body.try_get_u8().ok()?)?;
         let lane = Lane::from_code(body.try_get_u8().ok()?)?;
         let length = usize::from(body.try_get_u16_le().ok()?);
         if length > FINGERPRINT_BYTES_MAX || body.len() != length {
@@ -200,7 +232,7 @@ impl Hello {
             from,
             to,
             incarnation,
-            guest,
+            role,
             lane,
             fingerprint,
         })
@@ -209,7 +241,9 @@ impl Hello {
     /// Compares what this node is (`self`, from it to the peer) with what the peer said.
     fn check(&self, peer: &Self) -> Result<(), Refusal> {
         let refuse = |reason, detail: String| Err(Refusal::new(reason, detail));
-        if peer.grid_id != self.grid_id {
+        let has_gateway = peer.role == Role::Gateway || self.role == Role::Gateway;
+        let is_open = has_gateway && [self.grid_id, peer.grid_id].contains(&WHICHEVER_GRID);
+        if peer.grid_id != self.grid_id && !is_open {
             return refuse(
                 RefusalReason::GridId,
                 format!(
@@ -218,7 +252,8 @@ impl Hello {
                 ),
             );
         }
-        let is_meant = peer.to == self.from || (peer.guest && peer.to == WHOEVER);
+        let may_be_whoever = peer.role != Role::Member && peer.to == WHOEVER;
+        let is_meant = peer.to == self.from || may_be_whoever;
         if !is_meant || peer.from == self.from {
             return refuse(
                 RefusalReason::WrongNode,
@@ -228,7 +263,7 @@ impl Hello {
                 ),
             );
         }
-        if peer.fingerprint != self.fingerprint {
+        if peer.fingerprint != self.fingerprint && !has_gateway {
             return refuse(
                 RefusalReason::Fingerprint,
                 format!(
@@ -391,7 +426,7 @@ pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
                 let own = Hello {
                     to: hello.from,
                     lane: hello.lane,
-                    guest: hello.guest,
+                    role: hello.role,
                     ..own.clone()
                 };
                 match own.check(&hello).and_then(|()| judge(&hello)) {

@@ -16,7 +16,8 @@
 //! * a request is carried out at most once by the transport: it is never sent again by itself;
 //! * nodes of another grid, of other cluster settings or of another version, and nodes that are not
 //!   (or no longer) members, are refused before the first frame; a node that wants to become one may
-//!   *visit* (see [`Transport::visit`]).
+//!   *visit* (see [`Transport::visit`]);
+//! * a gateway is served what the [`Handler`] lets gateways ask, and nothing else.
 //!
 //! With certificates all of it is under mutual TLS, see [`security`].
 //!
@@ -55,14 +56,14 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use connection::Replier;
 pub(crate) use error::TransportError;
-pub(crate) use handshake::{FINGERPRINT_BYTES_MAX, Refusal, RefusalReason};
+pub(crate) use handshake::{FINGERPRINT_BYTES_MAX, Refusal, RefusalReason, Role, WHICHEVER_GRID};
 pub(crate) use peers::{PeerSpec, PeerTable};
-pub use security::certificate_names;
 pub(crate) use security::{Security, SecurityError};
+pub use security::{certificate_names, gateway_certificate_name};
 pub(crate) use stream::{StreamReceiver, StreamSender};
 pub(crate) use visit::VisitError;
 
-use acceptor::{Acceptor, guest_places};
+use acceptor::{Acceptor, gateway_places, guest_places};
 use connection::{CloseOnDrop, Connection};
 use dialler::{Dialler, LaneSlot};
 use handshake::{Hello, WHOEVER};
@@ -135,6 +136,16 @@ pub(crate) trait Handler: Send + Sync + 'static {
         receiver: StreamReceiver,
     );
 
+    /// Whether gateways may ask this of a node. Whatever is not named here they may not.
+    fn may_gateway_ask(&self, _service: u8) -> bool {
+        false
+    }
+
+    /// The same for streams.
+    fn may_gateway_follow(&self, _service: u8) -> bool {
+        false
+    }
+
     /// As [`Self::on_request`], from someone who is no member: `from` is what it calls itself.
     fn on_visit(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
         // Whoever has nothing for guests lets them go without an answer.
@@ -144,16 +155,18 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
 /// What [`Transport::start`] needs.
 pub(crate) struct TransportOptions {
-    /// This node.
+    /// This node; a gateway's own number, which no node has.
     pub(crate) node_id: u64,
+    /// As what it dials others.
+    pub(crate) role: Role,
     /// Stands for its disk.
     pub(crate) incarnation: u64,
     /// Its grid.
     pub(crate) grid_id: u128,
     /// Stands for all settings that must agree; at most [`FINGERPRINT_BYTES_MAX`] bytes.
     pub(crate) fingerprint: String,
-    /// The bound socket for other nodes.
-    pub(crate) listener: net::Listener,
+    /// The bound socket for other nodes; none for who is not dialled.
+    pub(crate) listener: Option<net::Listener>,
     /// Whom to dial and let in at first; see [`Transport::set_peers`].
     pub(crate) peers: PeerTable,
     /// What secures the connections.
@@ -201,6 +214,7 @@ impl Transport {
     pub(crate) fn start(options: TransportOptions) -> Result<Self, io::Error> {
         let TransportOptions {
             node_id,
+            role,
             incarnation,
             grid_id,
             fingerprint,
@@ -215,7 +229,7 @@ impl Transport {
                 "the settings' fingerprint is too long",
             ));
         }
-        let listener = net::listen(listener)?;
+        let listener = listener.map(net::listen).transpose()?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let refusals = Arc::new(RefusalLog::default());
@@ -225,7 +239,7 @@ impl Transport {
             from: node_id,
             to: WHOEVER,
             incarnation,
-            guest: false,
+            role,
             lane: Lane::Control,
             fingerprint,
         };
@@ -240,9 +254,12 @@ impl Transport {
             stop: stop.clone(),
             accepted: parking_lot::Mutex::default(),
             guests: guest_places(),
+            gateways: gateway_places(),
         });
         let weak = Arc::downgrade(&acceptor);
-        tasks.spawn(acceptor.run(listener));
+        if let Some(listener) = listener {
+            tasks.spawn(acceptor.run(listener));
+        }
         let stop_on_drop = stop.clone().drop_guard();
         let transport = Self {
             inner: Arc::new(Inner {

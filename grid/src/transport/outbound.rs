@@ -155,8 +155,8 @@ pub(super) struct Patience {
     pub(super) ping_after: Duration,
     /// Having heard nothing for this long in spite of pings, it ends the connection.
     pub(super) silence: Duration,
-    /// While a stream is open, the writer sends a ping after so long without one: whoever waits for the
-    /// next message sends nothing that could go unanswered.
+    /// While a stream is open, or a gateway is at the other end, the writer sends a ping after so long
+    /// without one: whoever waits for the next message sends nothing that could go unanswered.
     pub(super) probe_streams: Duration,
 }
 
@@ -200,10 +200,10 @@ impl SilenceCheck {
         }
     }
 
-    async fn due(&self, has_streams: bool) {
+    async fn due(&self, is_probed: bool) {
         match &self.armed {
             Some(armed) => tokio::time::sleep_until(armed.look_at).await,
-            None if has_streams => tokio::time::sleep(self.patience.probe_streams).await,
+            None if is_probed => tokio::time::sleep(self.patience.probe_streams).await,
             None => std::future::pending().await,
         }
     }
@@ -252,7 +252,7 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
                 // The task that pushed is often one of many that are about to: whoever is ready now
                 // has its turn before the write, and its frame goes with it.
                 () = outbound.work.notified() => tokio::task::yield_now().await,
-                () = silence.due(connection.has_streams()) => match silence.look(connection.received()) {
+                () = silence.due(connection.is_probed()) => match silence.look(connection.received()) {
                     Ok(true) => connection.probe(Kind::Ping),
                     Ok(false) => {}
                     Err(end) => return end,

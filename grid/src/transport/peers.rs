@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::RwLock;
 
-use super::handshake::{Hello, Refusal, RefusalReason};
+use super::handshake::{Hello, Refusal, RefusalReason, Role};
 
 /// A peer, as the members' map has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +43,10 @@ impl Peers {
 
     /// Whether the node that says this may connect to node `own`.
     pub(super) fn judge(&self, own: u64, hello: &Hello) -> Result<(), Refusal> {
-        if hello.guest {
-            return Ok(());
+        match hello.role {
+            Role::Guest | Role::Gateway => Ok(()),
+            Role::Member => self.judge_member(own, hello.from, hello.incarnation),
         }
-        self.judge_member(own, hello.from, hello.incarnation)
     }
 
     /// Whether a node with this disk is a member.

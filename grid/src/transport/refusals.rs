@@ -15,6 +15,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// full, the memory starts anew.
 const LOG_ENTRIES_MAX: usize = 256;
 
+/// Requests and streams of gateways that they may not have are counted beside the refused connections.
+pub(super) const FORBIDDEN: &str = "forbidden_to_gateways";
+
 /// Whether a node that joins or comes back gets such a refusal on its ordinary way: the two sides hear
 /// of it one after the other.
 fn passes_by_itself(refusal: &Refusal) -> bool {
@@ -78,6 +81,18 @@ impl RefusalLog {
         self.count(reason);
         if self.is_due(None, reason) {
             tracing::warn!(reason, "dropped a connection that is not of a node");
+        }
+    }
+
+    /// A gateway asked for what gateways do not get.
+    pub(super) fn forbidden(&self, gateway: u64, service: u8) {
+        self.count(FORBIDDEN);
+        if self.is_due(None, FORBIDDEN) {
+            tracing::error!(
+                gateway,
+                service,
+                "refused a gateway what only nodes may ask"
+            );
         }
     }
 

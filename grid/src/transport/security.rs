@@ -3,7 +3,7 @@
 //! ```text
 //!   CA certificate ─┬─► whom this node believes        every certificate is for `nodes.spacegrid` and for
 //!   certificate,  ──┴─► what it shows, either way      `node-N.spacegrid`, N being the node's number
-//!   key
+//!   key                        a gateway's is for `gateways.spacegrid` instead, and makes no node
 //! ```
 //!
 //! The dialling side asks for any node of the CA, because it does not always know whom it will find
@@ -34,10 +34,12 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::time::Instant;
 
-use super::handshake::{Refusal, RefusalReason};
+use super::handshake::{Hello, Refusal, RefusalReason, Role};
 
 /// The name that every node's certificate has.
 const ANY_NODE: &str = "nodes.spacegrid";
+/// The name that every gateway's certificate has, and no node's.
+const ANY_GATEWAY: &str = "gateways.spacegrid";
 /// The files are looked at when a connection begins, at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,13 @@ pub fn certificate_names(node: u64) -> [String; 2] {
     [node_name(node), ANY_NODE.to_owned()]
 }
 
+/// The name that a gateway's certificate must be for. It is good for asking what gateways may ask, and for
+/// nothing that nodes do.
+#[must_use]
+pub fn gateway_certificate_name() -> String {
+    ANY_GATEWAY.to_owned()
+}
+
 fn node_name(node: u64) -> String {
     format!("node-{node}.spacegrid")
 }
@@ -54,6 +63,10 @@ fn node_name(node: u64) -> String {
 /// The name that any node answers to.
 pub(super) fn any_node() -> ServerName<'static> {
     ServerName::try_from(ANY_NODE).expect("it is a DNS name")
+}
+
+fn any_gateway() -> ServerName<'static> {
+    ServerName::try_from(ANY_GATEWAY).expect("it is a DNS name")
 }
 
 /// Certificates that cannot be used. The operator must correct the file named.
@@ -122,6 +135,44 @@ impl Files {
                 .map_err(|error| unusable(&self.ca, error))?;
         }
         Ok(Arc::new(roots))
+    }
+
+    /// Whether this side's certificate is a gateway's, signed by the CA and not expired.
+    fn check_gateway(&self) -> Result<(), SecurityError> {
+        let path = &self.certificate;
+        let wrong =
+            |error: rustls::Error| unusable(path, format!("not good for a gateway: {error}"));
+        let chain = certificates(path)?;
+        let (own, rest) = chain
+            .split_first()
+            .ok_or_else(|| unusable(path, "there is no certificate in it"))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider())
+            .build()
+            .map_err(|error| unusable(&self.ca, error))?;
+        verifier
+            .verify_client_cert(own, rest, UnixTime::now())
+            .map_err(wrong)?;
+        let parsed = ParsedCertificate::try_from(own).map_err(wrong)?;
+        verify_server_name(&parsed, &any_gateway()).map_err(wrong)
+    }
+
+    /// Whether it is that node's.
+    fn check_node(&self, node: u64) -> Result<(), SecurityError> {
+        let path = &self.certificate;
+        let chain = certificates(path)?;
+        let (own, rest) = chain
+            .split_first()
+            .ok_or_else(|| unusable(path, "there is no certificate in it"))?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots()?, provider())
+            .build()
+            .map_err(|error| unusable(&self.ca, error))?;
+        for name in certificate_names(node) {
+            let name = ServerName::try_from(name).map_err(|error| unusable(path, error))?;
+            verifier
+                .verify_server_cert(own, rest, &name, &[], UnixTime::now())
+                .map_err(|error| unusable(path, format!("not good for node {node}: {error}")))?;
+        }
+        Ok(())
     }
 
     fn read(&self) -> Result<Configs, SecurityError> {
@@ -227,21 +278,15 @@ impl Security {
                 false => Err(SecurityError::Plaintext { listen }),
             };
         };
-        let path = &tls.files.certificate;
-        let chain = certificates(path)?;
-        let (own, rest) = chain
-            .split_first()
-            .ok_or_else(|| unusable(path, "there is no certificate in it"))?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(tls.files.roots()?, provider())
-            .build()
-            .map_err(|error| unusable(&tls.files.ca, error))?;
-        for name in certificate_names(node) {
-            let name = ServerName::try_from(name).map_err(|error| unusable(path, error))?;
-            verifier
-                .verify_server_cert(own, rest, &name, &[], UnixTime::now())
-                .map_err(|error| unusable(path, format!("not good for node {node}: {error}")))?;
+        tls.files.check_node(node)
+    }
+
+    /// The same for a gateway, which listens to nobody.
+    pub(crate) fn check_gateway(&self) -> Result<(), SecurityError> {
+        match &self.tls {
+            Some(tls) => tls.files.check_gateway(),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether connections are encrypted.
@@ -303,22 +348,33 @@ impl PeerIdentity {
         Self::Certificate(chain.and_then(|chain| chain.first()).cloned())
     }
 
+    /// Whether whoever dialled may come as what it says.
+    pub(super) fn check_dialler(&self, hello: &Hello) -> Result<(), Refusal> {
+        match hello.role {
+            Role::Member | Role::Guest => self.check(hello.from),
+            Role::Gateway => self.check_name(ANY_GATEWAY, "a gateway"),
+        }
+    }
+
     /// Whether the peer may call itself that node.
     pub(super) fn check(&self, node: u64) -> Result<(), Refusal> {
+        self.check_name(&node_name(node), &format!("node {node}"))
+    }
+
+    fn check_name(&self, name: &str, whose: &str) -> Result<(), Refusal> {
         let certificate = match self {
             Self::Unproven => return Ok(()),
             Self::Certificate(certificate) => certificate,
         };
-        let name = node_name(node);
         let is_its_own = || {
             let parsed = ParsedCertificate::try_from(certificate.as_ref()?).ok()?;
-            let name = ServerName::try_from(name.as_str()).ok()?;
+            let name = ServerName::try_from(name).ok()?;
             verify_server_name(&parsed, &name).ok()
         };
         is_its_own().ok_or_else(|| {
             Refusal::new(
                 RefusalReason::Certificate,
-                format!("the certificate shown by node {node} is not for {name}"),
+                format!("the certificate shown by {whose} is not for {name}"),
             )
         })
     }

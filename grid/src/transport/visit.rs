@@ -1,5 +1,5 @@
 //! A visit: one request to a node by its address, from someone who is no member or does not know the
-//! members' numbers.
+//! members' numbers. A gateway visits as a gateway, anybody else as a guest.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::error::TransportError;
-use super::handshake::{HandshakeError, Hello, Refusal, WHOEVER, introduce};
+use super::handshake::{HandshakeError, Hello, Refusal, Role, WHOEVER, introduce};
 use super::tls_error::explain;
 use super::{HANDSHAKE_TIMEOUT, Lane, Transport, spawn_tasks, wire};
 
@@ -29,7 +29,7 @@ pub(crate) enum VisitError {
 }
 
 impl Transport {
-    /// Asks `service` of the node at an address, as a guest.
+    /// Asks `service` of the node at an address, as a guest or as the gateway that this is.
     ///
     /// # Errors
     /// See [`VisitError`].
@@ -46,7 +46,10 @@ impl Transport {
         };
         let hello = Hello {
             to: WHOEVER,
-            guest: true,
+            role: match self.inner.own.role {
+                Role::Gateway => Role::Gateway,
+                Role::Member | Role::Guest => Role::Guest,
+            },
             lane: Lane::Control,
             ..self.inner.own.clone()
         };

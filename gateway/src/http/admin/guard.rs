@@ -57,7 +57,8 @@ impl AdminGate {
     }
 }
 
-/// Answers `401 unauthenticated` to a request for an admin address without the token.
+/// Answers `401 unauthenticated` to a request for an admin address without the token, and `421 wrong_gateway`
+/// to every one where there is no node to ask.
 pub(in crate::http) async fn guard(
     State(shared): State<Arc<Shared>>,
     request: Request,
@@ -66,8 +67,11 @@ pub(in crate::http) async fn guard(
     if !request.uri().path().starts_with(GUARDED) {
         return next.run(request).await;
     }
+    let Some(admin) = &shared.admin else {
+        return Problem::from(Failure::wrong_gateway()).into_response();
+    };
     let (reason, message) = match bearer(request.headers()) {
-        Some(token) if shared.admin.token.matches(token) => return next.run(request).await,
+        Some(token) if admin.token.matches(token) => return next.run(request).await,
         Some(_) => ("wrong_token", "that is not this grid's admin token"),
         None => (
             "no_token",
@@ -75,7 +79,7 @@ pub(in crate::http) async fn guard(
              admin.token in the data directory",
         ),
     };
-    shared.admin.refused(reason, &request);
+    admin.refused(reason, &request);
     let failure = Failure::new(ErrorCode::Unauthenticated, message);
     let mut response = Problem::from(failure).into_response();
     let scheme = HeaderValue::from_static("Bearer");

@@ -145,7 +145,8 @@ async fn tell(
     mut chunks: Chunks,
 ) -> Option<()> {
     let partition: PartitionId = upto.partition;
-    let grid_id = Uuid::try_parse(&shared.client.status().grid_id).unwrap_or_default();
+    let node = shared.node().ok()?;
+    let grid_id = Uuid::from_u128(node.grid_id());
     let begin = HistoryLine::Begin {
         grid_id,
         partition,
@@ -154,7 +155,7 @@ async fn tell(
     };
     chunks.line(&begin).await?;
     let from = Cursor::after_entry(partition, after_index);
-    let mut feed = shared.client.follow_in_background(partition, from);
+    let mut feed = node.follow_in_background(partition, from);
     let mut covered = after_index;
     while covered < upto.index {
         let slice = match feed.next().await {

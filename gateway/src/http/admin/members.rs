@@ -166,12 +166,12 @@ fn members(grid_id: String, status: MembershipStatus) -> Members {
 }
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let status = shared
-        .client
+    let node = shared.node()?;
+    let status = node
         .membership(shared.deadline())
         .await
         .map_err(|error| refusals::grid_error(&error))?;
-    ok(&members(shared.client.status().grid_id, status))
+    ok(&members(node.status().grid_id, status))
 }
 
 pub(super) async fn change(
@@ -210,7 +210,7 @@ pub(super) async fn change(
     };
     let change = MemberChange { action, dry_run };
     let changed = shared
-        .client
+        .node()?
         .change_members(change, shared.deadline())
         .await
         .map_err(|error| refusals::grid_error(&error))?;

@@ -71,9 +71,10 @@ fn deadline() -> Instant {
 
 /// What this node says of itself; asks nobody else, so it answers also when the node is cut off.
 pub(super) async fn node(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let node = shared.node()?;
     ok(&OwnNode {
-        node_id: shared.client.node_id(),
-        status: shared.client.status(),
+        node_id: node.node_id(),
+        status: node.status(),
     })
 }
 
@@ -85,7 +86,7 @@ pub(super) async fn rebuild(
 ) -> Result<Response, Problem> {
     let (partition, node) = replica(&shared, &id, body).await?;
     let rebuilt = shared
-        .client
+        .node()?
         .rebuild(node, partition, deadline())
         .await
         .map_err(|error| refused(&error))?;
@@ -100,7 +101,7 @@ pub(super) async fn take_snapshot(
 ) -> Result<Response, Problem> {
     let (partition, node) = replica(&shared, &id, body).await?;
     let index = shared
-        .client
+        .node()?
         .take_snapshot(node, partition, deadline())
         .await
         .map_err(|error| refused(&error))?;
@@ -117,7 +118,7 @@ pub(super) async fn fetch_snapshot(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let partition = extract::partition(&id)?;
-    let newest = shared.client.newest_snapshot(partition);
+    let newest = shared.node()?.newest_snapshot(partition);
     let (index, path) =
         newest.ok_or_else(|| Failure::not_found("this node has no snapshot of the partition"))?;
     let unreadable = |error: std::io::Error| {

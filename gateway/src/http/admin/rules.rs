@@ -30,7 +30,7 @@ pub(super) async fn follow_newest(
         return Err(failure.into());
     }
     let followed = shared
-        .client
+        .node()?
         .follow_newest_rules(shared.deadline())
         .await
         .map_err(|error| refusals::grid_error(&error))?;

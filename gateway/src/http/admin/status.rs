@@ -39,10 +39,11 @@ struct DigestEntry {
 }
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let nodes = shared.client.cluster_status(shared.deadline()).await;
+    let node = shared.node()?;
+    let nodes = node.cluster_status(shared.deadline()).await;
     ok(&Nodes {
-        node_id: shared.client.node_id(),
-        health: shared.client.assess(&nodes),
+        node_id: node.node_id(),
+        health: node.assess(&nodes),
         nodes,
     })
 }
@@ -53,7 +54,7 @@ pub(super) async fn digests(
 ) -> Result<Response, Problem> {
     let partition = extract::partition(&partition)?;
     let replicas = shared
-        .client
+        .node()?
         .digests(partition, shared.deadline())
         .await
         .map_err(|error| refusals::grid_error(&error))?;

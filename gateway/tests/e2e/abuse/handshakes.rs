@@ -63,7 +63,7 @@ async fn a02_what_is_no_handshake_of_rfc_6455_is_refused() {
 #[tokio::test]
 async fn a04_a_token_in_the_address_counts_for_nothing() {
     let mode = Mode::Token {
-        own_key: Some(own_key()),
+        own_key: Some(own_key().public()),
     };
     let grid = Grid::in_mode(mode, |settings| settings.identity.guests_may_watch = false).await;
     let order = TokenOrder {

@@ -1,4 +1,4 @@
-//! `grid certs`: certificates for mutual TLS between the nodes.
+//! `grid certs`: certificates for mutual TLS between the nodes, and of gateways towards them.
 
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ pub(crate) enum CertsCommand {
     CreateCa(CreateCaArgs),
     /// Make a node's certificate and key, or make them again; running nodes take them up by themselves
     CreateNode(CreateNodeArgs),
+    /// Make the certificate and key of a gateway that is a process of its own, or make them again
+    CreateGateway(CreateGatewayArgs),
     /// Show the certificates and how long they are good
     Show(Place),
 }
@@ -53,6 +55,27 @@ pub(crate) struct CreateNodeArgs {
     days: u32,
 }
 
+/// `grid certs create-gateway`
+#[derive(Debug, Args)]
+pub(crate) struct CreateGatewayArgs {
+    /// The gateway, as gateway-N with a number of its own
+    #[arg(long, value_name = "NAME", value_parser = gateway_number)]
+    name: u64,
+    #[command(flatten)]
+    place: Place,
+    /// How long it is good
+    #[arg(long, value_name = "DAYS", default_value_t = NODE_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: u32,
+}
+
+/// The number in a gateway's name.
+pub(super) fn gateway_number(name: &str) -> Result<u64, String> {
+    name.strip_prefix("gateway-")
+        .and_then(|number| number.parse().ok())
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "a gateway's name is gateway-N, with a number from 1".to_owned())
+}
+
 fn node_number(name: &str) -> Result<u64, String> {
     name.strip_prefix("node-")
         .and_then(|number| number.parse().ok())
@@ -70,6 +93,9 @@ pub(crate) fn run(context: &Context, command: CertsCommand) -> anyhow::Result<()
         CertsCommand::CreateCa(args) => vec![open(args.place).create_ca(args.days)?],
         CertsCommand::CreateNode(args) => {
             vec![open(args.place).create_node(args.name, &args.address, args.days)?]
+        }
+        CertsCommand::CreateGateway(args) => {
+            vec![open(args.place).create_gateway(args.name, args.days)?]
         }
         CertsCommand::Show(place) => open(place).list()?,
     };
@@ -106,6 +132,8 @@ mod tests {
     #[test]
     fn names_carry_the_nodes_number() {
         assert_eq!(node_number("node-12"), Ok(12));
+        assert_eq!(gateway_number("gateway-3"), Ok(3));
+        assert!(gateway_number("node-3").is_err());
         for wrong in ["node-0", "node-", "12", "node-1.example"] {
             assert!(node_number(wrong).is_err(), "{wrong}");
         }

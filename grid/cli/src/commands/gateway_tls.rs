@@ -1,16 +1,16 @@
-//! Where gateways listen for clients that speak TLS: the section `[gateway.tls]`, spread over the nodes of
-//! one machine.
+//! Where gateways listen for clients that speak TLS: the section `[gateway.tls]`, spread over the nodes, and
+//! the gateways of their own, of one machine.
 
 use std::net::SocketAddr;
 
 use gateway::TlsOptions;
 use grid_config::GatewayTlsSettings;
 
-use super::node::listen;
+use super::process::listen;
 use crate::failure::Failure;
 use crate::supervise::reserve_ports;
 
-/// One address for each node of `grid up`: the configured one's port and those after it; any where it is 0.
+/// One address for each gateway of `grid up`, those of the nodes first: the configured one's port and those after it; any where it is 0.
 /// None where TLS is not configured.
 pub(super) fn addresses(
     settings: &GatewayTlsSettings,

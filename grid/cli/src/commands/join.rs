@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::members::{self, Members};
-use super::node::{self, NodeArgs, ORDERS_MAX, Watcher};
+use super::node::{self, NodeArgs, Watcher};
+use super::process::ORDERS_MAX;
 use crate::context::Context;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;

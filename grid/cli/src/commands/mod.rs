@@ -7,6 +7,7 @@ pub(crate) mod certs;
 pub(crate) mod database;
 pub(crate) mod doctor;
 pub(crate) mod event;
+pub(crate) mod gateway;
 mod gateway_tls;
 pub(crate) mod import;
 pub(crate) mod join;
@@ -15,6 +16,7 @@ pub(crate) mod load;
 pub(crate) mod members;
 pub(crate) mod node;
 pub(crate) mod partition;
+pub(crate) mod process;
 pub(crate) mod pump;
 pub(crate) mod pump_loads;
 pub(crate) mod replay;
@@ -34,6 +36,8 @@ pub(crate) mod verify;
 pub(crate) mod waitingroom;
 pub(crate) mod watch;
 
+use std::num::NonZeroUsize;
+
 use crate::cli::Command;
 use crate::context::Context;
 
@@ -42,6 +46,7 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
     match command {
         Command::Up(args) => up::run(context, args).await,
         Command::Node(command) => members::run(context, *command).await,
+        Command::Gateway(args) => gateway::run(&context, *args).await,
         Command::Restart(args) => restart::run(&context, args).await,
         Command::Upgrade(command) => upgrade::run(&context, command).await,
         Command::Status(args) => status::run(&context, args).await,
@@ -69,17 +74,31 @@ pub(crate) async fn run(context: Context, command: Command) -> anyhow::Result<()
 }
 
 impl Command {
+    /// Whether it serves until it is stopped, and logs as it does.
+    pub(crate) fn serves(&self) -> bool {
+        match self {
+            Self::Node(command) => command.runs_a_node(),
+            Self::Gateway(_) => true,
+            _ => false,
+        }
+    }
+
     /// How many threads the command wants; `None` for one a core.
     pub(crate) fn worker_threads(&self) -> Option<usize> {
         match self {
             Self::Load(command) => Some(command.threads()),
             Self::Node(command) if command.runs_a_node() => command.threads(),
+            Self::Gateway(args) => args.threads.map(NonZeroUsize::get),
             _ => Some(2),
         }
     }
 
     /// Whether its log is for programs.
     pub(crate) fn logs_json(&self) -> bool {
-        matches!(self, Self::Node(command) if command.logs_json())
+        match self {
+            Self::Node(command) => command.logs_json(),
+            Self::Gateway(args) => args.log_json,
+            _ => false,
+        }
     }
 }

@@ -1,47 +1,40 @@
 //! Runs one node with its gateway and its pump, for `grid up`, `grid node join`, or by itself.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
 use data_pump::audit::AuditKey;
 use data_pump::pump::{LaneStatus, Pump, PumpOptions};
-use gateway::{Gateway, GatewayOptions, Mode};
+use gateway::{Gateway, GatewayOptions, Mode, Place};
 use grid::{GridClient, GridNode, NodeId, NodeOptions, StartError};
 use grid_config::{IdentityMode, PARTITIONS_MAX, PumpSettings, Settings};
 use processing_unit::Unit;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::gateway_tls;
+use super::process::{End, Requests, listen, lock};
 use crate::admin_token;
 use crate::audit_log;
 use crate::certs::Certificates;
 use crate::cluster::{ATTACHED_GATEWAY, ATTACHED_PUMP, AttachedGateway, AttachedPump};
 use crate::context::Context;
-use crate::data_dir::{TICKET_KEY_BYTES, identity_key_of, parse_ticket_key};
+use crate::data_dir::{identity_key_of, ticket_key_of};
 use crate::failure::Failure;
 use crate::supervise::{DatabaseAddress, Order};
 use crate::telemetry::Telemetry;
 
-/// How long a predecessor of a killed `grid up` may take to let go of the ports and the log.
-const PREDECESSOR_WAIT: Duration = Duration::from_secs(20);
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long leaderships are handed over when the node stops; what is left then is elected anew.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the grid may take to say that an empty node is removed.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the whole of a stop may take before it is forced; below the patience of `grid up`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(16);
-/// Orders that wait to be carried out.
-pub(crate) const ORDERS_MAX: usize = 8;
 
 /// `grid node` without an action
 #[derive(Debug, Args)]
@@ -134,17 +127,6 @@ fn parse_member(text: &str) -> Result<(NodeId, String), String> {
     Ok((id, address.to_owned()))
 }
 
-/// Why a node stops.
-enum End {
-    /// By a signal: the others go on, and get what this node leads.
-    Planned(&'static str),
-    /// With the whole grid, or because its supervisor is gone: nobody is left to lead.
-    Ordered(&'static str),
-    /// The grid has emptied the node and wants it gone.
-    Leaving,
-    Failed(String),
-}
-
 /// Runs until it is asked to stop or fails.
 pub(crate) async fn run(
     context: &Context,
@@ -160,10 +142,10 @@ pub(crate) async fn run(
     grid::align_timers(Duration::from_millis(
         settings.cluster.heartbeat_interval_ms,
     ));
-    let ticket_key = ticket_key(&args)?;
+    let ticket_key = ticket_key_of(&args.ticket_key)?;
     let audit_key = audit_key(&args, &settings.pump)?;
     let mode = mode(&args, &settings)?;
-    let _lock = lock(&args.node_dir).await?;
+    let _lock = lock(&args.node_dir, "node").await?;
     audit_log::open(&args.node_dir).context("the audit log cannot be written")?;
     // Before anything that measures.
     let telemetry = Telemetry::install().context("the metrics cannot be recorded")?;
@@ -178,10 +160,12 @@ pub(crate) async fn run(
         let gateway = Gateway::start(GatewayOptions {
             listener: listen(args.gateway_listen).await?,
             tls: gateway_tls::options(&settings.gateway.tls, args.gateway_tls_listen).await?,
-            client: node.client(),
+            place: Place::Node {
+                client: node.client(),
+                admin_token,
+            },
             settings: settings.gateway.clone(),
             ticket_key,
-            admin_token,
             mode,
         })?;
         anyhow::Ok((node, gateway))
@@ -264,20 +248,8 @@ fn mode(args: &NodeArgs, settings: &Settings) -> anyhow::Result<Mode> {
     }
     let own_key = args.identity_key.as_deref().map(identity_key_of);
     Ok(Mode::Token {
-        own_key: own_key.transpose()?,
+        own_key: own_key.transpose()?.map(|key| key.public()),
     })
-}
-
-fn ticket_key(args: &NodeArgs) -> Result<[u8; TICKET_KEY_BYTES], Failure> {
-    std::fs::read_to_string(&args.ticket_key)
-        .ok()
-        .and_then(|text| parse_ticket_key(text.trim()))
-        .ok_or_else(|| {
-            let path = args.ticket_key.display();
-            Failure::Usage(format!(
-                "{path} holds no ticket key (64 hexadecimal digits)"
-            ))
-        })
 }
 
 /// Hands leaderships over where somebody is left to take them, lets clients go, closes everything.
@@ -389,84 +361,6 @@ async fn serve(node: &GridNode<Unit>, pump: &mut Pumping, requests: &mut Request
     }
 }
 
-/// What this process is asked to do, by signals and by its supervisor.
-struct Requests {
-    terminate: Signal,
-    interrupt: Signal,
-    orders: Option<mpsc::Receiver<Order>>,
-    /// The database that was named last and is not used yet.
-    database: Option<DatabaseAddress>,
-}
-
-impl Requests {
-    fn listen(supervised: bool) -> anyhow::Result<Self> {
-        let orders = supervised.then(|| {
-            let (sender, orders) = mpsc::channel(ORDERS_MAX);
-            tokio::spawn(read_orders(sender));
-            orders
-        });
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            orders,
-            database: None,
-        })
-    }
-
-    async fn next_signal(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    /// Waits until it is asked to stop; a database that is named meanwhile is kept for later.
-    async fn next_stop(&mut self) -> End {
-        loop {
-            if let Some(end) = self.next_stop_or_database().await {
-                return end;
-            }
-        }
-    }
-
-    /// Waits until it is asked to stop, or until a database is named.
-    async fn next_stop_or_database(&mut self) -> Option<End> {
-        let order = async {
-            match &mut self.orders {
-                Some(orders) => orders.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            order = order => match order {
-                Some(Order::Database(database)) => {
-                    self.database = Some(database);
-                    None
-                }
-                Some(Order::Stop) => Some(End::Ordered("the whole grid stops")),
-                None => Some(End::Ordered("grid up has ended")),
-            },
-            _ = self.terminate.recv() => Some(End::Planned("SIGTERM")),
-            _ = self.interrupt.recv() => Some(End::Planned("SIGINT")),
-        }
-    }
-}
-
-/// Reads orders until standard input ends.
-async fn read_orders(sender: mpsc::Sender<Order>) {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        match serde_json::from_str(&line) {
-            Ok(order) => {
-                if sender.send(order).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "an order cannot be read"),
-        }
-    }
-}
-
 /// The pump, once the database is known.
 struct Pumping {
     client: GridClient<Unit>,
@@ -532,45 +426,6 @@ fn attach_pump(
         };
         serde_json::to_value(pump).unwrap_or_default()
     });
-}
-
-/// Binds a socket, waiting for a predecessor that is still stopping.
-pub(super) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let patience = Instant::now() + PREDECESSOR_WAIT;
-    loop {
-        match TcpListener::bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < patience =>
-            {
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot listen on {address}"));
-            }
-        }
-    }
-}
-
-/// Makes sure that no other process runs this node.
-async fn lock(directory: &Path) -> anyhow::Result<File> {
-    let unusable = |error: std::io::Error| {
-        Failure::DataDirectory(format!("{} cannot be used: {error}", directory.display()))
-    };
-    std::fs::create_dir_all(directory).map_err(unusable)?;
-    let file = File::create(directory.join("node.lock")).map_err(unusable)?;
-    let patience = Instant::now() + PREDECESSOR_WAIT;
-    while file.try_lock().is_err() {
-        if Instant::now() > patience {
-            let text = format!(
-                "{} is used by another node; stop that one",
-                directory.display()
-            );
-            return Err(Failure::DataDirectory(text).into());
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
-    Ok(file)
 }
 
 #[cfg(test)]

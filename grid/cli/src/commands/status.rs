@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{Cell, Color};
 use data_pump::verify::{DeadLetter, Verifier, WrittenCheckpoint};
 use grid::health::{HealthState, NodeHealth, PartitionHealth};
-use grid::{NodeReport, NodeStatus};
+use grid::{GatewayEntry, NodeReport, NodeStatus};
 use grid_core::PartitionId;
 use serde::Serialize;
 
@@ -46,6 +46,8 @@ struct Document {
     state: HealthState,
     #[serde(flatten)]
     cluster: ClusterStatus,
+    /// The gateways that are processes of their own.
+    gateways: Vec<GatewayEntry>,
     database: Written,
 }
 
@@ -127,6 +129,7 @@ async fn read(context: &Context, api: &Api) -> anyhow::Result<Document> {
     let database = Written::read(context.database_url(None)?.as_deref()).await;
     Ok(Document {
         state: cluster.health.state,
+        gateways: cluster.gateways(),
         cluster,
         database,
     })
@@ -194,6 +197,7 @@ fn text(document: &Document) -> String {
         document.state
     );
     text.push_str(&reasons(cluster));
+    text.push_str(&gateways(&document.gateways));
     text.push_str(&refusals(cluster));
     text.push_str(&pump_text(cluster, database));
     text
@@ -292,6 +296,14 @@ fn reasons(cluster: &ClusterStatus) -> String {
     }
     text.push_str("`grid doctor` says what to do.\n\n");
     text
+}
+
+fn gateways(gateways: &[GatewayEntry]) -> String {
+    let line = |gateway: &GatewayEntry| {
+        let (url, version) = (&gateway.url, &gateway.version);
+        format!("gateway in a process of its own: {url}, version {version}\n")
+    };
+    gateways.iter().map(line).collect()
 }
 
 /// What the pumps of all nodes say.

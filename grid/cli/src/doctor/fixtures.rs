@@ -91,6 +91,7 @@ fn status(node: u64) -> NodeStatus {
         refusals: Vec::new(),
         encrypted: false,
         refused_connections: BTreeMap::new(),
+        gateways: Vec::new(),
         attached: BTreeMap::new(),
     }
 }

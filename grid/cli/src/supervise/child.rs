@@ -30,7 +30,9 @@ const STOP_WAIT: Duration = Duration::from_secs(20);
 /// What to run.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeSpec {
-    /// The node's number.
+    /// What it is: `node`, or `gateway` for one of its own. Its files are named so.
+    pub(crate) kind: &'static str,
+    /// Its number among its kind.
     pub(crate) id: u64,
     /// Everything after the program's name.
     pub(crate) arguments: Vec<String>,
@@ -72,7 +74,7 @@ impl NodeProcess {
         let stop = CancellationToken::new();
         let keeper = Keeper {
             spec: spec.clone(),
-            log: NodeLog::in_directory(&spec.directory),
+            log: NodeLog::in_directory(&spec.directory, spec.kind),
             state: sender,
             orders,
             stop: stop.clone(),
@@ -86,9 +88,9 @@ impl NodeProcess {
         })
     }
 
-    /// The node's number.
-    pub(crate) fn id(&self) -> u64 {
-        self.spec.id
+    /// What it is and its number, in words.
+    pub(crate) fn name(&self) -> String {
+        format!("{} {}", self.spec.kind, self.spec.id)
     }
 
     /// How it stands.
@@ -98,7 +100,7 @@ impl NodeProcess {
 
     /// Where it logs.
     pub(crate) fn log(&self) -> PathBuf {
-        NodeLog::in_directory(&self.spec.directory)
+        NodeLog::in_directory(&self.spec.directory, self.spec.kind)
             .path()
             .to_owned()
     }
@@ -145,7 +147,7 @@ impl Keeper {
                 pause = RESTART_PAUSE_MIN;
             }
             let end = end.to_string();
-            tracing::warn!(node = self.spec.id, %end, "a node ended and is started again");
+            tracing::warn!(kind = self.spec.kind, id = self.spec.id, %end, "a process ended and is started again");
             self.state.send_modify(|state| {
                 state.pid = None;
                 state.deaths += u32::from(!is_planned);
@@ -175,7 +177,7 @@ impl Keeper {
             .context("cannot start a node")?;
         let pid = child.id();
         if let Some(pid) = pid {
-            let path = self.spec.directory.join("node.pid");
+            let path = self.spec.directory.join(format!("{}.pid", self.spec.kind));
             // Whoever reads it meanwhile finds the old number or the new one.
             private_file::replace(&path, pid.to_string().as_bytes())?;
         }

@@ -28,10 +28,10 @@ pub(super) struct NodeLog {
 }
 
 impl NodeLog {
-    /// The log in a node's directory.
-    pub(super) fn in_directory(directory: &Path) -> Self {
+    /// The log in the directory of a process of that kind.
+    pub(super) fn in_directory(directory: &Path, kind: &str) -> Self {
         Self {
-            path: directory.join("node.log"),
+            path: directory.join(format!("{kind}.log")),
             bytes_max: LOG_BYTES_MAX,
         }
     }
@@ -86,7 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary directory");
         let log = NodeLog {
             bytes_max: 10,
-            ..NodeLog::in_directory(folder.path())
+            ..NodeLog::in_directory(folder.path(), "node")
         };
         let aside = folder.path().join("node.log.1");
         let text = |path: &Path| fs::read_to_string(path).expect("text");

@@ -24,6 +24,7 @@ mod moves;
 mod namespaces;
 mod nodes;
 mod once;
+mod outposts;
 mod pages;
 mod partitions;
 mod pauses;

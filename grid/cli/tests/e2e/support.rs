@@ -183,6 +183,22 @@ impl Grid {
         self.ready["gateways"][place].as_str().expect("an address")
     }
 
+    /// A gateway that is a process of its own.
+    pub(crate) fn gateway_process(&self, place: usize) -> &str {
+        let process = &self.ready["gateway_processes"][place];
+        process["gateway"].as_str().expect("an address")
+    }
+
+    /// Its present process.
+    pub(crate) fn gateway_process_pid(&self, place: usize) -> i32 {
+        let path = format!("gateway-{0}/gateway.pid", place + 1);
+        std::fs::read_to_string(self.data_dir.join(path))
+            .expect("written")
+            .trim()
+            .parse()
+            .expect("a number")
+    }
+
     /// What admin addresses are shown.
     pub(crate) fn admin_token(&self) -> String {
         let text = std::fs::read_to_string(self.data_dir.join("admin.token")).expect("written");
@@ -223,10 +239,22 @@ impl Grid {
         user: Uuid,
         body: Value,
     ) -> (u16, Value) {
-        let url = format!("{}{path}", self.gateway(gateway));
+        self.call_at(self.gateway(gateway), method, path, user, body)
+            .await
+    }
+
+    /// The same to a gateway by its address.
+    pub(crate) async fn call_at(
+        &self,
+        gateway: &str,
+        method: Method,
+        path: &str,
+        user: Uuid,
+        body: Value,
+    ) -> (u16, Value) {
         let request = self
             .http
-            .request(method, url)
+            .request(method, format!("{gateway}{path}"))
             .header("x-user-id", user.to_string())
             .header("content-type", "application/json")
             .body(body.to_string());
@@ -249,10 +277,12 @@ impl Grid {
     }
 
     pub(crate) async fn connect(&self, gateway: usize, user: Uuid) -> Client {
-        let authority = self
-            .gateway(gateway)
-            .strip_prefix("http://")
-            .expect("an address");
+        Self::connect_at(self.gateway(gateway), user).await
+    }
+
+    /// The same to a gateway by its address.
+    pub(crate) async fn connect_at(gateway: &str, user: Uuid) -> Client {
+        let authority = gateway.strip_prefix("http://").expect("an address");
         let address = format!("ws://{authority}/v1/ws?user_id={user}");
         let mut request = address.into_client_request().expect("a request");
         let protocol = gateway::SUBPROTOCOL.parse().expect("a header");

@@ -22,6 +22,7 @@ use super::outbound::{Patience, WriteEnd, write_frames};
 use super::*;
 
 mod connections;
+mod gateways;
 mod handshakes;
 mod members;
 mod requests;
@@ -54,6 +55,14 @@ impl Handler for TestHandler {
             PANIC => panic!("a handler with a defect"),
             _ => drop(reply),
         }
+    }
+
+    fn may_gateway_ask(&self, service: u8) -> bool {
+        service == ECHO
+    }
+
+    fn may_gateway_follow(&self, service: u8) -> bool {
+        service == ECHO
     }
 
     fn on_visit(&self, from: u64, service: u8, payload: Bytes, reply: Replier) {
@@ -121,8 +130,11 @@ fn start(
     listener: TcpListener,
     members: &BTreeMap<u64, String>,
 ) -> Node {
-    let plain = Security::open(&NodeSettings::default()).expect("nothing to read");
-    start_with(node_id, grid_id, fingerprint, listener, members, plain)
+    start_with(node_id, grid_id, fingerprint, listener, members, plain())
+}
+
+fn plain() -> Security {
+    Security::open(&NodeSettings::default()).expect("nothing to read")
 }
 
 fn start_with(
@@ -143,10 +155,11 @@ fn start_with(
     let address = members[&node_id].clone();
     let transport = Transport::start(TransportOptions {
         node_id,
+        role: Role::Member,
         incarnation: node_id,
         grid_id,
         fingerprint: fingerprint.to_owned(),
-        listener,
+        listener: Some(listener),
         peers: table(members),
         security,
         handler,
@@ -217,7 +230,7 @@ fn hello() -> Hello {
         from: 2,
         to: 1,
         incarnation: 2,
-        guest: false,
+        role: Role::Member,
         lane: Lane::Control,
         fingerprint: "f".to_owned(),
     }

@@ -15,13 +15,13 @@ use super::security::any_node;
 use super::*;
 
 /// A private CA.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -35,17 +35,32 @@ impl Authority {
 }
 
 /// A node's files.
-struct Files {
+pub(super) struct Files {
     folder: tempfile::TempDir,
 }
 
 impl Files {
     /// A certificate of `authority` for `node`, whose holder believes `authority`.
-    fn of(authority: &Authority, node: u64) -> Self {
+    pub(super) fn of(authority: &Authority, node: u64) -> Self {
         let files = Self {
             folder: tempfile::tempdir().expect("temporary directory"),
         };
         files.write(authority, node, 2999);
+        files
+    }
+
+    /// The same for a gateway.
+    pub(super) fn of_gateway(authority: &Authority) -> Self {
+        let files = Self {
+            folder: tempfile::tempdir().expect("temporary directory"),
+        };
+        let names = vec![gateway_certificate_name()];
+        files.write_for(
+            authority,
+            names,
+            2999,
+            vec![ExtendedKeyUsagePurpose::ClientAuth],
+        );
         files
     }
 
@@ -54,14 +69,29 @@ impl Files {
     }
 
     fn write(&self, authority: &Authority, node: u64, last_year: i32) {
-        let key = KeyPair::generate().expect("a key");
-        let names = certificate_names(node).to_vec();
-        let mut params = CertificateParams::new(names).expect("names");
-        params.not_after = date_time_ymd(last_year, 1, 1);
-        params.extended_key_usages = vec![
+        let usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        self.write_for(
+            authority,
+            certificate_names(node).to_vec(),
+            last_year,
+            usages,
+        );
+    }
+
+    fn write_for(
+        &self,
+        authority: &Authority,
+        names: Vec<String>,
+        last_year: i32,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+    ) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_after = date_time_ymd(last_year, 1, 1);
+        params.extended_key_usages = usages;
         let certificate = params.signed_by(&key, &authority.issuer).expect("signed");
         for (name, text) in [
             ("ca.crt", authority.pem.clone()),
@@ -72,7 +102,7 @@ impl Files {
         }
     }
 
-    fn security(&self) -> Security {
+    pub(super) fn security(&self) -> Security {
         Security::open(&NodeSettings {
             tls_ca_file: Some(self.path("ca.crt")),
             tls_certificate_file: Some(self.path("node.crt")),

@@ -1,16 +1,16 @@
 //! `grid up`: a whole grid on this machine.
 //!
 //! ```text
-//!   lock, grid.json ─► nodes as child processes ─► every gateway ready ─► ready line ─► until a signal
+//!   lock, grid.json ─► nodes, gateways as child processes ─► every gateway ready ─► ready line ─► until a signal
 //!                 └──► database, meanwhile ──────────────┘ (the grid does not wait for it)
 //! ```
 
 mod database;
 mod demo;
+mod processes;
 mod ready;
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::gateway_tls;
-use super::join::joined_addresses;
 use database::{DatabaseKeeper, DatabaseState};
 use ready::Ready;
 
-use crate::admin_token;
 use crate::api::{Api, random_uuid};
 use crate::context::Context;
-use crate::data_dir::{GridFile, NodeEntry};
+use crate::data_dir::{GatewayPlace, GridFile, NodeEntry};
 use crate::failure::Failure;
-use crate::supervise::{NodeProcess, NodeSpec, Order, becomes_free, reserve_ports};
+use crate::supervise::{NodeProcess, becomes_free, reserve_ports};
 
 /// The most nodes of a grid on one machine.
 const NODES_MAX: u32 = 16;
+/// The most gateways beside them.
+const GATEWAYS_MAX: u32 = 64;
 const READY_PAUSE: Duration = Duration::from_millis(50);
 /// How long the ready line waits for a database that is being started.
 const DATABASE_WAIT: Duration = Duration::from_secs(15);
@@ -49,7 +49,11 @@ pub(crate) struct UpArgs {
     /// Nodes of a new grid [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u32>,
-    /// The first node's gateway; the others follow. 0 for any free ports, kept in the data directory
+    /// Gateways in processes of their own, beside those of the nodes [default: as many as last time, at first
+    /// none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(GATEWAYS_MAX)))]
+    gateways: Option<u32>,
+    /// The first node's gateway; the others follow, gateways of their own last. 0 for any free ports, kept in the data directory
     #[arg(long, value_name = "PORT", default_value_t = 7700)]
     port: u16,
     /// Partitions of a new grid [default: the configured number, 16]
@@ -82,7 +86,10 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let mut grid = prepare(&context, &args, settings.cluster.partitions)?;
     claim_ports(&context, &mut grid).await?;
-    let tls = gateway_tls::addresses(&settings.gateway.tls, grid.nodes.len())?;
+    let tls = gateway_tls::addresses(
+        &settings.gateway.tls,
+        grid.nodes.len() + grid.gateways.len(),
+    )?;
     context.data_dir.ticket_key()?;
     context.data_dir.identity_key()?;
     context.data_dir.audit_key()?;
@@ -92,10 +99,16 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
         for node in &grid.nodes {
             certificates.provide(node.id, &["127.0.0.1".to_owned()])?;
         }
+        for gateway in &grid.gateways {
+            certificates.provide_gateway(gateway.id)?;
+        }
     }
 
     let (orders, ordered) = watch::channel(None);
-    let nodes = start_nodes(&context, &args, (&grid, &tls), &ordered)?;
+    let nodes = processes::start_nodes(&context, &args, (&grid, &tls), &ordered)?;
+    // A gateway is told nothing of the database.
+    let (_no_orders, unordered) = watch::channel(None);
+    let gateways = processes::start_gateways(&context, &args, (&grid, &tls), &unordered)?;
     let (state, database) = watch::channel(match args.no_database {
         true => DatabaseState::None,
         false => DatabaseState::Starting,
@@ -113,13 +126,15 @@ pub(crate) async fn run(mut context: Context, args: UpArgs) -> anyhow::Result<()
 
     let serving = async {
         let outcome = tokio::select! {
-            outcome = serve(&context, &args, (&grid, &tls), &nodes, database) => outcome,
+            outcome = serve(&context, &args, (&grid, &tls), (&nodes, &gateways), database) => outcome,
             name = signals.next() => {
                 tracing::info!(name, "stopping");
                 Ok(())
             }
         };
         context.output.say("stopping ...")?;
+        let stops = gateways.into_iter().map(NodeProcess::stop);
+        futures_util::future::join_all(stops).await;
         let stops = nodes.into_iter().map(NodeProcess::stop);
         futures_util::future::join_all(stops).await;
         stop_database.send_replace(true);
@@ -155,6 +170,7 @@ fn prepare(context: &Context, args: &UpArgs, configured: u32) -> anyhow::Result<
                 node.gateway_port = gateway_port(args.port, place)?;
             }
         }
+        place_gateways(&mut grid, args)?;
         grid.database_url = None;
         context.data_dir.write(&grid)?;
         return Ok(grid);
@@ -174,17 +190,40 @@ fn prepare(context: &Context, args: &UpArgs, configured: u32) -> anyhow::Result<
             })
         })
         .collect::<anyhow::Result<_>>()?;
-    let grid = GridFile::new(random_uuid()?, args.partitions.unwrap_or(configured), nodes);
+    let mut grid = GridFile::new(random_uuid()?, args.partitions.unwrap_or(configured), nodes);
+    place_gateways(&mut grid, args)?;
     context.data_dir.write(&grid)?;
     Ok(grid)
+}
+
+/// Gives the grid as many gateways of their own as are wanted, with ports after those of the nodes' gateways.
+/// They have no state, so there may be others than last time.
+fn place_gateways(grid: &mut GridFile, args: &UpArgs) -> anyhow::Result<()> {
+    let count = args
+        .gateways
+        .map_or(grid.gateways.len(), |wanted| wanted as usize);
+    grid.gateways.truncate(count);
+    let missing = count - grid.gateways.len();
+    for port in reserve_ports(missing)? {
+        let id = grid.gateways.len() as u64 + 1;
+        grid.gateways.push(GatewayPlace { id, port });
+    }
+    if args.port != 0 {
+        let nodes = grid.nodes.len();
+        for (place, gateway) in grid.gateways.iter_mut().enumerate() {
+            gateway.port = gateway_port(args.port, nodes + place)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that the ports can be used. Clients know the gateways' ports, so those do not change by
 /// themselves; the nodes' own do.
 async fn claim_ports(context: &Context, grid: &mut GridFile) -> anyhow::Result<()> {
     let mut has_moved = false;
-    for node in &mut grid.nodes {
-        let port = node.gateway_port;
+    let of_nodes = grid.nodes.iter().map(|node| node.gateway_port);
+    let of_gateways = grid.gateways.iter().map(|gateway| gateway.port);
+    for port in of_nodes.chain(of_gateways) {
         if !becomes_free(port).await {
             let text = format!(
                 "port {port} is in use, by another grid perhaps; choose others with --port, or with \
@@ -192,6 +231,8 @@ async fn claim_ports(context: &Context, grid: &mut GridFile) -> anyhow::Result<(
             );
             return Err(Failure::Usage(text).into());
         }
+    }
+    for node in &mut grid.nodes {
         if !becomes_free(node.raft_port).await {
             node.raft_port = *reserve_ports(1)?.first().context("there is no free port")?;
             has_moved = true;
@@ -203,18 +244,6 @@ async fn claim_ports(context: &Context, grid: &mut GridFile) -> anyhow::Result<(
     Ok(())
 }
 
-/// What the nodes are told of the admin token: the file that was named, or the data directory's; nothing
-/// where the environment, which they inherit, has the token itself.
-fn admin_token_file(context: &Context) -> anyhow::Result<Option<PathBuf>> {
-    if let Some(path) = context.admin_token_file() {
-        return Ok(Some(std::fs::canonicalize(path)?));
-    }
-    Ok(match admin_token::from_environment()? {
-        Some(_) => None,
-        None => Some(context.data_dir.admin_token_path()),
-    })
-}
-
 fn gateway_port(first: u16, place: usize) -> anyhow::Result<u16> {
     u16::try_from(place)
         .ok()
@@ -222,97 +251,16 @@ fn gateway_port(first: u16, place: usize) -> anyhow::Result<u16> {
         .ok_or_else(|| Failure::Usage("--port is too high".to_owned()).into())
 }
 
-fn start_nodes(
-    context: &Context,
-    args: &UpArgs,
-    (grid, tls): (&GridFile, &[SocketAddr]),
-    orders: &watch::Receiver<Option<Order>>,
-) -> anyhow::Result<Vec<NodeProcess>> {
-    let members: Vec<String> = grid
-        .nodes
-        .iter()
-        .map(|node| format!("{}=127.0.0.1:{}", node.id, node.raft_port))
-        .collect();
-    let members = members.join(",");
-    let seeds = joined_addresses(&context.data_dir).join(",");
-    let text = |path: PathBuf| {
-        path.into_os_string().into_string().map_err(|path| {
-            Failure::DataDirectory(format!("{} is no UTF-8; choose another", path.display()))
-        })
-    };
-    let certificates = context.data_dir.certificates();
-    let admin_token_file = admin_token_file(context)?;
-    let config = args
-        .config
-        .as_ref()
-        .map(std::fs::canonicalize)
-        .transpose()?;
-    // They share the machine: with a thread a core each, they mostly take the cores from each other.
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = (cores / grid.nodes.len().max(1)).max(1);
-    grid.nodes
-        .iter()
-        .enumerate()
-        .map(|(place, node)| {
-            let directory = context.data_dir.node(node.id);
-            let mut arguments = vec![
-                "node".to_owned(),
-                "--supervised".to_owned(),
-                format!("--grid-id={}", grid.grid_id),
-                format!("--node-id={}", node.id),
-                format!("--members={members}"),
-                format!("--raft-listen=127.0.0.1:{}", node.raft_port),
-                format!("--gateway-listen=127.0.0.1:{}", node.gateway_port),
-                format!("--partitions={}", grid.partitions),
-                format!("--node-dir={}", text(directory.clone())?),
-                format!("--ticket-key={}", text(context.data_dir.ticket_key_path())?),
-                format!("--audit-key={}", text(context.data_dir.audit_key_path())?),
-                format!(
-                    "--identity-key={}",
-                    text(context.data_dir.identity_key_path())?
-                ),
-                format!("--threads={threads}"),
-            ];
-            if let Some(address) = tls.get(place) {
-                arguments.push(format!("--gateway-tls-listen={address}"));
-            }
-            if !seeds.is_empty() {
-                arguments.push(format!("--seed={seeds}"));
-            }
-            if certificates.has_ca() {
-                arguments.push(format!("--certs={}", text(certificates.path().to_owned())?));
-            }
-            if let Some(file) = &admin_token_file {
-                arguments.push(format!("--admin-token-file={}", text(file.clone())?));
-            }
-            if let Some(config) = &config {
-                arguments.push(format!("--config={}", text(config.clone())?));
-            }
-            if args.no_database {
-                arguments.push("--no-database".to_owned());
-            }
-            NodeProcess::start(
-                NodeSpec {
-                    id: node.id,
-                    arguments,
-                    directory,
-                },
-                orders.clone(),
-            )
-        })
-        .collect()
-}
-
 /// Waits until the grid is ready, says so, and stays.
 async fn serve(
     context: &Context,
     args: &UpArgs,
     (grid, tls): (&GridFile, &[SocketAddr]),
-    nodes: &[NodeProcess],
+    (nodes, gateways): (&[NodeProcess], &[NodeProcess]),
     mut database: watch::Receiver<DatabaseState>,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    await_gateways(grid, nodes).await?;
+    await_gateways(grid, nodes, gateways).await?;
     let settled = database.wait_for(|state| !matches!(state, DatabaseState::Starting));
     // A database that takes longer is reported as starting.
     let _ = tokio::time::timeout(DATABASE_WAIT, settled).await;
@@ -329,6 +277,7 @@ async fn serve(
         grid,
         tls,
         nodes,
+        gateways,
         state,
         took: started.elapsed(),
     };
@@ -337,13 +286,19 @@ async fn serve(
 }
 
 /// Waits until every gateway says that it is ready.
-async fn await_gateways(grid: &GridFile, nodes: &[NodeProcess]) -> anyhow::Result<()> {
+async fn await_gateways(
+    grid: &GridFile,
+    nodes: &[NodeProcess],
+    gateways: &[NodeProcess],
+) -> anyhow::Result<()> {
     let http = reqwest::Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(2))
         .build()?;
-    for (entry, node) in grid.nodes.iter().zip(nodes) {
-        let url = format!("{}/ready", entry.gateway_url());
+    let of_nodes = grid.nodes.iter().map(NodeEntry::gateway_url).zip(nodes);
+    let of_gateways = grid.gateways.iter().map(GatewayPlace::url).zip(gateways);
+    for (url, node) in of_nodes.chain(of_gateways) {
+        let url = format!("{url}/ready");
         while !node.state().was_removed {
             if let Ok(response) = http.get(&url).send().await
                 && response.status().is_success()
@@ -352,13 +307,14 @@ async fn await_gateways(grid: &GridFile, nodes: &[NodeProcess]) -> anyhow::Resul
             }
             if let Some(dying) = nodes
                 .iter()
+                .chain(gateways)
                 .find(|node| node.state().deaths >= DEATHS_BEFORE_READY_MAX)
             {
                 return Err(will_not_start(dying).into());
             }
             tokio::time::sleep(READY_PAUSE).await;
         }
-        tracing::debug!(node = node.id(), "ready");
+        tracing::debug!(process = node.name(), "ready");
     }
     Ok(())
 }
@@ -369,8 +325,8 @@ fn will_not_start(node: &NodeProcess) -> Failure {
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n  ");
     Failure::NodeStopped(format!(
-        "node {} does not start ({}); the end of {}:\n  {tail}",
-        node.id(),
+        "{} does not start ({}); the end of {}:\n  {tail}",
+        node.name(),
         node.state().last_end.unwrap_or_default(),
         log.display()
     ))

@@ -22,6 +22,8 @@ pub(super) struct Ready<'a> {
     pub(super) tls: &'a [SocketAddr],
     /// Its nodes.
     pub(super) nodes: &'a [NodeProcess],
+    /// Its gateways that are processes of their own.
+    pub(super) gateways: &'a [NodeProcess],
     /// Its database.
     pub(super) state: DatabaseState,
     /// How long it took.
@@ -46,6 +48,20 @@ impl Ready<'_> {
                 })
             })
             .collect();
+        let gateways: Vec<_> = self
+            .grid
+            .gateways
+            .iter()
+            .zip(self.gateways)
+            .map(|(place, gateway)| {
+                json!({
+                    "id": place.id,
+                    "pid": gateway.state().pid,
+                    "gateway": place.url(),
+                    "log": gateway.log(),
+                })
+            })
+            .collect();
         let database = match &self.state {
             DatabaseState::None => json!(null),
             DatabaseState::Starting => json!({"state": "starting"}),
@@ -67,6 +83,7 @@ impl Ready<'_> {
             "gateways": self.grid.gateway_urls(),
             "tls_gateways": self.tls.iter().map(|at| format!("https://{at}")).collect::<Vec<_>>(),
             "nodes": nodes,
+            "gateway_processes": gateways,
             "data_dir": self.context.data_dir.path(),
             "database": database,
             "started_in_ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
@@ -94,6 +111,12 @@ impl Ready<'_> {
             text.push_str(&format!(
                 "  with TLS {}  https://{address}   wss://{address}/v1/ws\n",
                 node.id
+            ));
+        }
+        for gateway in &self.grid.gateways {
+            let (id, port, url) = (gateway.id, gateway.port, gateway.url());
+            text.push_str(&format!(
+                "  gateway-{id}   {url}   ws://127.0.0.1:{port}/v1/ws   a process of its own\n"
             ));
         }
         let directory = self.context.data_dir.path().display();
