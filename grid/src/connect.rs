@@ -358,7 +358,7 @@ impl Keeper {
         let outlook = Arc::clone(&self.outlook);
         let asking = outlook.reachable().into_iter().map(|node| {
             let asked = outlook.ask(node, SERVICE_REPORT, &report, ANSWER_WAIT);
-            async move { asked.await }
+            asked
         });
         let answers: Vec<Option<Briefing>> = futures_util::future::join_all(asking).await;
         for briefing in answers.into_iter().flatten() {

@@ -168,6 +168,10 @@ pub(crate) async fn run(context: &Context, args: GatewayArgs) -> anyhow::Result<
     connection.announce("");
     gateway.announce_stop();
     let stopping = async {
+        // Others go on; where the whole grid stops, there is nobody to spare.
+        if matches!(end, End::Planned(_)) {
+            gateway.send_away().await;
+        }
         gateway.shutdown().await;
         connection.shutdown().await;
     };
