@@ -28,7 +28,8 @@ use crate::http::{self, problem};
 use crate::hub;
 use crate::identity::{self, Identity, KeysError, Mode, PeerAddress};
 use crate::limits::{
-    ACCEPT_RETRY_MS, HEADERS_MAX, HTTP_BUFFER_BYTES_MAX, PLACE_RETRY_AFTER_MS, SHUTDOWN_TIMEOUT_MS,
+    ACCEPT_RETRY_MS, HEADERS_MAX, HTTP_BUFFER_BYTES_MAX, PLACE_RETRY_AFTER_MS, SEND_AWAY_MS_MAX,
+    SEND_AWAY_PAUSE_MS, SENT_AWAY_PER_S, SHUTDOWN_TIMEOUT_MS,
 };
 use crate::protocol::code::ErrorCode;
 use crate::state::Shared;
@@ -168,7 +169,7 @@ impl Gateway {
             let (acceptor, places) = (Arc::clone(&shared), Arc::clone(&places));
             shared.tasks.spawn(async move {
                 tokio::select! {
-                    () = acceptor.stopping.cancelled() => {}
+                    () = acceptor.closing.cancelled() => {}
                     () = accept(&acceptor, &door, &places) => {}
                     () = keep_current(&acceptor, &door) => {}
                 }
@@ -205,9 +206,22 @@ impl Gateway {
         self.shared.leaving.store(true, Ordering::Relaxed);
     }
 
+    /// Lets nobody in any more and sends the clients away one after the other, so that the gateways they go
+    /// to take them as they come and nobody waits for the others. Whoever has not been asked yet is served.
+    /// For a stop that the other gateways do not share; [`Gateway::shutdown`] must follow.
+    pub async fn send_away(&self) {
+        self.shared.closing.cancel();
+        let numbers = self.shared.connections.numbers();
+        for some in numbers.chunks(sent_at_once(numbers.len())) {
+            self.shared.connections.send_away(some);
+            tokio::time::sleep(Duration::from_millis(SEND_AWAY_PAUSE_MS)).await;
+        }
+    }
+
     /// Stops: accepts nothing more, finishes what is under way, says goodbye to every client, and
     /// returns when all are gone or after five seconds.
     pub async fn shutdown(self) {
+        self.shared.closing.cancel();
         self.shared.stopping.cancel();
         self.shared.connections.drain();
         self.shared.tasks.close();
@@ -222,6 +236,13 @@ impl Gateway {
             );
         }
     }
+}
+
+/// How many of so many clients are sent away at a time.
+fn sent_at_once(clients: usize) -> usize {
+    let at_leisure = SENT_AWAY_PER_S * SEND_AWAY_PAUSE_MS / 1_000;
+    let in_time = (clients as u64).div_ceil(SEND_AWAY_MS_MAX / SEND_AWAY_PAUSE_MS);
+    at_leisure.max(in_time).max(1) as usize
 }
 
 /// Looks after the door's certificate, where it has one.
@@ -392,6 +413,13 @@ async fn serve<I>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_are_sent_away_in_bounded_time_and_few_at_leisure() {
+        assert_eq!(sent_at_once(0), 10);
+        assert_eq!(sent_at_once(333), 10, "a third of a second");
+        assert_eq!(sent_at_once(50_000), 250, "200 times");
+    }
 
     #[test]
     fn the_answer_to_too_many_is_well_formed() {

@@ -35,6 +35,12 @@ pub(crate) const GOODBYE_TIMEOUT_MS: u64 = 4_000;
 pub(crate) const LINGER_TIMEOUT_MS: u64 = 1_000;
 /// See [`LINGER_TIMEOUT_MS`]: at most this many bytes.
 pub(crate) const LINGER_BYTES_MAX: usize = 4 << 20;
+/// A gateway that others replace sends about so many clients away a second...
+pub(crate) const SENT_AWAY_PER_S: u64 = 1_000;
+/// ... and all of them within this time, some every [`SEND_AWAY_PAUSE_MS`].
+pub(crate) const SEND_AWAY_MS_MAX: u64 = 2_000;
+/// See [`SEND_AWAY_MS_MAX`].
+pub(crate) const SEND_AWAY_PAUSE_MS: u64 = 10;
 /// The clients of a gateway that stops come back spread over so long that the others let in about so many a
 /// second...
 pub(crate) const RECONNECTS_PER_S: u64 = 4_000;

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) history_turn: Arc<Semaphore>,
     /// Set when the gateway is about to stop, while it still serves.
     pub(crate) leaving: AtomicBool,
+    /// Cancelled when nobody is let in any more.
+    pub(crate) closing: CancellationToken,
     /// Cancelled when the gateway stops.
     pub(crate) stopping: CancellationToken,
     /// Everything that runs for the gateway.
@@ -96,6 +98,7 @@ impl Shared {
             admission: Admission::new(settings.work_max, settings.work_bytes_max),
             history_turn: Arc::new(Semaphore::new(HISTORIES_MAX)),
             leaving: AtomicBool::new(false),
+            closing: CancellationToken::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             currencies: Cache::new(AUCTIONS_CACHED_MAX),
@@ -127,7 +130,7 @@ impl Shared {
     pub(crate) fn reconnect_after_ms(&self, ending: Ending) -> u64 {
         match ending {
             Ending::Draining => {
-                self.unique() as u64 % reconnect_spread_ms(self.connections.drained())
+                1 + self.unique() as u64 % reconnect_spread_ms(self.connections.drained())
             }
             _ => self.retry_after_ms(),
         }

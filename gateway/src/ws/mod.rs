@@ -57,6 +57,19 @@ impl Connections {
         }
     }
 
+    /// Those that are open, for [`Self::send_away`].
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.open.lock().keys().copied().collect()
+    }
+
+    /// Asks these to say goodbye.
+    pub(crate) fn send_away(&self, numbers: &[u64]) {
+        let open = self.open.lock();
+        for (outlet, _) in numbers.iter().filter_map(|number| open.get(number)) {
+            outlet.end(EndReason::Draining);
+        }
+    }
+
     /// Notes what a connection's fresh token says.
     fn renew(&self, number: u64, renewed: Caller) {
         if let Some((_, caller)) = self.open.lock().get_mut(&number) {

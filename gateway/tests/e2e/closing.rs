@@ -34,6 +34,27 @@ async fn a_stopping_gateway_says_goodbye() {
 }
 
 #[tokio::test]
+async fn clients_are_sent_away_one_after_the_other_and_nobody_comes_in() {
+    let mut grid = Grid::start().await;
+    let mut clients = Vec::new();
+    for number in 0..25 {
+        clients.push(grid.connect(person(number)).await);
+    }
+    let gateway = grid.gateway.take().expect("running");
+    patiently("sending them away", gateway.send_away()).await;
+    assert!(TcpStream::connect(grid.address()).await.is_err());
+    for client in &mut clients {
+        let goodbye = client.expect_type("goodbye").await;
+        assert_eq!(goodbye["data"]["reason"], "draining");
+        // They need not be spread any more than they are.
+        let wait_ms = goodbye["data"]["retry_after_ms"].as_u64();
+        assert!(wait_ms.is_some_and(|wait_ms| wait_ms <= 50), "{goodbye}");
+    }
+    patiently("the stop", gateway.shutdown()).await;
+    grid.stop().await;
+}
+
+#[tokio::test]
 async fn a_silent_client_is_pinged_and_a_dead_one_closed() {
     let grid = Grid::with(|settings| {
         settings.ping_interval_ms = 50;

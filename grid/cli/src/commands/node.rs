@@ -292,9 +292,13 @@ async fn stop(end: &End, node: GridNode<Unit>, gateway: Gateway, pump: Pumping) 
                 left = handover.left,
                 "the handover has ended"
             );
+            gateway.send_away().await;
         }
         End::Ordered(by) => tracing::info!(by, "the node stops"),
-        End::Leaving => tracing::info!("the node holds nothing any more and lets its clients go"),
+        End::Leaving => {
+            tracing::info!("the node holds nothing any more and lets its clients go");
+            gateway.send_away().await;
+        }
         End::Failed(reason) => tracing::error!(reason, "the node stops"),
     }
     gateway.shutdown().await;
