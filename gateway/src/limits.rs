@@ -20,13 +20,13 @@ pub(crate) const PAGE_LIMIT_DEFAULT: usize = 100;
 pub(crate) const AUCTIONS_CACHED_MAX: usize = 65_536;
 /// Events whose layout is remembered; a venue of 20,000 seats takes about 250 kB.
 pub(crate) const LAYOUTS_CACHED_MAX: usize = 128;
-/// Read buffer of a WebSocket, in bytes.
-pub(crate) const READ_BUFFER_BYTES: usize = 4 << 10;
-/// A WebSocket's write buffer is handed to the system at this size, in bytes.
-pub(crate) const WRITE_BUFFER_BYTES: usize = 4 << 10;
-/// Longer messages to a client are sent in fragments of this many bytes, so that no connection keeps
-/// a large write buffer.
-pub(crate) const FRAGMENT_BYTES_MAX: usize = 8 << 10;
+/// Read buffer of a WebSocket, in bytes; every connection keeps one. Longer messages get a longer one.
+pub(crate) const READ_BUFFER_BYTES: usize = 2 << 10;
+/// Pings, pongs and the goodbye are handed to the system at this many bytes.
+pub(crate) const CONTROL_BUFFER_BYTES: usize = 1 << 10;
+/// What waits for a client is written together up to this many bytes, so that many short answers cost one
+/// call of the system; a longer message goes alone.
+pub(crate) const WRITE_BATCH_BYTES_MAX: usize = 16 << 10;
 /// A client that takes nothing for this long is a slow consumer.
 pub(crate) const WRITE_TIMEOUT_MS: u64 = 20_000;
 /// The longest that a goodbye may take.

@@ -47,6 +47,11 @@ impl Encoded {
         &self.wire
     }
 
+    /// The same, where nobody else needs it.
+    pub(crate) fn into_wire(self) -> Bytes {
+        self.wire
+    }
+
     /// The text alone.
     pub(crate) fn payload(&self) -> Bytes {
         self.wire.slice(self.head..)

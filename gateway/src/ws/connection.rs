@@ -10,18 +10,18 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, StreamExt};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::Frame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -35,10 +35,11 @@ use crate::hub::{AskedPast, Subscriber};
 use crate::identity::Caller;
 use crate::identity::authorisation::Action;
 use crate::limits::{
-    FRAGMENT_BYTES_MAX, READ_BUFFER_BYTES, TokenBucket, WRITE_BUFFER_BYTES, WRITE_TIMEOUT_MS,
+    CONTROL_BUFFER_BYTES, READ_BUFFER_BYTES, TokenBucket, WRITE_BATCH_BYTES_MAX, WRITE_TIMEOUT_MS,
 };
 use crate::observe::RequestKind;
 use crate::protocol::code::ErrorCode;
+use crate::protocol::event::Encoded;
 use crate::protocol::frame;
 use crate::protocol::message::{Envelope, Request, Topic};
 use crate::protocol::view::ReplyData;
@@ -56,10 +57,10 @@ struct Connection {
     number: u64,
     outlet: Arc<Outlet>,
     in_flight: FuturesUnordered<Work>,
-    /// Messages to write; bounded by what is in flight and what one opening replays.
+    /// Whole frames to write; bounded by what is in flight and what one opening replays.
     out: VecDeque<Bytes>,
-    /// How much of the first message has gone out as fragments.
-    out_sent: usize,
+    /// What the socket has not taken yet of frames that are being written.
+    writing: Bytes,
     bucket: TokenBucket,
     heard: Instant,
     pinged: Instant,
@@ -104,7 +105,7 @@ pub(crate) async fn run(
     let (outlet, stream) = open(&shared, transport);
     let limits = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .write_buffer_size(CONTROL_BUFFER_BYTES)
         .max_message_size(Some(shared.settings.message_bytes_max))
         .max_frame_size(Some(shared.settings.message_bytes_max));
     let socket =
@@ -128,7 +129,7 @@ pub(crate) async fn run(
         outlet,
         in_flight: FuturesUnordered::new(),
         out: VecDeque::new(),
-        out_sent: 0,
+        writing: Bytes::new(),
         bucket: TokenBucket::full(now),
         heard: now,
         pinged: now,
@@ -167,7 +168,8 @@ pub(crate) async fn run(
     tracing::debug!(user = %caller.user, reason = ending.reason(), "a connection ends");
     let retry_after_ms = shared.reconnect_after_ms(ending);
     let goodbye = frame::goodbye(ending.reason(), retry_after_ms, &cursors);
-    farewell::say(socket, ending, unsent, goodbye).await;
+    // Apart from the connection's own memory, which would hold the room for it all along.
+    Box::pin(farewell::say(socket, ending, unsent, goodbye)).await;
 }
 
 impl Connection {
@@ -201,7 +203,7 @@ impl Connection {
                 && let Some(message) = self.queues.take()
             {
                 moved = true;
-                self.out.push_back(message);
+                self.say(&message);
             }
             moved |= self.take_events();
             let was_blocked = self.blocked.is_some();
@@ -390,14 +392,19 @@ impl Connection {
     fn reply(&mut self, kind: RequestKind, id: Option<&str>, data: &ReplyData) {
         let result = Ok::<_, Failure>(());
         self.shared.metrics.finished(kind, &result, Duration::ZERO);
-        self.out.push_back(frame::reply(id, data));
+        self.say(&frame::reply(id, data));
     }
 
     fn refuse(&mut self, kind: RequestKind, id: Option<&str>, failure: Failure) {
         let reply = frame::error(id, &failure);
         let result = Err::<(), _>(failure);
         self.shared.metrics.finished(kind, &result, Duration::ZERO);
-        self.out.push_back(reply);
+        self.say(&reply);
+    }
+
+    /// Puts a message behind those that wait to be written.
+    fn say(&mut self, text: &[u8]) {
+        self.out.push_back(Encoded::text(text).into_wire());
     }
 
     /// The client has shown a fresh token.
@@ -413,12 +420,12 @@ impl Connection {
 
     fn finish(&mut self, done: Done) {
         let (topic, generation, result) = match done {
-            Done::Reply(reply) => return self.out.push_back(reply),
+            Done::Reply(reply) => return self.say(&reply),
             Done::Renewed { caller, reply } => {
                 if let Some(caller) = caller {
                     self.renewed(caller);
                 }
-                return self.out.push_back(reply);
+                return self.say(&reply);
             }
             Done::Opened {
                 topic,
@@ -432,15 +439,17 @@ impl Connection {
                 self.drain_queue();
                 let due = self.outlet.opened(topic, generation, opening.live_after);
                 if let Some(due) = due {
-                    self.out.extend(opening.frames);
-                    self.out
-                        .extend(due.iter().map(|event| event.message.payload()));
+                    for message in &opening.frames {
+                        self.say(message);
+                    }
+                    let due = due.iter().map(|event| event.message.wire().clone());
+                    self.out.extend(due);
                     return;
                 }
             }
             Err(reply) => {
                 self.outlet.failed(topic, generation);
-                self.out.push_back(reply);
+                self.say(&reply);
             }
         }
         if !self.outlet.contains(topic) {
@@ -458,7 +467,7 @@ impl Connection {
         while let Some(topic) = self.outlet.behind() {
             took = true;
             match self.shared.hub.catch_up(topic, &self.outlet) {
-                Some(update) => self.out.push_back(update),
+                Some(update) => self.say(&update),
                 None => {
                     // The hub knows the topic no more: the client must read it anew.
                     self.outlet.end(EndReason::Resync);
@@ -473,54 +482,115 @@ impl Connection {
         let mut took = false;
         while let Some(delivery) = self.outlet.take() {
             took = true;
-            self.out.push_back(delivery.message.payload());
+            self.out.push_back(delivery.message.wire().clone());
         }
         took
     }
 
-    /// What must go out before a goodbye: for a slow consumer only the rest of a message that has
-    /// begun, since nothing may come between its fragments; else all that waits.
-    fn unsent(&mut self, ending: Ending) -> Vec<Frame> {
-        let messages = match ending {
-            Ending::Closed | Ending::Broken => 0,
-            Ending::SlowConsumer => usize::from(self.out_sent > 0),
-            _ => self.out.len(),
+    /// What must go out before a goodbye: what has begun to, and all that waits unless the client does not
+    /// take it anyway.
+    fn unsent(&mut self, ending: Ending) -> VecDeque<Bytes> {
+        let mut unsent = match ending {
+            Ending::Closed | Ending::Broken => return VecDeque::new(),
+            Ending::SlowConsumer => VecDeque::new(),
+            _ => std::mem::take(&mut self.out),
         };
-        let sent = self.out_sent;
-        let waiting = self.out.drain(..).take(messages).enumerate();
-        waiting
-            .map(|(place, message)| {
-                let (rest, data) = match place {
-                    0 if sent > 0 => (message.slice(sent..), Data::Continue),
-                    _ => (message, Data::Text),
-                };
-                Frame::message(rest, OpCode::Data(data), true)
-            })
-            .collect()
+        unsent.push_front(std::mem::take(&mut self.writing));
+        unsent
     }
 
     /// Writes all that waits and flushes. `Pending` means that the client does not take it.
+    ///
+    /// The WebSocket library is left to read, and to answer pings. Frames do not go through it: it would
+    /// copy each into a buffer that every connection then keeps. It writes only between them, since nothing
+    /// is read and no ping is sent while the client takes nothing.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.outlet.poll_rest(cx)).map_err(Error::Io)?;
         let mut socket = Pin::new(&mut self.socket);
-        while let Some(first) = self.out.front() {
-            ready!(socket.as_mut().poll_ready(cx))?;
-            let start = self.out_sent;
-            let end = first.len().min(start + FRAGMENT_BYTES_MAX);
-            let (is_first, is_last) = (start == 0, end == first.len());
-            let data = if is_first { Data::Text } else { Data::Continue };
-            let frame = Frame::message(first.slice(start..end), OpCode::Data(data), is_last);
-            socket.as_mut().start_send(Message::Frame(frame))?;
-            if is_last {
-                self.out.pop_front();
-                self.out_sent = 0;
-            } else {
-                self.out_sent = end;
+        if self.writing.is_empty() {
+            ready!(socket.as_mut().poll_flush(cx))?;
+            if self.out.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        loop {
+            while !self.writing.is_empty() {
+                let stream = Pin::new(socket.as_mut().get_mut().get_mut());
+                match ready!(stream.poll_write(cx, &self.writing)).map_err(Error::Io)? {
+                    0 => return Poll::Ready(Err(Error::Io(ErrorKind::WriteZero.into()))),
+                    bytes => self.writing.advance(bytes),
+                }
+            }
+            match next_batch(&mut self.out) {
+                Some(frames) => self.writing = frames,
+                None => break,
             }
         }
         if self.out.capacity() > self.shared.settings.requests_in_flight_max {
             self.out = VecDeque::new();
         }
         socket.poll_flush(cx)
+    }
+}
+
+/// The next frames to write, in one piece of at most [`WRITE_BATCH_BYTES_MAX`], or one longer frame.
+fn next_batch(out: &mut VecDeque<Bytes>) -> Option<Bytes> {
+    let first = out.pop_front()?;
+    let mut bytes = first.len();
+    let followers = out.iter().take_while(|frame| {
+        let fits = bytes + frame.len() <= WRITE_BATCH_BYTES_MAX;
+        bytes += if fits { frame.len() } else { 0 };
+        fits
+    });
+    let followers = followers.count();
+    if followers == 0 {
+        return Some(first);
+    }
+    let mut batch = BytesMut::with_capacity(bytes);
+    batch.extend_from_slice(&first);
+    for frame in out.drain(..followers) {
+        batch.extend_from_slice(&frame);
+    }
+    Some(batch.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How large what a function of four arguments returns is.
+    fn bytes_of<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every connection has one for as long as it is open. What it holds for its last moments only, a
+    /// goodbye's buffer say, belongs into a box that is made then.
+    #[test]
+    fn a_connection_is_small() {
+        let bytes = bytes_of(run);
+        assert!(bytes <= 2_048, "{bytes} bytes");
+    }
+
+    #[test]
+    fn what_waits_is_written_together_up_to_a_bound_and_in_order() {
+        let lengths = [
+            10,
+            20,
+            WRITE_BATCH_BYTES_MAX - 30,
+            1,
+            2 * WRITE_BATCH_BYTES_MAX,
+            5,
+        ];
+        let frames = (0..).zip(lengths);
+        let mut out: VecDeque<Bytes> = frames
+            .map(|(number, length)| Bytes::from(vec![number; length]))
+            .collect();
+        let expected: Vec<u8> = out.iter().flatten().copied().collect();
+        let batches: Vec<Bytes> = std::iter::from_fn(|| next_batch(&mut out)).collect();
+        let sizes: Vec<usize> = batches.iter().map(Bytes::len).collect();
+        assert_eq!(
+            sizes,
+            [WRITE_BATCH_BYTES_MAX, 1, 2 * WRITE_BATCH_BYTES_MAX, 5]
+        );
+        assert_eq!(batches.concat(), expected);
     }
 }

@@ -1,6 +1,7 @@
 //! How a connection ends: a goodbye with its reason, the close frame, and a short patience so that both
 //! arrive.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
@@ -96,11 +96,12 @@ impl Ending {
     }
 }
 
-/// Ends the connection, in bounded time. `frames` are what must still go out before the goodbye.
+/// Ends the connection, in bounded time. `frames` go out before the goodbye; the first is
+/// what is left of one that has begun to, or empty.
 pub(crate) async fn say(
     mut socket: WebSocketStream<ConnectionSocket>,
     ending: Ending,
-    frames: Vec<Frame>,
+    frames: VecDeque<Bytes>,
     goodbye: Bytes,
 ) {
     let timeout = Duration::from_millis(GOODBYE_TIMEOUT_MS);
@@ -115,8 +116,14 @@ pub(crate) async fn say(
         _ => {}
     }
     let saying = async {
+        let mut frames = frames.iter();
+        if let Some(begun) = frames.next() {
+            socket.get_mut().write_all(begun).await?;
+        }
+        // A pong may have begun where none of them had.
+        socket.flush().await?;
         for frame in frames {
-            socket.feed(Message::Frame(frame)).await?;
+            socket.get_mut().write_all(frame).await?;
         }
         if ending == Ending::MessageTooLarge {
             let failure = Failure::new(ErrorCode::MessageTooLarge, "the message is too large");

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::load::positive;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::load::watch::watchers::{self, Watching};
-use crate::load::watch::{self, WatchPlan, bare, storm};
+use crate::load::watch::watchers::{self, Greeting, Watching};
+use crate::load::watch::{self, Peer, WatchPlan, bare, storm};
 
 /// What both understand.
 #[derive(Debug, Args)]
@@ -41,6 +41,9 @@ pub(crate) struct WatchArgs {
     /// Then the same by a bare loop of writes to as many sockets as one gateway here has
     #[arg(long)]
     bare: bool,
+    /// Then one update at a time, in turn with another server: uws=COMMAND or nats=COMMAND (see scripts/peers)
+    #[arg(long = "peer", value_name = "NAME=COMMAND")]
+    peers: Vec<Peer>,
 }
 
 /// `grid load storm`
@@ -61,7 +64,9 @@ pub(crate) struct WatchersArgs {
     #[arg(long)]
     local: Ipv4Addr,
     #[arg(long)]
-    auction: Option<Uuid>,
+    greeting: Greeting,
+    #[arg(long)]
+    auction: Uuid,
     #[arg(long)]
     watchers: usize,
     #[arg(long)]
@@ -93,6 +98,7 @@ impl RoomArgs {
             duration: Duration::ZERO,
             burst: 0,
             bare: false,
+            peers: Vec::new(),
             spread: Duration::ZERO,
         })
     }
@@ -104,6 +110,7 @@ pub(crate) async fn watch(context: &Context, args: &WatchArgs) -> anyhow::Result
         duration: positive(args.duration, "--duration")?,
         burst: args.burst,
         bare: args.bare,
+        peers: args.peers.clone(),
         ..args.room.plan(context)?
     };
     let watched = watch::run(context.output, &plan, &context.api()?).await?;
@@ -134,6 +141,7 @@ pub(crate) async fn watchers(args: &WatchersArgs) -> anyhow::Result<()> {
     let watching = Watching {
         gateways: args.gateways.clone(),
         local: args.local,
+        greeting: args.greeting,
         auction: args.auction,
         watchers: args.watchers,
         epoch_ms: args.epoch_ms,

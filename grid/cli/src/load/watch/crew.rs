@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::watchers::{Resumed, Seen};
+use super::watchers::{Connected, Resumed, Seen};
 
 /// How long an order may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(300);
@@ -25,9 +25,18 @@ impl Hand {
     /// Starts `grid load` with these arguments.
     pub(super) fn start(arguments: &[String]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's file")?;
-        let mut child = Command::new(program)
-            .arg("load")
-            .args(arguments)
+        Self::of(Command::new(program).arg("load").args(arguments))
+    }
+
+    /// Starts another program that takes orders alike.
+    pub(super) fn start_other(words: &[String]) -> anyhow::Result<Self> {
+        let (program, arguments) = words.split_first().context("no program is named")?;
+        Self::of(Command::new(program).args(arguments))
+            .with_context(|| format!("cannot start `{}`", words.join(" ")))
+    }
+
+    fn of(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -65,16 +74,17 @@ impl Hand {
 #[derive(Debug)]
 pub(super) struct Crew(pub(super) Vec<Hand>);
 
-#[derive(serde::Deserialize)]
-struct Connected {
-    connected: usize,
-}
-
 impl Crew {
-    /// Has everybody connect; returns how many did.
-    pub(super) async fn connect(&mut self) -> anyhow::Result<usize> {
-        let connected: Vec<Connected> = self.each("connect").await?;
-        Ok(connected.iter().map(|one| one.connected).sum())
+    /// Has everybody connect.
+    pub(super) async fn connect(&mut self) -> anyhow::Result<Connected> {
+        let mut all = Connected::default();
+        for one in self.each::<Connected>("connect").await? {
+            all.connected += one.connected;
+            for (reason, count) in one.failures {
+                *all.failures.entry(reason).or_default() += count;
+            }
+        }
+        Ok(all)
     }
 
     /// What was seen since the last time.
@@ -82,19 +92,7 @@ impl Crew {
         let seen: Vec<Seen> = self.each("report").await?;
         let mut all = Seen::default();
         for one in seen {
-            all.delivered += one.delivered;
-            all.bytes += one.bytes;
-            all.missed += one.missed;
-            all.doubled += one.doubled;
-            all.lost += one.lost;
-            all.replayed += one.replayed;
-            all.snapshots += one.snapshots;
-            all.first_us = match (all.first_us, one.first_us) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            all.last_us = all.last_us.max(one.last_us);
-            all.latencies.extend(one.latencies);
+            all.add(one);
         }
         Ok(all)
     }

@@ -4,6 +4,8 @@
 pub(super) const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 /// What an amount begins with, in minor units, so that the first is more than nothing.
 pub(super) const FIRST_AMOUNT: u64 = 1_000;
+/// How the answer to an upgrade begins that is let in.
+const SWITCHING: &str = "HTTP/1.1 101 ";
 /// More than this of a message that is not whole yet is not a gateway's.
 const REST_BYTES_MAX: usize = 1 << 20;
 
@@ -25,6 +27,12 @@ pub(super) enum Heard<'a> {
         bytes: usize,
     },
     Ping,
+    /// The upgrade was answered.
+    Switched,
+    /// The upgrade was refused, with this status line.
+    Refused(&'a str),
+    /// The connection is about to be ended, for this reason.
+    Goodbye(&'a str),
     Other,
 }
 
@@ -68,17 +76,27 @@ impl Frames {
             };
             self.is_upgrading = false;
             used = end + 4;
+            let line = bytes.split(|byte| *byte == b'\r').next();
+            let line = line.and_then(|line| std::str::from_utf8(line).ok());
+            let line = line.unwrap_or_default();
+            if !line.starts_with(SWITCHING) {
+                hear(Heard::Refused(line));
+                return bytes.len();
+            }
+            hear(Heard::Switched);
         }
         while let Some((opcode, head, length)) = head(&bytes[used..]) {
             let Some(payload) = bytes.get(used + head..used + head + length) else {
                 break;
             };
             used += head + length;
-            hear(match opcode {
-                1 => std::str::from_utf8(payload).map_or(Heard::Other, |text| read(text, head)),
-                9 => Heard::Ping,
-                _ => Heard::Other,
-            });
+            let text = || std::str::from_utf8(payload).unwrap_or_default();
+            match opcode {
+                1 => hear(read(text(), head)),
+                2 => each_of_nats(text(), head, hear),
+                9 => hear(Heard::Ping),
+                _ => hear(Heard::Other),
+            }
         }
         used
     }
@@ -104,6 +122,20 @@ fn head(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     }
 }
 
+/// What `nats-server` says in one frame: one line of its protocol after the other.
+fn each_of_nats(text: &str, head: usize, hear: &mut impl FnMut(Heard<'_>)) {
+    for line in text.split("\r\n") {
+        match line {
+            "PONG" => hear(Heard::Opened {
+                cursor: None,
+                replayed: None,
+            }),
+            line if line.starts_with('{') => hear(read(line, head)),
+            _ => {}
+        }
+    }
+}
+
 fn read(text: &str, head: usize) -> Heard<'_> {
     let kind = after(text, r#"{"type":""#).unwrap_or_default();
     if kind.starts_with("bid_placed") {
@@ -126,6 +158,10 @@ fn read(text: &str, head: usize) -> Heard<'_> {
             cursor: after(text, r#""cursor":""#).and_then(quoted),
             replayed: None,
         };
+    }
+    if kind.starts_with("goodbye") {
+        let reason = after(text, r#""reason":""#).and_then(quoted);
+        return Heard::Goodbye(reason.unwrap_or_default());
     }
     if kind.starts_with("resumed") {
         return Heard::Opened {
@@ -201,13 +237,44 @@ mod tests {
             for piece in bytes.chunks(piece) {
                 frames.take(piece, |one| heard.push(format!("{one:?}")));
             }
-            assert_eq!(heard.len(), 3, "{heard:?}");
-            assert!(heard[0].contains("replayed: Some(true)"), "{heard:?}");
+            assert_eq!(heard.len(), 4, "{heard:?}");
+            assert_eq!(heard[0], "Switched");
+            assert!(heard[1].contains("replayed: Some(true)"), "{heard:?}");
             assert!(
-                heard[1].contains(r#"number: 7, offset_ms: 1234, cursor: "2:7:0""#),
+                heard[2].contains(r#"number: 7, offset_ms: 1234, cursor: "2:7:0""#),
                 "{heard:?}"
             );
-            assert_eq!(heard[2], "Ping");
+            assert_eq!(heard[3], "Ping");
         }
+    }
+
+    #[test]
+    fn a_frame_of_nats_holds_several_messages() {
+        let bid = bid_frame(7, 1_234);
+        let bid = std::str::from_utf8(&bid[4..]).expect("text");
+        let text = format!("PONG\r\nMSG updates 1 300\r\n{bid}\r\nMSG updates 1 300\r\n{bid}\r\n");
+        let mut frame = vec![0x82, 126];
+        frame.extend_from_slice(&(text.len() as u16).to_be_bytes());
+        frame.extend_from_slice(text.as_bytes());
+        let mut heard = Vec::new();
+        Frames::default().take(&frame, |one| heard.push(format!("{one:?}")));
+        assert!(heard[0].starts_with("Opened"), "{heard:?}");
+        assert_eq!(heard.len(), 3, "{heard:?}");
+        assert!(heard[1].contains("number: 7"), "{heard:?}");
+    }
+
+    #[test]
+    fn a_refused_upgrade_and_a_goodbye_say_why() {
+        let refusal = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\n\r\n{}";
+        let mut heard = Vec::new();
+        Frames::after_upgrade().take(refusal, |one| heard.push(format!("{one:?}")));
+        assert_eq!(heard, [r#"Refused("HTTP/1.1 429 Too Many Requests")"#]);
+
+        let goodbye = br#"{"type":"goodbye","data":{"reason":"slow_consumer"}}"#;
+        let mut bytes = vec![0x81, goodbye.len() as u8];
+        bytes.extend_from_slice(goodbye);
+        Frames::default().take(&bytes, |one| {
+            assert_eq!(one, Heard::Goodbye("slow_consumer"));
+        });
     }
 }

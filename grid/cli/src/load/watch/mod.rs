@@ -18,30 +18,41 @@ mod crew;
 mod frames;
 mod publisher;
 mod report;
+mod rivals;
 pub(crate) mod storm;
 pub(crate) mod watchers;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 use uuid::Uuid;
 
 use super::usage::Usage;
 use crate::api::Api;
 use crate::failure::Failure;
 use crate::output::Output;
-use bare::{Listening, Wrote};
 use crew::{Crew, Hand};
 use publisher::Publisher;
-use report::{Cost, Phase, Watched, latency_ms};
+use report::{Cost, Phase, Rounds, Watched, latency_ms};
+pub(crate) use rivals::Peer;
+use rivals::Rival;
+use watchers::Greeting;
 
 /// Watchers in one process, below the 20,000 files that one may have open.
 const WATCHERS_PER_PROCESS_MAX: usize = 18_000;
 /// What the last events may take to arrive.
 const SETTLE: Duration = Duration::from_millis(1_500);
-/// How long a burst may take to arrive.
+/// How long a burst may take to arrive ...
 const BURST_WAIT: Duration = Duration::from_secs(120);
+/// ... and when it is over, should somebody have missed something: nothing has come for so long.
+const QUIET: Duration = Duration::from_secs(5);
+/// A burst and the bare loop take turns so many times; the medians are compared.
+const ROUNDS: usize = 3;
+/// Where the first process connects from.
+const FIRST_LOCAL: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
 
 /// How to measure.
@@ -59,6 +70,8 @@ pub(crate) struct WatchPlan {
     pub(crate) burst: u64,
     /// Whether the same is done by a bare loop of writes.
     pub(crate) bare: bool,
+    /// Other servers that the gateways are compared with, one update at a time.
+    pub(crate) peers: Vec<Peer>,
     /// Those who are cut off come back within this time.
     pub(crate) spread: Duration,
 }
@@ -76,11 +89,11 @@ impl WatchPlan {
         self.gateways.iter().map(address).collect()
     }
 
-    /// Starts the processes that watch. Each has a local address of its own, from 127.0.0.2 on.
+    /// Starts the processes that watch. Each has local addresses of its own, from 127.0.0.2 on.
     fn crew(
         &self,
         at: &[SocketAddr],
-        auction: Option<Uuid>,
+        (greeting, auction): (Greeting, Uuid),
         epoch_ms: u64,
     ) -> anyhow::Result<Crew> {
         let processes = self.watchers.div_ceil(WATCHERS_PER_PROCESS_MAX).max(1);
@@ -88,18 +101,21 @@ impl WatchPlan {
         let hands = (0..processes).map(|number| {
             // The first processes take one more each where it does not come out even.
             let extra = usize::from(number < self.watchers % processes);
-            let watchers = self.watchers / processes + extra;
-            let local = Ipv4Addr::new(127, 0, 0, u8::try_from(number + 2)?);
-            let mut arguments = vec![
+            let watching = self.watchers / processes + extra;
+            let first = number * watchers::addresses_of(WATCHERS_PER_PROCESS_MAX);
+            let local = Ipv4Addr::from_bits(FIRST_LOCAL.to_bits() + u32::try_from(first)?);
+            let greeting = greeting.to_possible_value();
+            let greeting = greeting.context("every greeting has a name")?;
+            Hand::start(&[
                 "watchers".to_owned(),
+                format!("--greeting={}", greeting.get_name()),
+                format!("--auction={auction}"),
                 format!("--gateways={}", gateways.join(",")),
                 format!("--local={local}"),
-                format!("--watchers={watchers}"),
+                format!("--watchers={watching}"),
                 format!("--epoch-ms={epoch_ms}"),
                 format!("--spread-ms={}", self.spread.as_millis()),
-            ];
-            arguments.extend(auction.map(|auction| format!("--auction={auction}")));
-            Hand::start(&arguments)
+            ])
         });
         Ok(Crew(hands.collect::<anyhow::Result<_>>()?))
     }
@@ -145,6 +161,8 @@ struct Room {
     publisher: Publisher,
     processes: Vec<i32>,
     connected: usize,
+    /// Why others are not, with how many each.
+    failures: BTreeMap<String, u64>,
     connect_s: f64,
     resident_before: u64,
     resident_after: u64,
@@ -156,7 +174,11 @@ impl Room {
         let processes = gateway_processes(&at)?;
         let publisher = Publisher::create(api).await?;
         let (_, resident_before) = usage(&processes)?;
-        let mut crew = plan.crew(&at, Some(publisher.auction()), publisher.epoch_ms())?;
+        let mut crew = plan.crew(
+            &at,
+            (Greeting::Gateway, publisher.auction()),
+            publisher.epoch_ms(),
+        )?;
         let began = Instant::now();
         let bar = output.bar(0, "watchers connect");
         let connected = crew.connect().await?;
@@ -168,7 +190,8 @@ impl Room {
             crew,
             publisher,
             processes,
-            connected,
+            connected: connected.connected,
+            failures: connected.failures,
             connect_s,
             resident_before,
             resident_after,
@@ -201,72 +224,64 @@ pub(crate) async fn run(output: Output, plan: &WatchPlan, api: &Api) -> anyhow::
     let offered = Phase::new(&seen, published, elapsed);
     let cost = Cost::new(cpu_after.saturating_sub(cpu_before), seen.delivered);
 
-    let burst = burst(&mut room, plan.burst).await?;
-    let bare = match plan.bare {
-        true => Some(bare_run(&room, plan).await?),
+    let mut bursts = Vec::new();
+    let mut bare = match plan.bare {
+        true => Some(Rival::bare(&room, plan).await?),
         false => None,
     };
+    let mut loops = Vec::new();
+    let bar = output.bar(ROUNDS as u64, "bursts");
+    for _ in 0..ROUNDS {
+        if plan.burst > 0 {
+            bursts.push(burst(&mut room, plan.burst).await?);
+        }
+        if let Some(bare) = &mut bare {
+            let offset_ms = room.publisher.now_ms();
+            loops.push(bare.write(offset_ms, plan.burst.max(1)).await?);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let sides = rivals::one_at_a_time(output, &mut room, plan, bare).await?;
     Ok(Watched::new(
         plan,
-        &room.resident_bytes_a_connection(),
-        (room.connected, room.connect_s),
+        &room,
         (offered, cost),
-        burst,
-        bare,
+        Rounds::new(bursts),
+        Rounds::new(loops),
     )
+    .with_sides(sides)
     .with_latencies(&latency_ms(&seen.latencies)))
 }
 
 /// More updates than can be delivered as they come: what the gateways can do.
-async fn burst(room: &mut Room, updates: u64) -> anyhow::Result<Option<(Phase, Cost)>> {
-    if updates == 0 {
-        return Ok(None);
-    }
+async fn burst(room: &mut Room, updates: u64) -> anyhow::Result<(Phase, Cost)> {
     let (cpu_before, _) = usage(&room.processes)?;
     for _ in 0..updates {
         room.publisher.publish_now().await?;
     }
     let expected = updates * room.connected as u64;
-    let mut all = watchers::Seen::default();
-    let began = Instant::now();
-    while all.delivered < expected && began.elapsed() < BURST_WAIT {
-        tokio::time::sleep(LOOK_PAUSE).await;
-        let seen = room.crew.report().await?;
-        all.delivered += seen.delivered;
-        all.bytes += seen.bytes;
-        all.missed += seen.missed;
-        all.doubled += seen.doubled;
-        all.lost += seen.lost;
-        all.first_us = all.first_us.or(seen.first_us);
-        all.last_us = all.last_us.max(seen.last_us);
-    }
+    let all = arrived(&mut room.crew, expected, LOOK_PAUSE).await?;
     let (cpu_after, _) = usage(&room.processes)?;
     let cost = Cost::new(cpu_after.saturating_sub(cpu_before), all.delivered);
-    let took = Duration::from_micros(all.last_us.saturating_sub(all.first_us.unwrap_or(0)));
-    Ok(Some((Phase::new(&all, updates, took), cost)))
+    Ok((Phase::of_span(&all, updates), cost))
 }
 
-/// The same without a gateway: one process that writes to as many sockets as one gateway here has.
-async fn bare_run(room: &Room, plan: &WatchPlan) -> anyhow::Result<(Phase, Cost)> {
-    let watchers = (room.connected / plan.gateways.len().max(1)).clamp(1, WATCHERS_PER_PROCESS_MAX);
-    let mut writer = Hand::start(&["bare-writer".to_owned(), format!("--sockets={watchers}")])?;
-    let listening: Listening = writer.answer().await?;
-    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, listening.port));
-    let plan = WatchPlan {
-        watchers,
-        ..plan.clone()
-    };
-    let mut crew = plan.crew(&[at], None, room.publisher.epoch_ms())?;
-    crew.connect().await?;
-    let _: Listening = writer.answer().await?;
-    let rounds = plan.burst.max(1);
-    writer
-        .order(&format!("write {} {rounds}", room.publisher.now_ms()))
-        .await?;
-    let wrote: Wrote = writer.answer().await?;
-    tokio::time::sleep(SETTLE).await;
-    let seen = crew.report().await?;
-    let took = Duration::from_micros(seen.last_us.saturating_sub(seen.first_us.unwrap_or(0)));
-    let cost = Cost::new(Duration::from_micros(wrote.cpu_us), wrote.messages);
-    Ok((Phase::new(&seen, rounds, took), cost))
+/// Waits until so many events have arrived, or no more come.
+async fn arrived(
+    crew: &mut Crew,
+    expected: u64,
+    pause: Duration,
+) -> anyhow::Result<watchers::Seen> {
+    let mut all = watchers::Seen::default();
+    let (began, mut moved) = (Instant::now(), Instant::now());
+    while all.delivered < expected && began.elapsed() < BURST_WAIT && moved.elapsed() < QUIET {
+        tokio::time::sleep(pause).await;
+        let seen = crew.report().await?;
+        if seen.delivered > 0 {
+            moved = Instant::now();
+        }
+        all.add(seen);
+    }
+    Ok(all)
 }

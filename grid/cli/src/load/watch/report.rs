@@ -1,12 +1,13 @@
 //! What watching has shown.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::WatchPlan;
 use super::watchers::Seen;
+use super::{Room, WatchPlan};
 use crate::load::machine::Machine;
 use crate::output::{Output, grouped, table};
 
@@ -30,6 +31,8 @@ pub(crate) struct Phase {
     missed: u64,
     doubled: u64,
     lost: u64,
+    /// Why connections ended, as far as anybody said so.
+    ends: BTreeMap<String, u64>,
 }
 
 impl Phase {
@@ -44,7 +47,14 @@ impl Phase {
             missed: seen.missed,
             doubled: seen.doubled,
             lost: seen.lost,
+            ends: seen.ends.clone(),
         }
+    }
+
+    /// From the first of the events to the last.
+    pub(super) fn of_span(seen: &Seen, updates: u64) -> Self {
+        let took_us = seen.last_us.saturating_sub(seen.first_us.unwrap_or(0));
+        Self::new(seen, updates, Duration::from_micros(took_us))
     }
 
     fn is_whole(&self, watchers: usize) -> bool {
@@ -64,6 +74,45 @@ impl Cost {
         Self {
             cpu_us_a_message: cpu.as_secs_f64() * 1e6 / messages.max(1) as f64,
         }
+    }
+}
+
+/// The same several times.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rounds {
+    /// The one whose rate is the median.
+    #[serde(flatten)]
+    phase: Phase,
+    #[serde(flatten)]
+    cost: Cost,
+    /// Of every round, as they came.
+    rates_per_s: Vec<f64>,
+    #[serde(skip)]
+    all: Vec<Phase>,
+}
+
+impl Rounds {
+    /// `None` of none.
+    pub(super) fn new(rounds: Vec<(Phase, Cost)>) -> Option<Self> {
+        let mut by_rate = rounds.clone();
+        by_rate.sort_by(|(a, _), (b, _)| a.delivered_per_s.total_cmp(&b.delivered_per_s));
+        let (phase, cost) = by_rate.get(by_rate.len() / 2)?.clone();
+        let all: Vec<Phase> = rounds.into_iter().map(|(phase, _)| phase).collect();
+        Some(Self {
+            phase,
+            cost,
+            rates_per_s: all.iter().map(|phase| phase.delivered_per_s).collect(),
+            all,
+        })
+    }
+
+    /// The median.
+    pub(super) fn rate_per_s(&self) -> f64 {
+        self.phase.delivered_per_s
+    }
+
+    fn is_whole(&self, watchers: usize) -> bool {
+        self.all.iter().all(|phase| phase.is_whole(watchers))
     }
 }
 
@@ -100,12 +149,66 @@ pub(super) fn latency_ms(latencies: &[(u64, u64)]) -> Latency {
 #[derive(Debug, Serialize)]
 struct Bare {
     #[serde(flatten)]
-    phase: Phase,
-    #[serde(flatten)]
-    cost: Cost,
+    rounds: Rounds,
     /// What the gateways deliver in a burst, of what the loop does.
     share: Option<f64>,
     share_goal: f64,
+}
+
+/// Somebody who was given one update at a time, in turn with others.
+#[derive(Debug, Serialize)]
+pub(crate) struct Side {
+    name: String,
+    #[serde(flatten)]
+    rounds: Rounds,
+    latency: Latency,
+    /// The gateways' rate as a part of this one's.
+    ratio: Option<f64>,
+    /// Everybody got everything once.
+    ok: bool,
+}
+
+impl Side {
+    pub(super) fn new(
+        name: &str,
+        sockets: usize,
+        (rounds, latency): (Rounds, Latency),
+        ratio: Option<f64>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            ok: rounds.is_whole(sockets),
+            rounds,
+            latency,
+            ratio,
+        }
+    }
+}
+
+fn sides_text(sides: &[Side]) -> String {
+    if sides.is_empty() {
+        return String::new();
+    }
+    let mut rows = table([
+        "one update at a time",
+        "a second",
+        "µs CPU each",
+        "p50 ms",
+        "p99 ms",
+        "gateway is",
+    ]);
+    for side in sides {
+        let ratio = side.ratio.map(|ratio| format!("{ratio:.2} times it"));
+        rows.add_row([
+            format!("{}{}", side.name, if side.ok { "" } else { " (NOT WHOLE)" }),
+            grouped(side.rounds.rate_per_s() as u64),
+            format!("{:.2}", side.rounds.cost.cpu_us_a_message),
+            format!("{:.1}", side.latency.p50_ms),
+            format!("{:.1}", side.latency.p99_ms),
+            ratio.unwrap_or_default(),
+        ]);
+    }
+    format!("{rows}\n\n")
 }
 
 /// Everything.
@@ -114,6 +217,8 @@ pub(crate) struct Watched {
     machine: Machine,
     watchers: usize,
     connected: usize,
+    /// Why others did not get in, with how many each.
+    failures: BTreeMap<String, u64>,
     connect_seconds: f64,
     gateways: usize,
     rate: f64,
@@ -121,9 +226,9 @@ pub(crate) struct Watched {
     latency: Latency,
     #[serde(flatten)]
     cost: Cost,
-    burst: Option<Phase>,
-    burst_cost: Option<Cost>,
+    burst: Option<Rounds>,
     bare: Option<Bare>,
+    sides: Vec<Side>,
     resident_bytes_a_connection: f64,
     resident_bytes_goal: f64,
     /// Cores for 100,000 watchers of 5 updates a second, by what a message has cost here.
@@ -135,46 +240,50 @@ pub(crate) struct Watched {
 impl Watched {
     pub(super) fn new(
         plan: &WatchPlan,
-        resident: &f64,
-        (connected, connect_seconds): (usize, f64),
+        room: &Room,
         (offered, cost): (Phase, Cost),
-        burst: Option<(Phase, Cost)>,
-        bare: Option<(Phase, Cost)>,
+        burst: Option<Rounds>,
+        bare: Option<Rounds>,
     ) -> Self {
+        let connected = room.connected;
         let ok = connected == plan.watchers
             && offered.is_whole(connected)
-            && burst
-                .as_ref()
-                .is_none_or(|(phase, _)| phase.is_whole(connected));
-        let bare = bare.map(|(phase, cost)| Bare {
+            && burst.as_ref().is_none_or(|burst| burst.is_whole(connected));
+        let bare = bare.map(|rounds| Bare {
             share: burst
                 .as_ref()
-                .map(|(burst, _)| burst.delivered_per_s / phase.delivered_per_s),
+                .map(|burst| burst.phase.delivered_per_s / rounds.phase.delivered_per_s),
             share_goal: BARE_SHARE_GOAL,
-            phase,
-            cost,
+            rounds,
         });
-        let (burst, burst_cost) = burst.unzip();
         // A burst shows what a message costs where nobody waits for the next.
-        let cpu_us = burst_cost.map_or(cost.cpu_us_a_message, |cost: Cost| cost.cpu_us_a_message);
+        let cpu_us = burst.as_ref().map_or(cost, |burst| burst.cost);
+        let cpu_us = cpu_us.cpu_us_a_message;
         Self {
             machine: Machine::read(),
             watchers: plan.watchers,
             connected,
-            connect_seconds,
+            failures: room.failures.clone(),
+            connect_seconds: room.connect_s,
             gateways: plan.gateways.len(),
             rate: plan.rate,
             offered,
             latency: Latency::default(),
             cost,
             burst,
-            burst_cost,
             bare,
-            resident_bytes_a_connection: *resident,
+            sides: Vec::new(),
+            resident_bytes_a_connection: room.resident_bytes_a_connection(),
             resident_bytes_goal: RESIDENT_BYTES_GOAL,
             cores_for_100000_at_5: WANTED_WATCHERS * WANTED_RATE * cpu_us / 1e6,
             ok,
         }
+    }
+
+    pub(super) fn with_sides(mut self, sides: Vec<Side>) -> Self {
+        self.ok &= sides.iter().all(|side| side.ok);
+        self.sides = sides;
+        self
     }
 
     pub(super) fn with_latencies(mut self, latency: &Latency) -> Self {
@@ -207,11 +316,11 @@ impl Watched {
             ]);
         };
         row("offered", &self.offered, self.cost);
-        if let (Some(burst), Some(cost)) = (&self.burst, self.burst_cost) {
-            row("burst", burst, cost);
+        if let Some(burst) = &self.burst {
+            row("burst", &burst.phase, burst.cost);
         }
-        if let Some(bare) = &self.bare {
-            row("bare loop", &bare.phase, bare.cost);
+        if let Some(Bare { rounds, .. }) = &self.bare {
+            row("bare loop", &rounds.phase, rounds.cost);
         }
         let share = self.bare.as_ref().and_then(|bare| bare.share);
         let share = share.map_or(String::new(), |share| {
@@ -222,7 +331,7 @@ impl Watched {
             )
         });
         format!(
-            "{}\n{} of {} watchers at {} gateways, connected in {:.1} s\n\n{rows}\n\n\
+            "{}\n{} of {} watchers at {} gateways, connected in {:.1} s\n\n{rows}\n\n{}\
              delivery: p50 {:.1} ms, p99 {:.1} ms, at most {:.1} ms at {} updates/s\n{share}\
              {:.0} bytes resident a connection (wanted: at most {:.0})\n\
              cores for 100,000 watchers of 5 updates/s: {:.1}\n{}\n",
@@ -231,6 +340,7 @@ impl Watched {
             grouped(self.watchers as u64),
             self.gateways,
             self.connect_seconds,
+            sides_text(&self.sides),
             self.latency.p50_ms,
             self.latency.p99_ms,
             self.latency.max_ms,
@@ -239,11 +349,34 @@ impl Watched {
             RESIDENT_BYTES_GOAL,
             self.cores_for_100000_at_5,
             if self.ok {
-                "everybody got every update once"
+                "everybody got every update once".to_owned()
             } else {
-                "NOT EVERYBODY GOT EVERY UPDATE ONCE"
+                self.shortfall()
             }
         )
+    }
+
+    /// What went wrong.
+    fn shortfall(&self) -> String {
+        let mut lines = vec!["NOT EVERYBODY GOT EVERY UPDATE ONCE".to_owned()];
+        let failures = self.failures.iter();
+        lines.extend(failures.map(|(why, count)| format!("{count} did not get in: {why}")));
+        let bursts = self.burst.iter().flat_map(|burst| &burst.all);
+        for (name, phase) in std::iter::once(("offered", &self.offered))
+            .chain(bursts.map(|phase| ("burst", phase)))
+            .filter(|(_, phase)| !phase.is_whole(self.connected))
+        {
+            lines.push(format!(
+                "{name}: {} of {} delivered, {} missed, {} twice, {} connections ended {:?}",
+                grouped(phase.delivered),
+                grouped(phase.updates * self.connected as u64),
+                phase.missed,
+                phase.doubled,
+                phase.lost,
+                phase.ends
+            ));
+        }
+        lines.join("\n")
     }
 }
 

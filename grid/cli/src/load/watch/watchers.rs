@@ -1,8 +1,9 @@
 //! A process full of watchers: it connects them from one local address, reads what they are sent, and says
 //! what it has seen whenever it is asked.
 //!
-//! One process may have some 20,000 files open and one local address some 28,000 connections to a gateway,
-//! so `grid load watch` starts several. They are told what to do over standard input, a line each, and
+//! One process may have some 20,000 files open, so `grid load watch` starts several. Each connects from
+//! several local addresses: an address has some 28,000 ports, those of ended connections rest for a minute,
+//! and looking for a free one takes the system ever longer when half of them are gone. They are told what to do over standard input, a line each, and
 //! answer each line with one line of JSON:
 //!
 //! ```text
@@ -11,6 +12,7 @@
 //!
 //! A watcher reads its frames itself: what counts is how little it costs beside the gateway it measures.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +29,8 @@ use uuid::Uuid;
 use super::frames::{Frames, Heard};
 use crate::output::Output;
 
+/// Watchers that connect from one local address.
+const WATCHERS_PER_ADDRESS_MAX: usize = 3_000;
 /// Connections that a process opens at a time.
 const CONNECTING_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -38,15 +42,30 @@ const READ_BYTES: usize = 16 << 10;
 /// The longest latency told apart from longer ones, in µs.
 const LATENCY_US_MAX: u64 = 120_000_000;
 
+/// What a watcher says first, and what tells it that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Greeting {
+    /// A gateway: upgrade, subscription.
+    Gateway,
+    /// Somebody who just writes: nothing.
+    Nothing,
+    /// A WebSocket server that sends everything to everybody: upgrade.
+    Websocket,
+    /// The WebSocket of `nats-server`: upgrade, subscription in its own protocol.
+    Nats,
+}
+
 /// What the process is to do.
 #[derive(Clone, Debug)]
 pub(crate) struct Watching {
     /// Where to connect, by turns.
     pub(crate) gateways: Vec<SocketAddr>,
-    /// Where from.
+    /// Where from; the next addresses are taken too, one every [`WATCHERS_PER_ADDRESS_MAX`].
     pub(crate) local: Ipv4Addr,
-    /// What to watch; `None` where the other side just writes.
-    pub(crate) auction: Option<Uuid>,
+    /// Whom.
+    pub(crate) greeting: Greeting,
+    /// What to watch at a gateway.
+    pub(crate) auction: Uuid,
     /// How many watch.
     pub(crate) watchers: usize,
     /// The moment that amounts count from, in ms since 1970.
@@ -68,6 +87,8 @@ pub(crate) struct Seen {
     pub(crate) doubled: u64,
     /// Connections that ended by themselves.
     pub(crate) lost: u64,
+    /// Why, as far as anybody said so.
+    pub(crate) ends: BTreeMap<String, u64>,
     /// Resumed from the recent past.
     pub(crate) replayed: u64,
     /// Resumed by a snapshot.
@@ -77,6 +98,28 @@ pub(crate) struct Seen {
     pub(crate) last_us: u64,
     /// Latencies in µs, with how often each.
     pub(crate) latencies: Vec<(u64, u64)>,
+}
+
+impl Seen {
+    /// Adds what others have seen, or the same ones later.
+    pub(super) fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.bytes += other.bytes;
+        self.missed += other.missed;
+        self.doubled += other.doubled;
+        self.lost += other.lost;
+        for (reason, count) in other.ends {
+            *self.ends.entry(reason).or_default() += count;
+        }
+        self.replayed += other.replayed;
+        self.snapshots += other.snapshots;
+        self.first_us = match (self.first_us, other.first_us) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.last_us = self.last_us.max(other.last_us);
+        self.latencies.extend(other.latencies);
+    }
 }
 
 struct Counts {
@@ -104,9 +147,24 @@ impl Shared {
     }
 }
 
-#[derive(Serialize)]
-struct Connected {
-    connected: usize,
+/// Who got in.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Connected {
+    /// How many are open and subscribed.
+    pub(crate) connected: usize,
+    /// Why the others are not.
+    pub(crate) failures: BTreeMap<String, u64>,
+}
+
+/// The local address of the process's watcher of that number.
+fn local_of(first: Ipv4Addr, number: usize) -> Ipv4Addr {
+    let further = u32::try_from(number / WATCHERS_PER_ADDRESS_MAX).unwrap_or(0);
+    Ipv4Addr::from_bits(first.to_bits().wrapping_add(further))
+}
+
+/// How many local addresses so many watchers take.
+pub(crate) fn addresses_of(watchers: usize) -> usize {
+    watchers.div_ceil(WATCHERS_PER_ADDRESS_MAX)
 }
 
 /// Back after a cut.
@@ -136,7 +194,7 @@ pub(crate) async fn run(watching: Watching) -> anyhow::Result<()> {
         match line.as_str() {
             "connect" => {
                 let connected = connect_all(&shared).await;
-                output.result(&Connected { connected }, String::new)?;
+                output.result(&connected, String::new)?;
             }
             "report" => {
                 let seen = {
@@ -161,8 +219,8 @@ pub(crate) async fn run(watching: Watching) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens every connection; returns how many are open and subscribed.
-async fn connect_all(shared: &Arc<Shared>) -> usize {
+/// Opens every connection.
+async fn connect_all(shared: &Arc<Shared>) -> Connected {
     let opening = (0..shared.watching.watchers).map(|number| {
         let shared = Arc::clone(shared);
         async move {
@@ -173,16 +231,20 @@ async fn connect_all(shared: &Arc<Shared>) -> usize {
                 last: None,
             };
             let cut = shared.cut.subscribe();
-            let opened = watcher.open(&shared).await;
-            let is_open = opened.is_ok();
-            if let Ok(stream) = opened {
-                tokio::spawn(watcher.watch(shared, stream, cut));
-            }
-            usize::from(is_open)
+            let stream = watcher.open(&shared).await?;
+            tokio::spawn(watcher.watch(shared, stream, cut));
+            Ok(())
         }
     });
     let opened = stream::iter(opening).buffer_unordered(CONNECTING_MAX);
-    opened.fold(0, async |sum, opened| sum + opened).await
+    let count = async |mut all: Connected, opened: io::Result<()>| {
+        match opened {
+            Ok(()) => all.connected += 1,
+            Err(error) => *all.failures.entry(error.to_string()).or_default() += 1,
+        }
+        all
+    };
+    opened.fold(Connected::default(), count).await
 }
 
 /// Cuts every connection at once and waits until all are back.
@@ -230,31 +292,28 @@ impl Watcher {
         let turn = self.number + attempt as usize - 1;
         let gateway = watching.gateways[turn % watching.gateways.len()];
         let socket = TcpSocket::new_v4()?;
-        socket.bind((watching.local, 0).into())?;
+        socket.bind((local_of(watching.local, self.number), 0).into())?;
         let mut stream = socket.connect(gateway).await?;
-        let Some(auction) = watching.auction else {
-            return Ok(stream);
+        let (path, first) = match watching.greeting {
+            Greeting::Nothing => return Ok(stream),
+            Greeting::Gateway => self.gateway_greeting(watching),
+            Greeting::Websocket => ("/v1/ws".to_owned(), String::new()),
+            Greeting::Nats => {
+                let text = "CONNECT {\"verbose\":false}\r\nSUB updates 1\r\nPING\r\n";
+                ("/".to_owned(), text.to_owned())
+            }
         };
-        let user = Uuid::from_u128(
-            (0xf4_u128 << 96) | u128::from(watching.local.to_bits()) << 64 | self.number as u128,
-        );
         let request = format!(
-            "GET /v1/ws?user_id={user} HTTP/1.1\r\nhost: {gateway}\r\nconnection: upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nhost: {gateway}\r\nconnection: upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\n\
-             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             sec-websocket-protocol: {}\r\n\r\n",
-            gateway::SUBPROTOCOL
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         self.frames = Frames::after_upgrade();
-        let from = match self.cursor.as_str() {
-            "" => String::new(),
-            cursor => format!(r#","from":"{cursor}""#),
-        };
-        let subscribe = format!(r#"{{"type":"subscribe","auction_id":"{auction}"{from}}}"#);
-        stream
-            .write_all(&super::frames::masked(subscribe.as_bytes()))
-            .await?;
+        if !first.is_empty() {
+            let first = super::frames::masked(first.as_bytes());
+            stream.write_all(&first).await?;
+        }
         // Until the snapshot, or the word that the past follows, nothing is open.
         loop {
             stream.readable().await?;
@@ -265,6 +324,20 @@ impl Watcher {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Where a gateway's WebSocket is, and the subscription.
+    fn gateway_greeting(&self, watching: &Watching) -> (String, String) {
+        let user = Uuid::from_u128(
+            (0xf4_u128 << 96) | u128::from(watching.local.to_bits()) << 64 | self.number as u128,
+        );
+        let from = match self.cursor.as_str() {
+            "" => String::new(),
+            cursor => format!(r#","from":"{cursor}""#),
+        };
+        let auction = watching.auction;
+        let subscribe = format!(r#"{{"type":"subscribe","auction_id":"{auction}"{from}}}"#);
+        (format!("/v1/ws?user_id={user}"), subscribe)
     }
 
     async fn watch(
@@ -316,6 +389,7 @@ impl Watcher {
         let now_us = shared.now_us();
         let mut counts = shared.counts();
         let mut opened = false;
+        let mut refused = None;
         let (cursor, last) = (&mut self.cursor, &mut self.last);
         let heard = |heard: Heard<'_>| {
             let seen = &mut counts.seen;
@@ -361,10 +435,32 @@ impl Watcher {
                     let latency_us = now_us.saturating_sub(offset_ms * 1_000);
                     counts.latencies.saturating_record(latency_us);
                 }
+                Heard::Switched => opened |= shared.watching.greeting == Greeting::Websocket,
+                Heard::Refused(status) => refused = Some(status.to_owned()),
+                Heard::Goodbye(reason) => *seen.ends.entry(reason.to_owned()).or_default() += 1,
                 Heard::Other => {}
             }
         };
         self.frames.take(&buffer[..bytes], heard);
-        Ok(opened)
+        match refused {
+            Some(status) => Err(io::Error::other(status)),
+            None => Ok(opened),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchers_are_spread_over_local_addresses() {
+        let first = Ipv4Addr::new(127, 0, 0, 254);
+        assert_eq!(local_of(first, 0), first);
+        assert_eq!(local_of(first, WATCHERS_PER_ADDRESS_MAX - 1), first);
+        let last = local_of(first, 2 * WATCHERS_PER_ADDRESS_MAX);
+        assert_eq!(last, Ipv4Addr::new(127, 0, 1, 0));
+        assert_eq!(addresses_of(2 * WATCHERS_PER_ADDRESS_MAX), 2);
+        assert_eq!(addresses_of(2 * WATCHERS_PER_ADDRESS_MAX + 1), 3);
     }
 }
