@@ -356,10 +356,8 @@ impl Keeper {
             revocations: self.outlook.revocations.borrow().serial(),
         };
         let outlook = Arc::clone(&self.outlook);
-        let asking = outlook.reachable().into_iter().map(|node| {
-            let asked = outlook.ask(node, SERVICE_REPORT, &report, ANSWER_WAIT);
-            asked
-        });
+        let ask = |node| outlook.ask(node, SERVICE_REPORT, &report, ANSWER_WAIT);
+        let asking = outlook.reachable().into_iter().map(ask);
         let answers: Vec<Option<Briefing>> = futures_util::future::join_all(asking).await;
         for briefing in answers.into_iter().flatten() {
             self.take(briefing);
