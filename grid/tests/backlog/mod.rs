@@ -44,7 +44,8 @@ async fn at_the_hard_bound_new_work_is_refused_until_the_pump_has_come_further()
     let first = client.execute(P0, request(1, Command::Add(1)), soon());
     first.await.expect("nothing waits yet");
     let last = write_until(&client, 1_000_000, BacklogState::Refusing).await;
-    assert!(backlog(&client).bytes >= 16_000, "{:?}", backlog(&client));
+    // What is left then is less than a byte a second for ten minutes.
+    assert!(backlog(&client).bytes > 15_400, "{:?}", backlog(&client));
     let refused = client.execute(P0, request(2, Command::Add(1)), soon());
     let refused = refused.await.expect_err("it is new");
     assert!(
