@@ -134,8 +134,19 @@ pub(crate) struct Page {
     faults: Vec<String>,
 }
 
+fn evaluation(expression: &str) -> Value {
+    json!({"expression": expression, "returnByValue": true, "awaitPromise": true})
+}
+
 impl Page {
     async fn call(&mut self, method: &str, parameters: Value) -> Value {
+        let answer = self.ask(method, parameters).await;
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// The answer, a refusal included.
+    async fn ask(&mut self, method: &str, parameters: Value) -> Value {
         self.next_id += 1;
         let mut request = json!({"id": self.next_id, "method": method, "params": parameters});
         if self.session.is_string() {
@@ -156,11 +167,9 @@ impl Page {
                 self.note(&message);
             }
         };
-        let answer = tokio::time::timeout(PATIENCE, answer)
+        tokio::time::timeout(PATIENCE, answer)
             .await
-            .unwrap_or_else(|_| panic!("{method} took too long"));
-        assert!(answer.get("error").is_none(), "{method}: {answer}");
-        answer["result"].clone()
+            .unwrap_or_else(|_| panic!("{method} took too long"))
     }
 
     fn note(&mut self, event: &Value) {
@@ -174,8 +183,7 @@ impl Page {
 
     /// The value of an expression of JavaScript.
     pub(crate) async fn eval(&mut self, expression: &str) -> Value {
-        let wanted = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.call("Runtime.evaluate", wanted).await;
+        let answer = self.call("Runtime.evaluate", evaluation(expression)).await;
         assert!(
             answer.get("exceptionDetails").is_none(),
             "{expression}: {answer}"
@@ -190,7 +198,10 @@ impl Page {
         let asked = format!(
             "Boolean((() => {{ try {{ return {expression}; }} catch {{ return false; }} }})())"
         );
-        while self.eval(&asked).await != true {
+        // While the page goes to another document there is none to ask, and the browser says so.
+        while self.ask("Runtime.evaluate", evaluation(&asked)).await["result"]["result"]["value"]
+            != true
+        {
             if tokio::time::Instant::now() > deadline {
                 let text = self.eval("document.body.innerText").await;
                 panic!("in vain: {expression}\n{:#?}\n{text}", self.faults);
